@@ -1,0 +1,69 @@
+"""How this copy was built and what it uses, and the environment variables that choose it."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from typing import Any
+
+from . import _core
+
+
+def show_config(mode: str = "stdout") -> dict[str, Any] | None:
+    """Print, or return, how fast_momentum was built and what it uses here.
+
+    Parameters
+    ----------
+    mode : {'stdout', 'dicts'}, default 'stdout'
+        Whether to print it, or to return it as a dict.
+
+    Returns
+    -------
+    dict or None
+        With the version, compiler, dtypes, the instruction sets built (and whether this CPU may use each), the one
+        in use, the threading layer and the number of threads asked for.
+
+    Raises
+    ------
+    ValueError
+        `mode` is neither.
+
+    Examples
+    --------
+    >>> import fast_momentum as fm
+    >>> fm.show_config("dicts")["dtypes"]
+    ['float32', 'float64']
+    """
+    if mode not in ("stdout", "dicts"):
+        msg = f"mode must be 'stdout' or 'dicts', not {mode!r}"
+        raise ValueError(msg)
+    config = _core.config()
+    if mode == "dicts":
+        return config
+    for name, value in config.items():
+        print(f"{name}: {value}")
+    return None
+
+
+def apply_environment() -> None:
+    """Read the variables of the environment; what they must not say is a warning, as an import must not fail."""
+    threads = os.environ.get("FAST_MOMENTUM_NUM_THREADS", "").strip()
+    if threads:
+        try:
+            _core.set_num_threads(int(threads))
+        except ValueError:
+            _warn(
+                f"FAST_MOMENTUM_NUM_THREADS must be an integer of at least 1, not {threads!r}; using one thread"
+            )
+    disabled = os.environ.get("FAST_MOMENTUM_DISABLE_CPU_FEATURES", "")
+    unknown = _core.disable_isas(disabled)
+    if unknown:
+        names = [name for name in _core.config()["instruction sets"] if name != "baseline"]
+        _warn(
+            f"FAST_MOMENTUM_DISABLE_CPU_FEATURES must name instruction sets that this build can do without "
+            f"({', '.join(names) or 'it has none'}), not {', '.join(unknown)}; ignored"
+        )
+
+
+def _warn(message: str) -> None:
+    warnings.warn(message, RuntimeWarning, stacklevel=4)

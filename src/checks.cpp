@@ -1,0 +1,318 @@
+#include "checks.hpp"
+
+#include <algorithm>
+#include <cstdint>
+#include <cstring>
+#include <utility>
+
+#include "isa.hpp"
+
+namespace fast_momentum {
+
+namespace {
+
+using ArrayStruct = py::detail::PyArray_Proxy;
+
+constexpr int c_contiguous = py::detail::npy_api::NPY_ARRAY_C_CONTIGUOUS_;
+constexpr int f_contiguous = py::detail::npy_api::NPY_ARRAY_F_CONTIGUOUS_;
+constexpr int aligned = py::detail::npy_api::NPY_ARRAY_ALIGNED_;
+constexpr int writeable = py::detail::npy_api::NPY_ARRAY_WRITEABLE_;
+
+constexpr int contiguous = c_contiguous | f_contiguous;
+
+// The types that are taken for an array. Other subclasses may mean something else by their elements.
+struct NumpyTypes {
+    py::object ndarray = py::module_::import("numpy").attr("ndarray");
+    py::object memmap = py::module_::import("numpy").attr("memmap");
+    py::object float32 = py::module_::import("numpy").attr("float32");
+    py::object float64 = py::module_::import("numpy").attr("float64");
+
+    bool is_array(PyObject* object) const {
+        const auto* type = reinterpret_cast<PyObject*>(Py_TYPE(object));
+        return type == ndarray.ptr() || type == memmap.ptr();
+    }
+    bool is_scalar(PyObject* object, char code) const {
+        return reinterpret_cast<PyObject*>(Py_TYPE(object)) == (code == 'f' ? float32 : float64).ptr();
+    }
+};
+
+const NumpyTypes& numpy_types() {
+    static const auto* types = new NumpyTypes;  // never deleted: there may be no interpreter by then
+    return *types;
+}
+
+const ArrayStruct& array_struct(PyObject* array) {
+    return *py::detail::array_proxy(array);
+}
+
+bool is_native(char byteorder) {
+    const std::uint16_t one = 1;
+    const bool little = *reinterpret_cast<const char*>(&one) == 1;
+    return byteorder == '=' || byteorder == '|' || byteorder == (little ? '<' : '>');
+}
+
+bool has_dtype(const ArrayStruct& array, char code) {
+    const auto* descr = py::detail::array_descriptor_proxy(array.descr);
+    return descr->type == code && is_native(descr->byteorder);
+}
+
+// In place of std::equal, which calls memcmp() for two or three numbers.
+bool same(const std::ptrdiff_t* a, const std::ptrdiff_t* b, int n) {
+    for (int d = 0; d < n; ++d)
+        if (a[d] != b[d]) return false;
+    return true;
+}
+
+std::string shape_text(const std::ptrdiff_t* shape, int ndim) {
+    std::string text = "(";
+    for (int d = 0; d < ndim; ++d) text += std::to_string(shape[d]) + (d + 1 < ndim ? ", " : "");
+    return text + (ndim == 1 ? ",)" : ")");
+}
+
+std::string type_way_out(py::handle object) {
+    if (py::isinstance(object, py::module_::import("numpy.ma").attr("MaskedArray")))
+        return "; its mask would be ignored, pass its .data or .filled()";
+    if (py::isinstance(object, numpy_types().ndarray))
+        return "; pass numpy.asarray() of it, which shares its memory";
+    if (py::isinstance(object, py::module_::import("numpy").attr("generic")))
+        return "; it cannot be updated in place, use a 0-d array";
+    if (py::hasattr(object, "__dlpack__"))
+        return "; pass an array that shares its memory, such as numpy.from_dlpack() gives";
+    return "";
+}
+
+[[noreturn]] void refuse_type(py::handle object, const std::string& path) {
+    throw py::type_error(path + " must be a numpy.ndarray, not " + type_name(object) + type_way_out(object));
+}
+
+// `wanted` is a dtype that meets the requirement.
+[[noreturn]] void refuse_dtype(const ArrayStruct& array, const std::string& path,
+                               const std::string& requirement, const DtypeKernels& wanted) {
+    const bool swapped = py::detail::array_descriptor_proxy(array.descr)->type == wanted.code;
+    throw py::type_error(path +
+                         (swapped ? " must be in native byte order" : " must have dtype " + requirement) +
+                         ", not " + py::str(py::handle(array.descr)).cast<std::string>() + "; .astype('" +
+                         wanted.name + "') makes a copy that " + (swapped ? "is" : "has"));
+}
+
+enum Role { params, grads, out, velocity };
+constexpr const char* role_names[] = {"params", "grads", "out", "velocity"};
+
+// Of one array, as the operand of a slice.
+struct Memory {
+    char* data;
+    const std::ptrdiff_t* strides;
+    int contiguity;
+};
+
+// Checks the arrays of one call one by one, and then together.
+class Checker {
+  public:
+    Checker(const Tree& tree, const Velocities& velocities, Call& call)
+        : tree_(tree),
+          velocities_(velocities),
+          dtypes_(isa_in_use().kernels->dtypes),
+          types_(numpy_types()),
+          call_(call) {}
+
+    const DtypeKernels& dtype(std::size_t i) const { return dtypes_[velocities_[i].dtype]; }
+
+    // An array that is only read, and its bounds.
+    Memory read(Role role, std::size_t i, PyObject* object) { return checked(role, i, object, false); }
+
+    Memory written(Role role, std::size_t i, PyObject* object) { return checked(role, i, object, true); }
+
+    // A gradient may be a NumPy scalar where the parameter is 0-d: operations on 0-d arrays return scalars.
+    Memory gradient(std::size_t i, PyObject* object) {
+        const DtypeKernels& dtype = this->dtype(i);
+        if (velocities_[i].ndim != 0 || !types_.is_scalar(object, dtype.code)) return read(grads, i, object);
+        const double value = PyFloat_AsDouble(object);
+        call_.scalars.emplace_back(value);
+        char* data = reinterpret_cast<char*>(&call_.scalars.back());
+        const auto narrow = static_cast<float>(value);
+        if (dtype.code == 'f') std::memcpy(data, &narrow, sizeof narrow);
+        return {data, nullptr, contiguous};
+    }
+
+    Memory velocity_of(std::size_t i) const {
+        return {velocities_.data(i), velocities_.strides(i), velocities_[i].contiguity};
+    }
+
+    void add_slice(std::size_t i, const Memory& first, const Memory& second, const Memory& third,
+                   Kernel kernel, const Coefficients* coefficients) {
+        const std::size_t itemsize = dtype(i).itemsize;
+        char* const data[] = {first.data, second.data, third.data};
+        if (first.contiguity & second.contiguity & third.contiguity)
+            call_.work.add_dense(data, velocities_[i].size, itemsize, kernel, coefficients);
+        else
+            call_.work.add_strided(data, {first.strides, second.strides, third.strides}, velocities_.shape(i),
+                                   velocities_[i].ndim, itemsize, kernel, coefficients);
+    }
+
+    // No array that is written may share memory with another one. Nearly always their bounds tell.
+    void check_overlap(Role others, bool velocities_written) {
+        call_.spans.push_back(velocities_.span(velocities_written));
+        if (!bounds_meet(call_.spans, call_.scratch)) return;
+        std::vector<Region> regions;
+        std::vector<std::pair<Role, std::size_t>> names;
+        const auto add = [&](Role role, std::size_t i, const Region& region) {
+            regions.push_back(region);
+            names.emplace_back(role, i);
+        };
+        for (std::size_t i = 0; i < velocities_.size(); ++i) {
+            add(params, i, region(i, array_struct(call_.params[i]), others == grads));
+            if (types_.is_array(call_.others[i]))
+                add(others, i, region(i, array_struct(call_.others[i]), others == out));
+            add(velocity, i, velocities_.region(i, velocities_written));
+        }
+        const Clash clash = find_clash(regions);
+        if (clash.verdict == Verdict::disjoint) return;
+        const auto [first_role, first] = names[clash.first];
+        const auto [second_role, second] = names[clash.second];
+        refuse_overlap(name(first_role, first), name(second_role, second), clash.verdict,
+                       regions[clash.first].data == regions[clash.second].data);
+    }
+
+  private:
+    Memory checked(Role role, std::size_t i, PyObject* object, bool is_written) {
+        if (!types_.is_array(object)) refuse_type(object, name(role, i));
+        const ArrayStruct& array = array_struct(object);
+        const DtypeKernels& dtype = this->dtype(i);
+        const std::ptrdiff_t* shape = velocities_.shape(i);
+        if (!has_dtype(array, dtype.code))
+            refuse_dtype(array, name(role, i),
+                         std::string(dtype.name) +
+                             (role == params ? ", as in init()" : ", as " + name(params, i) + " has"),
+                         dtype);
+        if (array.nd != velocities_[i].ndim || !same(shape, array.dimensions, array.nd))
+            throw py::value_error(name(role, i) + " must have the shape " +
+                                  (role == params ? "it had in init()" : "of " + name(params, i)) + ", " +
+                                  shape_text(shape, velocities_[i].ndim) + ", not " +
+                                  shape_text(array.dimensions, array.nd));
+        if (!(array.flags & aligned))
+            throw py::value_error(name(role, i) +
+                                  " must be aligned in memory, not at addresses that are no multiple of " +
+                                  std::to_string(dtype.itemsize) + "; .copy() makes an array that is");
+        if (is_written) check_writable(role, i, array);
+        add_span(i, array, is_written);
+        return {array.data, array.strides, array.flags & contiguous};
+    }
+
+    void check_writable(Role role, std::size_t i, const ArrayStruct& array) const {
+        if (!(array.flags & writeable))
+            throw py::value_error(name(role, i) +
+                                  " must be writable, not read-only; .copy() makes an array that is");
+        if (array.flags & contiguous) return;
+        const Verdict verdict = self_overlap(region(i, array, true));
+        if (verdict == Verdict::disjoint) return;
+        throw py::value_error(name(role, i) + " must have elements that share no memory, not " +
+                              (verdict == Verdict::overlapping ? "overlapping ones"
+                                                               : "strides of which that cannot be proved") +
+                              "; .copy() makes an array that has");
+    }
+
+    [[noreturn]] static void refuse_overlap(const std::string& first, const std::string& second,
+                                            Verdict verdict, bool same) {
+        const std::string requirement = second + " must share no memory with " + first;
+        if (verdict == Verdict::unknown)
+            throw py::value_error("cannot prove that " + first + " and " + second + " are disjoint: " +
+                                  requirement + ", not have such strides; pass a copy of one of them");
+        throw py::value_error(requirement + ", not " + (same ? "begin at the same element" : "overlap it") +
+                              "; give each array once, or pass a copy");
+    }
+
+    Region region(std::size_t i, const ArrayStruct& array, bool is_written) const {
+        return {array.data, dtype(i).itemsize, array.nd, array.dimensions, array.strides, is_written};
+    }
+
+    void add_span(std::size_t i, const ArrayStruct& array, bool is_written) {
+        const std::size_t n = velocities_[i].size;
+        if (n == 0) return;
+        if (array.flags & contiguous)
+            call_.spans.emplace_back(reinterpret_cast<std::uintptr_t>(array.data), n * dtype(i).itemsize,
+                                     is_written);
+        else
+            call_.spans.push_back(region(i, array, is_written).span());
+    }
+
+    std::string name(Role role, std::size_t i) const { return role_names[role] + tree_.path(i); }
+
+    const Tree& tree_;
+    const Velocities& velocities_;
+    const DtypeKernels* dtypes_;
+    const NumpyTypes& types_;
+    Call& call_;
+};
+
+}  // namespace
+
+void Call::clear() {
+    params.clear();
+    others.clear();
+    work.clear();
+    scalars.clear();
+    spans.clear();
+}
+
+std::vector<unsigned char> checked_dtypes(const Tree& tree, const Leaves& params) {
+    const DtypeKernels* rows = isa_in_use().kernels->dtypes;
+    std::vector<unsigned char> dtypes;
+    for (std::size_t i = 0; i < params.size(); ++i) {
+        const std::string path = role_names[Role::params] + tree.path(i);
+        if (!numpy_types().is_array(params[i])) refuse_type(params[i], path);
+        const ArrayStruct& array = array_struct(params[i]);
+        const auto* row = std::find_if(rows, rows + n_dtypes, [&](const DtypeKernels& row) {
+            return py::detail::array_descriptor_proxy(array.descr)->type == row.code;
+        });
+        if (row == rows + n_dtypes) {
+            std::string names;
+            for (unsigned k = 0; k < n_dtypes; ++k) names += std::string(k ? " or " : "") + rows[k].name;
+            refuse_dtype(array, path, names, rows[0]);
+        }
+        if (!has_dtype(array, row->code)) refuse_dtype(array, path, row->name, *row);
+        dtypes.push_back(static_cast<unsigned char>(row - rows));
+    }
+    return dtypes;
+}
+
+void check_velocity(const Tree& tree, const Velocities& velocities, std::size_t i, py::handle array,
+                    const std::string& path) {
+    if (!numpy_types().is_array(array.ptr())) refuse_type(array, path);
+    const ArrayStruct& given = array_struct(array.ptr());
+    const DtypeKernels& dtype = velocities.dtype(i);
+    if (!has_dtype(given, dtype.code))
+        refuse_dtype(given, path, std::string(dtype.name) + ", as params" + tree.path(i) + " has", dtype);
+    const std::ptrdiff_t* shape = velocities.shape(i);
+    const int ndim = velocities[i].ndim;
+    if (given.nd != ndim || !same(shape, given.dimensions, ndim))
+        throw py::value_error(path + " must have the shape of params" + tree.path(i) + ", " +
+                              shape_text(shape, ndim) + ", not " + shape_text(given.dimensions, given.nd));
+}
+
+void check_step(const Tree& tree, const Velocities& velocities, const Constants& constants, Call& call) {
+    Checker checker(tree, velocities, call);
+    call.work.set_written(1u << step_param | 1u << step_velocity);
+    for (std::size_t i = 0; i < velocities.size(); ++i) {
+        const Memory param = checker.written(params, i, call.params[i]);
+        if (call.others[i] == Py_None) continue;
+        const Memory grad = checker.gradient(i, call.others[i]);
+        const Coefficients* coefficients = constants.of(i);
+        checker.add_slice(i, param, grad, checker.velocity_of(i), checker.dtype(i).step[coefficients->terms],
+                          coefficients);
+    }
+    checker.check_overlap(grads, true);
+}
+
+void check_lookahead(const Tree& tree, const Velocities& velocities, const Constants& constants, Call& call) {
+    Checker checker(tree, velocities, call);
+    call.work.set_written(1u << lookahead_out);
+    for (std::size_t i = 0; i < velocities.size(); ++i) {
+        const Memory param = checker.read(params, i, call.params[i]);
+        const Memory point = checker.written(out, i, call.others[i]);
+        checker.add_slice(i, point, param, checker.velocity_of(i), checker.dtype(i).lookahead,
+                          constants.of(i));
+    }
+    checker.check_overlap(out, false);
+}
+
+}  // namespace fast_momentum

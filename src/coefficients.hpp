@@ -1,0 +1,31 @@
+// Hyperparameters and form -> the constants of the linear rule; the only place that knows what a form is.
+#pragma once
+
+#include "kernels.hpp"
+
+namespace fast_momentum {
+
+enum class Form { lr_outside, lr_inside, ema };
+
+constexpr const char* name_of(Form form) {
+    return form == Form::lr_outside ? "lr_outside" : form == Form::lr_inside ? "lr_inside" : "ema";
+}
+
+// Hyperparameters of one array.
+struct Numbers {
+    double lr, momentum, dampening, weight_decay;
+};
+
+struct Flags {
+    bool nesterov, decoupled_weight_decay, maximize;
+};
+
+// Only this form has a first step of its own, and dampening.
+constexpr bool has_dampening(Form form) {
+    return form == Form::lr_outside;
+}
+
+// `first`: whether this is the first step of the array.
+Coefficients coefficients(Form form, const Numbers& numbers, const Flags& flags, bool first);
+
+}  // namespace fast_momentum

@@ -1,0 +1,348 @@
+// The docstrings of the public functions, in the numpydoc layout; the tests run their examples.
+
+#pragma once
+
+namespace fast_momentum {
+
+constexpr const char* init_doc =
+    R"doc(init(params, *, lr, momentum=0.9, dampening=0.0, nesterov=False, weight_decay=0.0, decoupled_weight_decay=False, maximize=False, form='lr_outside')
+--
+
+Return a `State` with one zero velocity for each array of `params`.
+
+With ``d`` the gradient (negated if `maximize`), plus ``weight_decay*p`` if the decay is coupled, a step is::
+
+    lr_outside   v = momentum*v + (1-dampening)*d     u = d + momentum*v               p = p - lr*u
+    lr_inside    v = momentum*v + lr*d                u = lr*d + momentum*v            p = p - u
+    ema          v = momentum*v + (1-momentum)*d      u = (1-momentum)*d + momentum*v  p = p - lr*u
+
+where ``u`` is ``v`` unless `nesterov`. In lr_outside the first step of each array is ``v = 0*v + d``.
+
+Parameters
+----------
+params : ndarray, or list, tuple or dict of them, nested
+    Arrays of any shape, float32 or float64. Their structure, shapes and dtypes are read; nothing is kept.
+lr : float, or prefix of `params`
+    Learning rate, finite and >= 0. Its unit is that of params per gradient.
+momentum : float, or prefix of `params`, default 0.9
+    In [0, 1).
+dampening : float, or prefix of `params`, default 0.0
+    In [0, 1]; 0 in the forms lr_inside and ema.
+nesterov : bool, default False
+    Use ``u`` instead of ``v``. Not together with dampening.
+weight_decay : float, or prefix of `params`, default 0.0
+    Finite and >= 0.
+decoupled_weight_decay : bool, default False
+    Leave the velocity alone and step by ``p = p - (lr*u + lr*weight_decay*p)`` instead.
+maximize : bool, default False
+    Step along the gradient instead of against it. Decay still shrinks.
+form : {'lr_outside', 'lr_inside', 'ema'}, default 'lr_outside'
+    What the velocity holds: a sum of gradients (PyTorch, optax), the last displacement (Keras, scikit-learn), or
+    a moving average of gradients.
+
+Returns
+-------
+State
+    Its attributes are the parameters above; all but `form` can be set between steps.
+
+Raises
+------
+TypeError
+    An item of `params` is not an array of float32 or float64, or a hyperparameter is not of the type above.
+ValueError
+    A hyperparameter is out of range, becomes 0, 1 (momentum) or infinite when rounded to the dtype of an array,
+    or would have no effect: nesterov or dampening with momentum 0, dampening in another form than lr_outside.
+
+Notes
+-----
+A *prefix* of `params` is a list, tuple or dict like `params` at each level, down to numbers, each of which holds
+for everything below it: ``weight_decay={"w": 1e-4, "b": 0.0}``.
+
+References
+----------
+.. [1] B. T. Polyak, "Some methods of speeding up the convergence of iteration methods", 1964.
+.. [2] I. Sutskever, J. Martens, G. Dahl, G. Hinton, "On the importance of initialization and momentum in deep
+   learning", ICML 2013.
+
+Examples
+--------
+>>> import numpy as np
+>>> import fast_momentum as fm
+>>> params = {"w": np.ones((2, 3), np.float32), "b": np.zeros(3, np.float32)}
+>>> state = fm.init(params, lr=0.1, nesterov=True, weight_decay={"w": 1e-4, "b": 0.0})
+>>> state
+<State lr_outside, lr=0.1, momentum=0.9, dampening=0.0, weight_decay=per array, nesterov, 2 arrays, 9 elements, 0 steps>
+)doc";
+
+constexpr const char* step_doc = R"doc(step(params, grads, state)
+--
+
+Make one momentum step: update `params` and `state` in place.
+
+For each array, elementwise, with every operation rounded once to the array's dtype (here the form lr_outside
+without options; `init` has all of them)::
+
+    v = momentum*v + grad
+    p = p - lr*v
+
+Parameters
+----------
+params : ndarray, or list, tuple or dict of them, nested
+    The structure, shapes and dtypes given to `init`. Updated in place, whatever their strides. Writable, aligned,
+    in native byte order; no element may share memory with another one, of any array.
+grads : same structure as `params`
+    The gradients, of the same shapes and dtypes; lists and tuples match each other, dicts match by key. Not
+    modified, and may be read-only, broadcast or given twice. None leaves an array, its velocity and its first
+    step as they are.
+state : State
+    From `init`. Its velocities and its `step_count` are updated.
+
+Raises
+------
+TypeError
+    An item is not a plain array of the dtype given to `init`, or a container is of another kind.
+ValueError
+    Keys, lengths or shapes differ, an array is read-only or misaligned, arrays overlap, or hyperparameters that
+    were set since do not go together.
+ConcurrentStepError
+    Another thread is stepping this state.
+
+    Whatever is raised, nothing has been written.
+
+Notes
+-----
+The result equals that of `fast_momentum.reference.step` bit for bit. From 1 MiB moved the GIL is released.
+Resizing an array in another thread meanwhile is not guarded against.
+
+References
+----------
+.. [1] I. Sutskever, J. Martens, G. Dahl, G. Hinton, "On the importance of initialization and momentum in deep
+   learning", ICML 2013.
+
+Examples
+--------
+>>> import numpy as np
+>>> import fast_momentum as fm
+>>> w = np.ones(3)
+>>> state = fm.init(w, lr=0.1, momentum=0.9)
+>>> fm.step(w, np.ones(3), state)
+>>> fm.step(w, np.ones(3), state)
+>>> w
+array([0.71, 0.71, 0.71])
+>>> state.velocity
+array([1.9, 1.9, 1.9])
+)doc";
+
+constexpr const char* lookahead_doc = R"doc(lookahead(params, state, out=None)
+--
+
+Return the point at which Nesterov's original form takes the gradient::
+
+    p - c*v        c = lr*momentum (form lr_inside: momentum), formed in double and rounded once
+
+A gradient taken there and a plain step make a step of Nesterov's method. (``nesterov=True`` is the same iteration
+in other variables: its parameters are the look-ahead points.) Weight decay is not anticipated.
+
+Parameters
+----------
+params : ndarray, or list, tuple or dict of them, nested
+    As in `step`; read-only arrays will do. Not modified.
+state : State
+    From `init`, with nesterov False. Not modified.
+out : same structure as `params`, optional
+    Arrays to write to, of the same shapes and dtypes, that share no memory with `params` or the velocities.
+
+Returns
+-------
+same structure as `params`
+    `out`, or new arrays in the containers given to `init`.
+
+Raises
+------
+TypeError, ValueError, ConcurrentStepError
+    As in `step`; also where ``state.nesterov`` is True. Nothing has been written.
+
+References
+----------
+.. [1] Y. Nesterov, "A method of solving a convex programming problem with convergence rate O(1/k^2)", 1983.
+
+Examples
+--------
+>>> import numpy as np
+>>> import fast_momentum as fm
+>>> w = np.array([4.0])
+>>> state = fm.init(w, lr=0.25, momentum=0.5)
+>>> for _ in range(2):
+...     point = fm.lookahead(w, state)
+...     fm.step(w, 2 * point, state)
+>>> w
+array([0.5])
+)doc";
+
+constexpr const char* state_doc =
+    R"doc(The hyperparameters, velocities and counters of one optimization; `init` returns it.
+
+The attributes are those of `init`, with the formula there, plus `step_count` and `velocity`. Hyperparameters can be
+set between steps and are checked when they are set. A State is not changed by `lookahead`, and is changed by `step`,
+`load_state_dict` and `reset`. copy, deepcopy and pickle make States that are independent of the original.
+
+Raises
+------
+ConcurrentStepError
+    It is being stepped in another thread. Hyperparameters may be set and velocities read all the same.
+
+Examples
+--------
+>>> import numpy as np
+>>> import fast_momentum as fm
+>>> w = np.zeros(2)
+>>> state = fm.init(w, lr=0.1)
+>>> for t in range(3):
+...     state.lr = 0.1 / (1 + t)
+...     fm.step(w, np.ones(2), state)
+>>> state.step_count
+3
+)doc";
+
+constexpr const char* lr_doc =
+    "Learning rate, finite and >= 0: a float, or a number per array as nested tuples and mappings.";
+constexpr const char* momentum_doc =
+    "Momentum, in [0, 1): a float, or a number per array as nested tuples and mappings.";
+constexpr const char* dampening_doc =
+    "Dampening, in [0, 1]: a float, or a number per array as nested tuples and mappings.";
+constexpr const char* weight_decay_doc =
+    "Weight decay, finite and >= 0: a float, or a number per array as nested tuples and mappings.";
+constexpr const char* nesterov_doc = "Whether the step goes along ``d + momentum*v`` instead of ``v``.";
+constexpr const char* decoupled_weight_decay_doc = "Whether weight decay leaves the velocity alone.";
+constexpr const char* maximize_doc = "Whether the step goes along the gradient instead of against it.";
+constexpr const char* form_doc = "'lr_outside', 'lr_inside' or 'ema'; fixed at `init`.";
+constexpr const char* step_count_doc = "The number of steps made.";
+constexpr const char* velocity_doc =
+    "The velocities, in new containers of the types given to `init`: read-only arrays that show each later "
+    "step.";
+
+constexpr const char* state_dict_doc = R"doc(state_dict(self)
+--
+
+Return a copy of everything, in plain containers.
+
+Returns
+-------
+dict
+    ``{"format": 1, "form": str, "step_count": int, "hyperparameters": {name: value}, "velocity": {path: array},
+    "started": {path: bool}}``, with paths as ``['encoder'][2]``, and ``''`` for a single array.
+
+Raises
+------
+ConcurrentStepError
+    A step of this state is running.
+
+Examples
+--------
+>>> import numpy as np
+>>> import fast_momentum as fm
+>>> fm.init([np.zeros(2)], lr=0.1).state_dict()["velocity"]
+{'[0]': array([0., 0.])}
+)doc";
+
+constexpr const char* load_state_dict_doc = R"doc(load_state_dict(self, state_dict, strict=True)
+--
+
+Take over everything from a `state_dict`, hyperparameters too, after checking all of it.
+
+Parameters
+----------
+state_dict : dict
+    As `state_dict` returns it. Its form, paths, shapes and dtypes must be those of this state, and the velocity
+    of an array that has not started must be zero. Copied into the velocities of this state.
+strict : bool, default True
+    If False, arrays that `state_dict` lacks stay as they are.
+
+Raises
+------
+TypeError, ValueError
+    What does not agree. Nothing has been changed.
+ConcurrentStepError
+    A step of this state is running.
+
+Examples
+--------
+>>> import numpy as np
+>>> import fast_momentum as fm
+>>> w = np.zeros(2)
+>>> state, resumed = fm.init(w, lr=0.1), fm.init(w, lr=1.0)
+>>> fm.step(w, np.ones(2), state)
+>>> resumed.load_state_dict(state.state_dict())
+>>> resumed.lr, resumed.step_count, resumed.velocity
+(0.1, 1, array([1., 1.]))
+)doc";
+
+constexpr const char* reset_doc = R"doc(reset(self, path=None)
+--
+
+Set velocities to zero and forget that their arrays have started.
+
+Parameters
+----------
+path : str, optional
+    The path of one array, as in ``state_dict()["velocity"]``; all arrays if None.
+
+Raises
+------
+TypeError, ValueError
+    There is no such path.
+ConcurrentStepError
+    A step of this state is running.
+
+Examples
+--------
+>>> import numpy as np
+>>> import fast_momentum as fm
+>>> params = {"w": np.zeros(2), "b": np.zeros(1)}
+>>> state = fm.init(params, lr=0.1)
+>>> fm.step(params, {"w": np.ones(2), "b": np.ones(1)}, state)
+>>> state.reset("['w']")
+>>> state.velocity
+{'w': array([0., 0.]), 'b': array([1.])}
+)doc";
+
+constexpr const char* get_num_threads_doc = R"doc(get_num_threads()
+--
+
+Return the number of threads asked for with `set_num_threads` or FAST_MOMENTUM_NUM_THREADS; 1 by default.
+
+Examples
+--------
+>>> import fast_momentum as fm
+>>> fm.get_num_threads()
+1
+)doc";
+
+constexpr const char* set_num_threads_doc = R"doc(set_num_threads(threads)
+--
+
+Let a step use up to `threads` threads; the bits do not depend on it.
+
+A step uses as many of them as OpenMP, the CPU affinity and the cgroup quota of the process allow, and one where it is
+too small to gain. Beside a NumPy that runs BLAS on all cores, more than one makes whole training loops slower.
+
+Parameters
+----------
+threads : int
+    At least 1. More than the machine has is no error.
+
+Raises
+------
+TypeError, ValueError
+    `threads` is not an integer, or below 1.
+
+Examples
+--------
+>>> import fast_momentum as fm
+>>> fm.set_num_threads(1)
+)doc";
+
+constexpr const char* concurrent_step_error_doc =
+    "A State was to be used while a step of it was running in another thread. Nothing was changed.";
+
+}  // namespace fast_momentum

@@ -1,0 +1,214 @@
+#include "hyperparameters.hpp"
+
+#include <algorithm>
+#include <cmath>
+
+#include "isa.hpp"
+
+namespace fast_momentum {
+
+namespace {
+
+struct Range {
+    bool (*contains)(double);
+    const char* requirement;
+};
+
+// By Name. NaN is in none of them.
+constexpr Range ranges[n_names] = {
+    {[](double x) { return x >= 0 && std::isfinite(x); }, "be finite and >= 0"},
+    {[](double x) { return x >= 0 && x < 1; }, "be in [0, 1)"},
+    {[](double x) { return x >= 0 && x <= 1; }, "be in [0, 1]"},
+    {[](double x) { return x >= 0 && std::isfinite(x); }, "be finite and >= 0"},
+};
+
+bool is_real_numpy_number(py::handle value) {
+    const py::module_ numpy = py::module_::import("numpy");
+    if (!py::isinstance(value, numpy.attr("generic")) && !py::isinstance(value, numpy.attr("ndarray")))
+        return false;
+    const auto kind = value.attr("dtype").attr("kind").cast<std::string>();
+    return (kind == "f" || kind == "i" || kind == "u") && value.attr("ndim").cast<int>() == 0;
+}
+
+double number(py::handle value, const Path& path) {
+    PyObject* object = value.ptr();
+    if (PyFloat_Check(object)) return PyFloat_AS_DOUBLE(object);
+    if (!PyBool_Check(object) && (PyLong_Check(object) || is_real_numpy_number(value))) {
+        const double converted = PyLong_Check(object) ? PyLong_AsDouble(object) : PyFloat_AsDouble(object);
+        if (converted == -1 && PyErr_Occurred()) {
+            PyErr_Clear();
+            throw py::value_error(path.str() + " must be a number that a float can hold, not one so large");
+        }
+        return converted;
+    }
+    std::string given = type_name(value), way_out;
+    if (given == "numpy.ndarray") {
+        given += " of shape " + repr_of(value.attr("shape"));
+        way_out = "; for a number per array, pass a list or dict like params";
+    }
+    throw py::type_error(path.str() + " must be a real number, not " + given + way_out);
+}
+
+// What a value must still be after it was rounded to the dtype of an array.
+void check_rounded(Name name, double value, const DtypeKernels& dtype, const Path& path,
+                   const std::string& array) {
+    const double rounded = dtype.rounded(value);
+    const char* requirement = nullptr;
+    if (name == momentum && rounded == 1) requirement = " must stay below 1 when rounded to ";
+    if (value != 0 && rounded == 0) requirement = " must stay above 0 when rounded to ";
+    if (!std::isfinite(rounded)) requirement = " must stay finite when rounded to ";
+    if (!requirement) return;
+    throw py::value_error(path.str() + requirement + dtype.name + ", the dtype of " + array + ", not be " +
+                          repr_of(py::float_(value)) + "; use a float64 array or another value");
+}
+
+// Reads one value along the structure of params.
+class Reader {
+  public:
+    Reader(Name name, const Tree& tree, const std::vector<unsigned char>& dtypes, Form form)
+        : numbers(tree.n_leaves()), name_(name), tree_(tree), dtypes_(dtypes), form_(form) {}
+
+    py::object read(const Tree::Node& node, py::handle value, const Path& path) {
+        PyObject* object = value.ptr();
+        if (Py_TYPE(object) == &PyDictProxy_Type) {  // as Hyperparameter::value() returns it
+            const py::dict copy =
+                py::reinterpret_steal<py::dict>(PyObject_CallMethod(object, "copy", nullptr));
+            return read(node, copy, path);
+        }
+        if (is_sequence(value)) return read_sequence(node, value, path);
+        if (PyDict_Check(object)) return read_mapping(node, value, path);
+        const double x = checked(value, path);
+        for (std::size_t i = node.first_leaf; i < node.first_leaf + node.n_leaves; ++i) {
+            if (i == node.first_leaf || dtypes_[i] != dtypes_[i - 1])
+                check_rounded(name_, x, isa_in_use().kernels->dtypes[dtypes_[i]], path,
+                              "params" + tree_.path(i));
+            numbers[i] = x;
+        }
+        return py::float_(x);
+    }
+
+    double checked(py::handle value, const Path& path) {
+        const double x = number(value, path);
+        if (!ranges[name_].contains(x))
+            throw py::value_error(path.str() + " must " + ranges[name_].requirement + ", not " +
+                                  repr_of(py::float_(x)));
+        if (name_ == dampening && x != 0 && !has_dampening(form_))
+            throw py::value_error(path.str() + " must be 0 in the form " + name_of(form_) + ", not " +
+                                  repr_of(py::float_(x)) + "; only lr_outside has dampening");
+        return x;
+    }
+
+    std::vector<double> numbers;
+
+  private:
+    py::object read_sequence(const Tree::Node& node, py::handle value, const Path& path) {
+        if (node.kind != Tree::Node::sequence) refuse_kind(node, value, path);
+        const auto items = PyList_Check(value.ptr())
+                               ? py::reinterpret_steal<py::tuple>(PyList_AsTuple(value.ptr()))
+                               : py::reinterpret_borrow<py::tuple>(value);
+        check_length(node, items, path, "params");
+        py::list read_items;
+        node.each([&](std::size_t i, const Tree::Node& child) {
+            read_items.append(read(child, items[i], path.item(i)));
+        });
+        return py::tuple(read_items);
+    }
+
+    py::object read_mapping(const Tree::Node& node, py::handle value, const Path& path) {
+        if (node.kind != Tree::Node::mapping) refuse_kind(node, value, path);
+        check_keys(node, value, path, "params");
+        py::dict read_items;
+        node.each([&](std::size_t i, const Tree::Node& child) {
+            const py::object& key = node.keys[i];
+            PyObject* item = PyDict_GetItemWithError(value.ptr(), key.ptr());
+            if (!item) throw py::value_error(path.str() + " must stay as it is while its keys are compared");
+            const py::object held = py::reinterpret_borrow<py::object>(item);
+            read_items[key] = read(child, held, path.item(key.ptr()));
+        });
+        return py::reinterpret_steal<py::object>(PyDictProxy_New(read_items.ptr()));
+    }
+
+    [[noreturn]] static void refuse_kind(const Tree::Node& node, py::handle value, const Path& path) {
+        const char* kinds[] = {"number: there is one array here", "number, list or tuple", "number or dict"};
+        throw py::type_error(path.str() + " must be a " + kinds[node.kind] + ", as in params, not " +
+                             type_name(value));
+    }
+
+    Name name_;
+    const Tree& tree_;
+    const std::vector<unsigned char>& dtypes_;
+    Form form_;
+};
+
+}  // namespace
+
+Hyperparameter::Hyperparameter(Name name, py::handle value, const Tree& tree,
+                               const std::vector<unsigned char>& dtypes, Form form) {
+    Reader reader(name, tree, dtypes, form);
+    const Path path = Path::of(hyperparameter_names[name]);
+    value_ = reader.read(tree.root(), value, path);
+    per_array_ = !py::isinstance<py::float_>(value_);
+    numbers_ = per_array_ ? std::move(reader.numbers) : std::vector<double>{value_.cast<double>()};
+}
+
+bool Hyperparameter::any_nonzero() const {
+    return std::any_of(numbers_.begin(), numbers_.end(), [](double x) { return x != 0; });
+}
+
+bool checked_flag(const std::string& name, py::handle value) {
+    if (value.ptr() == Py_True) return true;
+    if (value.ptr() == Py_False) return false;
+    if (py::type::handle_of(value).is(py::module_::import("numpy").attr("bool_"))) return value.cast<bool>();
+    throw py::type_error(name + " must be True or False, not " + type_name(value));
+}
+
+long long checked_count(const std::string& name, py::handle value, long long least) {
+    if (PyBool_Check(value.ptr()) || !PyIndex_Check(value.ptr()))
+        throw py::type_error(name + " must be an integer, not " + type_name(value));
+    const auto index = py::reinterpret_steal<py::object>(PyNumber_Index(value.ptr()));
+    if (!index) throw py::error_already_set();
+    int overflow = 0;
+    const long long count = PyLong_AsLongLongAndOverflow(index.ptr(), &overflow);
+    if (overflow != 0 || count < least)
+        throw py::value_error(name + " must be at least " + std::to_string(least) + " and below 2**63, not " +
+                              repr_of(index));
+    return count;
+}
+
+Form checked_form(py::handle value) {
+    if (!py::isinstance<py::str>(value))
+        throw py::type_error("form must be a string, not " + type_name(value));
+    std::string names;
+    for (const Form form : {Form::lr_outside, Form::lr_inside, Form::ema}) {
+        if (value.cast<std::string>() == name_of(form)) return form;
+        names += std::string(names.empty() ? "'" : ", '") + name_of(form) + "'";
+    }
+    throw py::value_error("form must be one of " + names + ", not " + repr_of(value));
+}
+
+void check_product(const char* what, double a, double b, const DtypeKernels& dtype,
+                   const std::string& array) {
+    const double rounded = dtype.rounded(a * b);
+    const bool vanished = rounded == 0 && a != 0 && b != 0;
+    if (!vanished && std::isfinite(rounded)) return;
+    throw py::value_error(std::string(what) + " must stay " + (vanished ? "above 0" : "finite") +
+                          " when rounded to " + dtype.name + ", the dtype of " + array + ", not be " +
+                          repr_of(py::float_(a)) + " * " + repr_of(py::float_(b)) +
+                          "; use a float64 array or other values");
+}
+
+py::object plain(py::handle value) {
+    if (py::isinstance<py::tuple>(value)) {
+        py::list items;
+        for (const py::handle item : value) items.append(plain(item));
+        return py::tuple(items);
+    }
+    if (Py_TYPE(value.ptr()) == &PyDictProxy_Type) {
+        py::dict items;
+        for (const py::handle key : value) items[key] = plain(value[key]);
+        return items;
+    }
+    return py::reinterpret_borrow<py::object>(value);
+}
+
+}  // namespace fast_momentum

@@ -1,0 +1,90 @@
+#include "isa.hpp"
+
+#include <algorithm>
+#include <cctype>
+
+namespace fast_momentum {
+
+// One table and one row per instruction set; CMakeLists.txt has the flags.
+namespace baseline {
+extern const Kernels kernels;
+}
+#ifdef FAST_MOMENTUM_HAS_avx2
+namespace avx2 {
+extern const Kernels kernels;
+}
+#endif
+
+namespace {
+
+std::vector<Isa> built() {
+    std::vector<Isa> rows = {{"baseline", &baseline::kernels, true, false}};
+#ifdef FAST_MOMENTUM_HAS_avx2
+    __builtin_cpu_init();
+    const bool avx2_found = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("f16c");
+    rows.push_back({"avx2", &avx2::kernels, avx2_found, false});
+#endif
+    return rows;
+}
+
+std::vector<Isa>& table() {
+    static std::vector<Isa> rows = built();
+    return rows;
+}
+
+std::size_t fastest() {
+    std::size_t best = 0;
+    for (std::size_t i = 0; i < table().size(); ++i)
+        if (table()[i].found && !table()[i].disabled) best = i;
+    return best;
+}
+
+std::size_t& in_use() {
+    static std::size_t index = fastest();
+    return index;
+}
+
+std::string lower(std::string text) {
+    std::transform(text.begin(), text.end(), text.begin(),
+                   [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
+    return text;
+}
+
+}  // namespace
+
+const std::vector<Isa>& isas() {
+    return table();
+}
+
+std::vector<std::string> disable_isas(const std::string& names) {
+    std::vector<std::string> unknown;
+    const char* separators = ", \t\n\r\f\v";
+    for (std::size_t end = 0, begin = 0;
+         (begin = names.find_first_not_of(separators, end)) != std::string::npos;) {
+        end = std::min(names.find_first_of(separators, begin), names.size());
+        const std::string name = names.substr(begin, end - begin);
+        const auto row = std::find_if(table().begin() + 1, table().end(),
+                                      [&](const Isa& isa) { return isa.name == lower(name); });
+        if (row == table().end())
+            unknown.push_back(name);
+        else
+            row->disabled = true;
+    }
+    in_use() = fastest();
+    return unknown;
+}
+
+const Isa& isa_in_use() {
+    return table()[in_use()];
+}
+
+bool use_isa(const std::string& name) {
+    for (std::size_t i = 0; i < table().size(); ++i) {
+        if (name != table()[i].name || !table()[i].found) continue;
+        in_use() = i;
+        return true;
+    }
+    return false;
+}
+
+}  // namespace fast_momentum

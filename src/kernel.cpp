@@ -1,0 +1,61 @@
+// The loops over elements and the table of kernels; compiled once per instruction set, into the namespace of
+// that name. Includes no standard template and has no object that is built at run time: the linker would
+// keep one copy of such code for all CPUs.
+#include "kernels.hpp"
+#include "update.hpp"
+
+#ifdef _MSC_VER
+#define FAST_MOMENTUM_RESTRICT __restrict
+#else
+#define FAST_MOMENTUM_RESTRICT __restrict__
+#endif
+
+namespace fast_momentum::FAST_MOMENTUM_ISA {
+
+// Both lines of the rule run over a block while it is in L1. On cold data that is up to 1.75 times faster
+// than one fused loop, elsewhere as fast (docs/decisions.md).
+constexpr std::size_t block = 512;
+
+template <class T, unsigned terms>
+void step(char* first, const char* second, char* third, std::size_t n, const Coefficients& c) noexcept {
+    const LinearRule<T, terms> rule(c);
+    T* FAST_MOMENTUM_RESTRICT param = reinterpret_cast<T*>(first);
+    const T* FAST_MOMENTUM_RESTRICT grad = reinterpret_cast<const T*>(second);
+    T* FAST_MOMENTUM_RESTRICT velocity = reinterpret_cast<T*>(third);
+    for (std::size_t begin = 0; begin < n; begin += block) {
+        const std::size_t end = n - begin < block ? n : begin + block;
+        for (std::size_t i = begin; i < end; ++i)
+            velocity[i] = rule.new_velocity(param[i], grad[i], velocity[i]);
+        for (std::size_t i = begin; i < end; ++i) param[i] = rule.new_param(param[i], grad[i], velocity[i]);
+    }
+}
+
+template <class T>
+void lookahead(char* first, const char* second, char* third, std::size_t n, const Coefficients& c) noexcept {
+    const T ahead = T(c.ahead);
+    T* FAST_MOMENTUM_RESTRICT out = reinterpret_cast<T*>(first);
+    const T* FAST_MOMENTUM_RESTRICT param = reinterpret_cast<const T*>(second);
+    const T* FAST_MOMENTUM_RESTRICT velocity = reinterpret_cast<const T*>(third);
+    for (std::size_t i = 0; i < n; ++i) out[i] = lookahead_point(param[i], velocity[i], ahead);
+}
+
+template <class T>
+double rounded(double value) {
+    return double(T(value));
+}
+
+template <class T>
+constexpr DtypeKernels dtype(const char* name, char code) {
+    return {name,
+            code,
+            sizeof(T),
+            rounded<T>,
+            {step<T, 0>, step<T, 1>, step<T, 2>, step<T, 3>, step<T, 4>, step<T, 5>, step<T, 6>, step<T, 7>},
+            lookahead<T>};
+}
+
+// One row per dtype.
+extern const Kernels kernels;
+constexpr Kernels kernels = {{dtype<float>("float32", 'f'), dtype<double>("float64", 'd')}};
+
+}  // namespace fast_momentum::FAST_MOMENTUM_ISA

@@ -1,0 +1,151 @@
+// pybind11 signatures and docstrings of _core, and nothing else.
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include "coefficients.hpp"
+#include "docstrings.hpp"
+#include "hyperparameters.hpp"
+#include "isa.hpp"
+#include "state.hpp"
+#include "step.hpp"
+#include "threads.hpp"
+
+namespace py = pybind11;
+using namespace py::literals;
+using namespace fast_momentum;
+
+namespace {
+
+std::unique_ptr<State> init(py::object params, py::object lr, py::object momentum, py::object dampening,
+                            py::object nesterov, py::object weight_decay, py::object decoupled_weight_decay,
+                            py::object maximize, py::object form) {
+    return State::init(
+        params, {{lr, momentum, dampening, weight_decay}, {nesterov, decoupled_weight_decay, maximize}},
+        checked_form(form));
+}
+
+py::dict coefficients_dict(const std::string& form, double lr, double momentum, double dampening,
+                           bool nesterov, double weight_decay, bool decoupled_weight_decay, bool maximize,
+                           bool first) {
+    const Coefficients c = coefficients(checked_form(py::str(form)), {lr, momentum, dampening, weight_decay},
+                                        {nesterov, decoupled_weight_decay, maximize}, first);
+    return py::dict("sign"_a = c.sign, "weight_decay"_a = c.weight_decay, "keep"_a = c.keep,
+                    "gain"_a = c.gain, "direct"_a = c.direct, "carried"_a = c.carried, "scale"_a = c.scale,
+                    "decay"_a = c.decay, "ahead"_a = c.ahead, "nesterov"_a = (c.terms & Term::nesterov) != 0);
+}
+
+py::dict config() {
+    py::dict found;
+    for (const Isa& isa : isas()) found[isa.name] = isa.found && !isa.disabled;
+    py::list dtypes;
+    for (const DtypeKernels& dtype : isa_in_use().kernels->dtypes) dtypes.append(dtype.name);
+    return py::dict("version"_a = FAST_MOMENTUM_VERSION, "compiler"_a = FAST_MOMENTUM_COMPILER,
+                    "dtypes"_a = dtypes, "instruction sets"_a = found, "in use"_a = isa_in_use().name,
+                    "threading layer"_a = threading_layer(), "threads"_a = requested_threads());
+}
+
+template <Name name>
+void def_number(py::class_<State>& cls, const char* doc) {
+    cls.def_property(
+        hyperparameter_names[name], [](const State& state) { return state.number(name); },
+        [](State& state, py::handle value) { state.set_number(name, value); }, doc);
+}
+
+template <FlagName name>
+void def_flag(py::class_<State>& cls, const char* doc) {
+    cls.def_property(
+        flag_names[name], [](const State& state) { return state.flag(name); },
+        [](State& state, py::handle value) { state.set_flag(name, value); }, doc);
+}
+
+// Defines a function, and what a call with other arguments says: pybind11 would print all that it was given.
+// The first line of `doc` is the signature.
+template <class Function, class... Arguments>
+void def(py::module_& m, const char* name, Function function, const char* doc,
+         const Arguments&... arguments) {
+    m.def(name, function, arguments..., doc);
+    const std::string text = doc;
+    m.def(name, [text](const py::args& args, const py::kwargs& kwargs) {
+        std::string keywords;
+        for (const auto& [keyword, value] : kwargs)
+            keywords += (keywords.empty() ? "" : ", ") + keyword.template cast<std::string>();
+        const std::string signature = text.substr(0, text.find('\n'));
+        throw py::type_error(signature.substr(0, signature.find('(')) + "() must be called as " + signature +
+                             ", not with " + std::to_string(args.size()) +
+                             " positional arguments and the keywords (" + keywords + ")");
+    });
+}
+
+}  // namespace
+
+PYBIND11_MODULE(_core, m) {
+    py::options options;
+    options.disable_function_signatures();
+
+    m.doc() = "The compiled part of fast_momentum; use the names of the package instead.";
+    m.attr("__version__") = FAST_MOMENTUM_VERSION;
+    install_fork_handlers();
+
+    static PyObject* concurrent_step_error = PyErr_NewExceptionWithDoc(
+        "fast_momentum.ConcurrentStepError", concurrent_step_error_doc, PyExc_RuntimeError, nullptr);
+    m.attr("ConcurrentStepError") = py::handle(concurrent_step_error);
+    py::register_local_exception_translator([](std::exception_ptr pointer) {
+        try {
+            if (pointer) std::rethrow_exception(pointer);
+        } catch (const ConcurrentStepError& error) {
+            PyErr_SetString(concurrent_step_error, error.what());
+        }
+    });
+
+    py::class_<State> state(m, "State", state_doc, py::is_final());
+    state.attr("__module__") = "fast_momentum";
+    def_number<Name::lr>(state, lr_doc);
+    def_number<Name::momentum>(state, momentum_doc);
+    def_number<Name::dampening>(state, dampening_doc);
+    def_number<Name::weight_decay>(state, weight_decay_doc);
+    def_flag<nesterov_flag>(state, nesterov_doc);
+    def_flag<decoupled_weight_decay_flag>(state, decoupled_weight_decay_doc);
+    def_flag<maximize_flag>(state, maximize_doc);
+    state.def_property_readonly(
+             "form", [](const State& s) { return name_of(s.form()); }, form_doc)
+        .def_property_readonly("step_count", &State::step_count, step_count_doc)
+        .def_property_readonly("velocity", &State::velocity_containers, velocity_doc)
+        .def("state_dict", &State::state_dict, state_dict_doc)
+        .def(
+            "load_state_dict",
+            [](State& s, py::handle state_dict, py::handle strict) {
+                s.load_state_dict(state_dict, checked_flag("strict", strict));
+            },
+            "state_dict"_a, "strict"_a = true, load_state_dict_doc)
+        .def("reset", &State::reset, "path"_a = py::none(), reset_doc)
+        .def("__repr__", &State::repr)
+        .def("__copy__", &State::copy)
+        .def(
+            "__deepcopy__", [](State& s, py::handle) { return s.copy(); }, "memo"_a)
+        .def(py::pickle([](State& s) { return s.pickled(); },
+                        [](const py::tuple& pickled) { return State::unpickled(pickled); }));
+
+    def(m, "init", &init, init_doc, "params"_a, py::kw_only(), "lr"_a, "momentum"_a = 0.9,
+        "dampening"_a = 0.0, "nesterov"_a = false, "weight_decay"_a = 0.0, "decoupled_weight_decay"_a = false,
+        "maximize"_a = false, "form"_a = "lr_outside");
+    def(m, "step", &step, step_doc, "params"_a, "grads"_a, "state"_a);
+    def(m, "lookahead", &lookahead, lookahead_doc, "params"_a, "state"_a, "out"_a = py::none());
+    def(m, "get_num_threads", &requested_threads, get_num_threads_doc);
+    def(
+        m, "set_num_threads",
+        [](py::handle threads) { request_threads(checked_count("threads", threads, 1)); },
+        set_num_threads_doc, "threads"_a);
+
+    m.def("coefficients", &coefficients_dict, "form"_a, py::kw_only(), "lr"_a, "momentum"_a,
+          "dampening"_a = 0.0, "nesterov"_a = false, "weight_decay"_a = 0.0,
+          "decoupled_weight_decay"_a = false, "maximize"_a = false, "first"_a = false,
+          "The constants of the linear rule, in double, with which every step is made.");
+    m.def("config", &config, "What show_config() prints.");
+    m.def("disable_isas", &disable_isas, "names"_a,
+          "Take instruction sets away; return the names that cannot be taken.");
+    m.def("use_isa", &use_isa, "name"_a,
+          "Use this instruction set, for tests; False where the CPU lacks it.");
+    m.def("usable_threads", &usable_threads, "The request, limited by what this process may use.");
+    m.def("cgroup_cpus", &cgroup_cpus, "root"_a,
+          "The CPUs that the cgroup mounted at root allows; 0 for no limit.");
+}

@@ -1,0 +1,55 @@
+// Do these memory regions share an element? Exact, with bounded work. Plain data, no Python.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+namespace fast_momentum {
+
+// The bounds of one array.
+class Span {
+  public:
+    std::uintptr_t low;
+
+    Span() = default;
+    Span(std::uintptr_t low_, std::uintptr_t length, bool written)
+        : low(low_), length_and_written_(length << 1 | written) {}
+    std::uintptr_t high() const { return low + (length_and_written_ >> 1); }
+    bool written() const { return length_and_written_ & 1; }
+
+  private:
+    std::uintptr_t length_and_written_;
+};
+
+// Do the bounds of two arrays meet, one of which is written? Sorts `spans`; `scratch` is memory to use.
+bool bounds_meet(std::vector<Span>& spans, std::vector<Span>& scratch);
+
+// The elements of one array; strides in bytes.
+struct Region {
+    const char* data;
+    std::size_t itemsize;
+    int ndim;
+    const std::ptrdiff_t* shape;
+    const std::ptrdiff_t* strides;
+    bool written;
+
+    bool empty() const;
+    Span span() const;  // of a region that is not empty
+};
+
+enum class Verdict { disjoint, overlapping, unknown };
+
+struct Clash {
+    Verdict verdict;
+    std::size_t first, second;  // of `regions`
+};
+
+// The first pair found that shares an element, one of the two being written; or one that could be neither
+// proved nor disproved with the work allowed.
+Clash find_clash(const std::vector<Region>& regions);
+
+// Do two elements of one region share memory?
+Verdict self_overlap(const Region& region);
+
+}  // namespace fast_momentum

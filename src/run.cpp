@@ -1,0 +1,208 @@
+#include "run.hpp"
+
+#include <algorithm>
+#include <cstring>
+
+#include "threads.hpp"
+
+namespace fast_momentum {
+
+namespace {
+
+// Calls that move less than this run in one thread: starting the others would cost more than they save
+// (docs/decisions.md).
+constexpr std::size_t threads_bytes = std::size_t(2) << 20;
+
+// A piece of an array begins at a multiple of this many elements: vector loads stay aligned, and no two
+// threads write to one cache line.
+constexpr std::size_t piece_elements = 16;
+
+// Elements that the strided path works on at a time, copied together where they lie apart.
+constexpr std::size_t block = 512;
+constexpr std::size_t max_itemsize = 8;
+constexpr int max_dimensions = 64;
+
+// Walks elements [begin, begin + n) of one operand in the order of the dimensions, as runs along the last
+// one: visit(address, stride, length).
+template <class Visit>
+void walk(const Slice& slice, const Dimension* dims, unsigned operand, std::size_t begin, std::size_t n,
+          Visit visit) {
+    const std::size_t last = slice.n_dimensions - 1;
+    std::size_t index[max_dimensions];
+    char* address = slice.operands[operand];
+    std::size_t rest = begin;
+    for (std::size_t d = slice.n_dimensions; d-- > 0;) {
+        index[d] = rest % dims[d].size;
+        rest /= dims[d].size;
+        address += static_cast<std::ptrdiff_t>(index[d]) * dims[d].strides[operand];
+    }
+    for (;;) {
+        const std::size_t length = std::min(n, dims[last].size - index[last]);
+        visit(address, dims[last].strides[operand], length);
+        n -= length;
+        if (n == 0) return;
+        address -= static_cast<std::ptrdiff_t>(index[last]) * dims[last].strides[operand];
+        index[last] = 0;
+        for (std::size_t d = last; d-- > 0;) {
+            address += dims[d].strides[operand];
+            if (++index[d] < dims[d].size) break;
+            address -= static_cast<std::ptrdiff_t>(index[d]) * dims[d].strides[operand];
+            index[d] = 0;
+        }
+    }
+}
+
+template <class Element>
+void gather(char* buffer, const Slice& slice, const Dimension* dims, unsigned operand, std::size_t begin,
+            std::size_t n) {
+    auto* to = reinterpret_cast<Element*>(buffer);
+    walk(slice, dims, operand, begin, n, [&](const char* from, std::ptrdiff_t stride, std::size_t length) {
+        for (std::size_t i = 0; i < length; ++i, from += stride)
+            *to++ = *reinterpret_cast<const Element*>(from);
+    });
+}
+
+template <class Element>
+void scatter(const char* buffer, const Slice& slice, const Dimension* dims, unsigned operand,
+             std::size_t begin, std::size_t n) {
+    const auto* from = reinterpret_cast<const Element*>(buffer);
+    walk(slice, dims, operand, begin, n, [&](char* to, std::ptrdiff_t stride, std::size_t length) {
+        for (std::size_t i = 0; i < length; ++i, to += stride) *reinterpret_cast<Element*>(to) = *from++;
+    });
+}
+
+// Copies each block together, runs the kernel on the copy, and puts the results back.
+template <class Element>
+void run_strided(const Slice& slice, const Dimension* dims, unsigned written, std::size_t begin,
+                 std::size_t n) {
+    alignas(64) char buffers[n_operands][block * max_itemsize];
+    for (std::size_t end = begin + n; begin < end; begin += block) {
+        const std::size_t length = std::min(block, end - begin);
+        for (unsigned operand = 0; operand < n_operands; ++operand)
+            gather<Element>(buffers[operand], slice, dims, operand, begin, length);
+        slice.kernel(buffers[0], buffers[1], buffers[2], length, *slice.coefficients);
+        for (unsigned operand = 0; operand < n_operands; ++operand)
+            if (written & (1u << operand))
+                scatter<Element>(buffers[operand], slice, dims, operand, begin, length);
+    }
+}
+
+// Elements [begin, begin + n) of one slice.
+void run_piece(const Work& work, const Slice& slice, std::size_t begin, std::size_t n) {
+    if (slice.n_dimensions == 0) {
+        const std::size_t offset = begin * slice.itemsize;
+        slice.kernel(slice.operands[0] + offset, slice.operands[1] + offset, slice.operands[2] + offset, n,
+                     *slice.coefficients);
+        return;
+    }
+    const Dimension* dims = work.dimensions.data() + slice.first_dimension;
+    if (slice.itemsize == sizeof(float))
+        run_strided<float>(slice, dims, work.written, begin, n);
+    else
+        run_strided<double>(slice, dims, work.written, begin, n);
+}
+
+// The share of thread `part` of `parts`: an equal part of the elements, whatever arrays they belong to.
+void run_part(const Work& work, std::size_t total, std::size_t part, std::size_t parts) {
+    const std::size_t begin = total / parts * part;
+    const std::size_t end = part + 1 == parts ? total : total / parts * (part + 1);
+    std::size_t first = 0;  // of the slice, among all elements
+    for (const Slice& slice : work.slices) {
+        // Where in the slice element `at` falls, moved to the seam that both its neighbours agree on.
+        const auto seam = [&](std::size_t at) {
+            if (at <= first) return std::size_t(0);
+            return at >= first + slice.n ? slice.n : (at - first) / piece_elements * piece_elements;
+        };
+        if (seam(begin) < seam(end)) run_piece(work, slice, seam(begin), seam(end) - seam(begin));
+        first += slice.n;
+        if (first >= end) break;
+    }
+}
+
+}  // namespace
+
+void Work::clear() {
+    slices.clear();
+    dimensions.clear();
+    bytes = 0;
+}
+
+void Work::set_written(unsigned operands) {
+    written = operands;
+    streams = n_operands;
+    for (unsigned operand = 0; operand < n_operands; ++operand) streams += operands >> operand & 1;
+}
+
+void Work::add_dense(char* const (&operands)[n_operands], std::size_t n, std::size_t itemsize, Kernel kernel,
+                     const Coefficients* coefficients) {
+    if (n == 0) return;
+    Slice& slice = slices.emplace_back();
+    std::copy(operands, operands + n_operands, slice.operands);
+    slice.n = n;
+    slice.kernel = kernel;
+    slice.coefficients = coefficients;
+    slice.itemsize = static_cast<unsigned>(itemsize);
+    bytes += n * itemsize * streams;
+}
+
+void Work::add_strided(char* const (&operands)[n_operands],
+                       const std::ptrdiff_t* const (&strides)[n_operands], const std::ptrdiff_t* shape,
+                       int ndim, std::size_t itemsize, Kernel kernel, const Coefficients* coefficients) {
+    char* starts[n_operands] = {operands[0], operands[1], operands[2]};
+    const std::size_t first = dimensions.size();
+    std::size_t n = 1;
+    for (int d = 0; d < ndim; ++d) {
+        n *= static_cast<std::size_t>(shape[d]);
+        if (shape[d] == 1) continue;
+        Dimension dim = {static_cast<std::size_t>(shape[d]), {strides[0][d], strides[1][d], strides[2][d]}};
+        // The first operand runs forwards through memory.
+        for (unsigned operand = n_operands; strides[0][d] < 0 && operand-- > 0;) {
+            starts[operand] += (shape[d] - 1) * strides[operand][d];
+            dim.strides[operand] = -strides[operand][d];
+        }
+        dimensions.push_back(dim);
+    }
+    if (n == 0) return dimensions.resize(first);
+
+    // From the largest stride of the first operand to the smallest.
+    const auto begin = dimensions.begin() + static_cast<std::ptrdiff_t>(first);
+    std::stable_sort(begin, dimensions.end(),
+                     [](const Dimension& a, const Dimension& b) { return a.strides[0] > b.strides[0]; });
+    // A dimension whose steps continue those of the next one is one with it.
+    std::size_t last = first;
+    for (std::size_t d = first + 1; d < dimensions.size(); ++d) {
+        Dimension& outer = dimensions[last];
+        const Dimension& inner = dimensions[d];
+        const auto continues = [&](unsigned operand) {
+            return outer.strides[operand] == inner.strides[operand] * static_cast<std::ptrdiff_t>(inner.size);
+        };
+        if (continues(0) && continues(1) && continues(2))
+            outer = {outer.size * inner.size, {inner.strides[0], inner.strides[1], inner.strides[2]}};
+        else
+            dimensions[++last] = inner;
+    }
+    if (dimensions.size() > first) dimensions.resize(last + 1);
+
+    const auto item = static_cast<std::ptrdiff_t>(itemsize);
+    const std::size_t count = dimensions.size() - first;
+    const Dimension* inner = dimensions.data() + first;
+    const bool dense = count == 0 || (count == 1 && inner->strides[0] == item && inner->strides[1] == item &&
+                                      inner->strides[2] == item);
+    add_dense({starts[0], starts[1], starts[2]}, n, itemsize, kernel, coefficients);
+    if (dense) return dimensions.resize(first);
+    slices.back().first_dimension = first;
+    slices.back().n_dimensions = static_cast<unsigned>(count);
+}
+
+void run(const Work& work) noexcept {
+    const int threads = work.bytes < threads_bytes ? 1 : usable_threads();
+    if (threads == 1) {
+        for (const Slice& slice : work.slices) run_piece(work, slice, 0, slice.n);
+        return;
+    }
+    std::size_t total = 0;
+    for (const Slice& slice : work.slices) total += slice.n;
+    in_parallel(threads, [&](std::size_t part, std::size_t parts) { run_part(work, total, part, parts); });
+}
+
+}  // namespace fast_momentum

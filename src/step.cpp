@@ -1,0 +1,65 @@
+#include "step.hpp"
+
+namespace fast_momentum {
+
+namespace {
+
+State& checked_state(py::handle state) {
+    if (!py::isinstance<State>(state))
+        throw py::type_error("state must be a State, as init() returns it, not " + type_name(state));
+    return state.cast<State&>();
+}
+
+// Empties the scratch memory of a call, however it ends.
+struct Cleared {
+    explicit Cleared(Call& call_) : call(call_) { call.clear(); }
+    Cleared(const Cleared&) = delete;
+    Cleared& operator=(const Cleared&) = delete;
+    ~Cleared() { call.clear(); }
+    Call& call;
+};
+
+// From here on nothing can fail: no allocation, no Python code. The commit goes with the last write.
+template <class Commit>
+void run_and(const Work& work, Commit commit) {
+    if (work.bytes >= release_gil_bytes) {
+        const py::gil_scoped_release release;
+        run(work);
+        commit();
+    } else {
+        run(work);
+        commit();
+    }
+}
+
+}  // namespace
+
+void step(py::handle params, py::handle grads, py::handle state_) {
+    State& state = checked_state(state_);
+    const Mark::Hold hold(state.mark, Mark::writing);
+    const Cleared cleared(state.call);
+    Call& call = state.call;
+    state.tree().match(params, "params", "init()", call.params);
+    state.tree().match(grads, "grads", "params", call.others);
+    check_step(state.tree(), state.velocities(), state.constants(state.kept_table()), call);
+    run_and(call.work, [&] { state.finish_step(call.others); });
+}
+
+py::object lookahead(py::handle params, py::handle state_, py::object out) {
+    State& state = checked_state(state_);
+    const Mark::Hold hold(state.mark, Mark::reading);
+    state.check_lookahead();
+    if (out.is_none())
+        out = state.tree().build([&](std::size_t i) -> py::object {
+            return py::module_::import("numpy").attr("empty_like")(state.velocities().view(i));
+        });
+    Call call;
+    const std::vector<Coefficients> table = state.table();  // its own: another look-ahead may be running
+    state.tree().match(params, "params", "init()", call.params);
+    state.tree().match(out, "out", "params", call.others);
+    check_lookahead(state.tree(), state.velocities(), state.constants(table), call);
+    run_and(call.work, [] {});
+    return out;
+}
+
+}  // namespace fast_momentum

@@ -1,0 +1,48 @@
+// How many threads a step may use, and how it enters them; nothing here knows what they do.
+#pragma once
+
+#include <cstddef>
+#include <string>
+
+#ifdef _OPENMP
+#include <omp.h>
+#endif
+
+namespace fast_momentum {
+
+// What the user asked for; 1 unless told otherwise.
+long long requested_threads();
+void request_threads(long long threads);
+
+// The request, limited by OpenMP's own setting, the CPUs of this process and its cgroup's quota; at least 1.
+int usable_threads();
+
+// CPUs that the cgroup below `root`, where cgroups are mounted, lets this process use; 0 if it sets no limit.
+int cgroup_cpus(const std::string& root);
+
+// "OpenMP 201511", or "none"
+std::string threading_layer();
+
+// Counts the forks that led to this process.
+unsigned fork_generation();
+
+// Make a fork safe at any time: the threads of OpenMP do not outlive it, and a child that entered a region
+// would wait for them for ever (https://gcc.gnu.org/bugzilla/show_bug.cgi?id=52303).
+void install_fork_handlers();
+
+void note_parallel_region();
+
+// body(part, parts) once for each thread. There may be fewer threads than asked for.
+template <class Body>
+void in_parallel(int threads, const Body& body) noexcept {
+#ifdef _OPENMP
+    note_parallel_region();
+#pragma omp parallel num_threads(threads)
+    body(static_cast<std::size_t>(omp_get_thread_num()), static_cast<std::size_t>(omp_get_num_threads()));
+#else
+    (void)threads;
+    body(std::size_t(0), std::size_t(1));
+#endif
+}
+
+}  // namespace fast_momentum

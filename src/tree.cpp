@@ -1,0 +1,277 @@
+#include "tree.hpp"
+
+#include <algorithm>
+#include <unordered_set>
+
+namespace fast_momentum {
+
+namespace {
+
+constexpr std::size_t max_depth = 100;
+
+std::size_t size_of(py::handle container) {
+    PyObject* object = container.ptr();
+    return static_cast<std::size_t>(PyDict_Check(object) ? PyDict_GET_SIZE(object)
+                                                         : PySequence_Fast_GET_SIZE(object));
+}
+
+// Like repr(), for a list of keys that is short enough for a message.
+std::string listed(const std::vector<py::object>& keys) {
+    constexpr std::size_t shown = 5;
+    std::string text;
+    for (std::size_t i = 0; i < std::min(keys.size(), shown); ++i) text += (i ? ", " : "") + repr_of(keys[i]);
+    if (keys.size() > shown) text += " and " + std::to_string(keys.size() - shown) + " more";
+    return text;
+}
+
+// Reads a structure for the first time: anything goes that is not too deep and does not repeat itself.
+class Reader {
+  public:
+    explicit Reader(Leaves& leaves) : leaves_(leaves) {}
+
+    Tree::Node read(py::handle object, Path path, std::size_t depth) {
+        Tree::Node node;
+        node.first_leaf = leaves_.size();
+        if (!is_sequence(object) && !PyDict_Check(object.ptr())) {
+            leaves_.push(object.ptr());
+            return node;
+        }
+        path.container = object.ptr();
+        check(object, path, depth);
+        node.type = py::reinterpret_borrow<py::object>(reinterpret_cast<PyObject*>(Py_TYPE(object.ptr())));
+        if (PyDict_Check(object.ptr()))
+            read_mapping(node, object, path, depth);
+        else
+            read_sequence(node, object, path, depth);
+        node.n_leaves = leaves_.size() - node.first_leaf;
+        const auto is_leaf = [](const Tree::Node& child) { return child.kind == Tree::Node::leaf; };
+        if (std::all_of(node.children.begin(), node.children.end(), is_leaf)) node.children.clear();
+        return node;
+    }
+
+  private:
+    void read_sequence(Tree::Node& node, py::handle object, const Path& path, std::size_t depth) {
+        node.kind = Tree::Node::sequence;
+        node.size = size_of(object);
+        node.children.reserve(node.size);
+        for (std::size_t i = 0; i < node.size; ++i) {
+            PyObject* item = PySequence_Fast_GET_ITEM(object.ptr(), static_cast<Py_ssize_t>(i));
+            node.children.push_back(read(item, path.item(i), depth + 1));
+        }
+    }
+
+    void read_mapping(Tree::Node& node, py::handle object, const Path& path, std::size_t depth) {
+        node.kind = Tree::Node::mapping;
+        PyObject *key, *item;
+        for (Py_ssize_t position = 0; PyDict_Next(object.ptr(), &position, &key, &item);) {
+            node.keys.push_back(py::reinterpret_borrow<py::object>(key));
+            node.children.push_back(read(item, path.item(key), depth + 1));
+        }
+        node.size = node.keys.size();
+    }
+
+    void check(py::handle object, const Path& path, std::size_t depth) {
+        for (const Path* above = path.parent; above; above = above->parent)
+            if (above->container == object.ptr())
+                throw py::value_error(path.str() + " must hold arrays, not " + above->str() +
+                                      ", the container that holds it");
+        if (depth >= max_depth)
+            throw py::value_error(path.str() + " must be at most " + std::to_string(max_depth) +
+                                  " levels deep, not deeper");
+        // A shared container would give its arrays twice; without this a few lists of lists of one list could
+        // stand for more leaves than there is memory.
+        if (size_of(object) > 0 && !seen_.insert(object.ptr()).second)
+            throw py::value_error(path.str() +
+                                  " must not be a container that stands elsewhere in params too" +
+                                  "; give each array once");
+    }
+
+    Leaves& leaves_;
+    std::unordered_set<PyObject*> seen_;
+};
+
+[[noreturn]] void refuse_kind(const Tree::Node& node, py::handle object, const Path& path, const char* as) {
+    std::string message = path.str() + " must be a " +
+                          (node.kind == Tree::Node::mapping ? "dict" : "list or tuple") + ", as in " + as +
+                          ", not " + type_name(object);
+    if (object.is_none()) message += "; None stands for the gradient of a single array";
+    throw py::type_error(message);
+}
+
+// Matches a container against a structure and collects its leaves. No Python code runs in here, except that
+// of keys which are compared; so containers are held while their items are read.
+class Matcher {
+  public:
+    Matcher(const char* as, Leaves& leaves) : as_(as), leaves_(leaves) {}
+
+    void match(const Tree::Node& node, py::handle handle, const Path& path) {
+        if (node.kind == Tree::Node::leaf) return leaves_.push(handle.ptr());
+        const py::object object = py::reinterpret_borrow<py::object>(handle);
+        if (node.kind == Tree::Node::mapping) {
+            if (!PyDict_Check(object.ptr())) refuse_kind(node, object, path, as_);
+            if (!match_in_order(node, object, path)) match_by_key(node, object, path);
+        } else {
+            if (!is_sequence(object)) refuse_kind(node, object, path, as_);
+            match_sequence(node, object, path);
+        }
+    }
+
+  private:
+    void match_sequence(const Tree::Node& node, py::handle object, const Path& path) {
+        check_length(node, object, path, as_);
+        if (node.children.empty()) {
+            PyObject** items = PySequence_Fast_ITEMS(object.ptr());
+            for (std::size_t i = 0; i < node.size; ++i) leaves_.push(items[i]);
+            return;
+        }
+        for (std::size_t i = 0; i < node.size; ++i) {
+            check_length(node, object, path, as_);  // comparing keys may have changed it
+            match(node.children[i], PySequence_Fast_GET_ITEM(object.ptr(), static_cast<Py_ssize_t>(i)),
+                  path.item(i));
+        }
+    }
+
+    // The common case, without a look-up: the same keys, the same objects, in the same order.
+    bool match_in_order(const Tree::Node& node, py::handle object, const Path& path) {
+        if (!node.children.empty() || size_of(object) != node.size) return false;
+        const std::size_t begin = leaves_.size();
+        PyObject *key, *item;
+        Py_ssize_t position = 0;
+        for (std::size_t i = 0; PyDict_Next(object.ptr(), &position, &key, &item); ++i) {
+            if (key != node.keys[i].ptr()) {
+                leaves_.shrink(begin);
+                return false;
+            }
+            leaves_.push(item);
+        }
+        return true;
+    }
+
+    void match_by_key(const Tree::Node& node, py::handle object, const Path& path) {
+        if (size_of(object) != node.size) check_keys(node, object, path, as_);
+        node.each([&](std::size_t i, const Tree::Node& child) {
+            PyObject* item = PyDict_GetItemWithError(object.ptr(), node.keys[i].ptr());
+            if (!item && PyErr_Occurred()) throw py::error_already_set();
+            if (!item) {
+                check_keys(node, object, path, as_);
+                throw py::value_error(path.str() + " must stay as it is while its keys are compared");
+            }
+            const py::object held = py::reinterpret_borrow<py::object>(item);
+            match(child, held, path.item(node.keys[i].ptr()));
+        });
+    }
+
+    const char* as_;
+    Leaves& leaves_;
+};
+
+py::object new_container(const Tree::Node& node) {
+    auto* type = reinterpret_cast<PyTypeObject*>(node.type.ptr());
+    auto& base = node.kind == Tree::Node::mapping ? PyDict_Type : PyList_Type;
+    const auto created = py::reinterpret_steal<py::object>(base.tp_new(type, py::tuple().ptr(), nullptr));
+    if (!created) throw py::error_already_set();
+    return created;
+}
+
+void put(py::handle mapping, py::handle key, py::handle item) {
+    const int failed = PyODict_Check(mapping.ptr()) ? PyODict_SetItem(mapping.ptr(), key.ptr(), item.ptr())
+                                                    : PyDict_SetItem(mapping.ptr(), key.ptr(), item.ptr());
+    if (failed) throw py::error_already_set();
+}
+
+// The constructor and methods of a subclass are passed by, as when it was read.
+py::object build_node(const Tree::Node& node, const std::function<py::object(std::size_t)>& item) {
+    if (node.kind == Tree::Node::leaf) return item(node.first_leaf);
+    if (node.kind == Tree::Node::mapping) {
+        py::object mapping = new_container(node);
+        node.each([&](std::size_t i, const Tree::Node& child) {
+            put(mapping, node.keys[i], build_node(child, item));
+        });
+        return mapping;
+    }
+    auto* type = reinterpret_cast<PyTypeObject*>(node.type.ptr());
+    const bool is_list = PyType_IsSubtype(type, &PyList_Type);
+    py::object items = is_list ? new_container(node) : py::list();
+    node.each([&](std::size_t, const Tree::Node& child) {
+        if (PyList_Append(items.ptr(), build_node(child, item).ptr())) throw py::error_already_set();
+    });
+    if (is_list) return items;
+    const auto sequence =
+        py::reinterpret_steal<py::object>(PyTuple_Type.tp_new(type, py::make_tuple(items).ptr(), nullptr));
+    if (!sequence) throw py::error_already_set();
+    return sequence;
+}
+
+}  // namespace
+
+std::string repr_of(py::handle object) {
+    return py::repr(object).cast<std::string>();
+}
+
+std::string type_name(py::handle object) {
+    const py::handle type = py::type::handle_of(object);
+    const auto module = py::str(type.attr("__module__")).cast<std::string>();
+    const auto name = py::str(type.attr("__qualname__")).cast<std::string>();
+    return module == "builtins" ? (name == "NoneType" ? "None" : name) : module + "." + name;
+}
+
+std::string Path::str() const {
+    if (!parent) return root;
+    return parent->str() + "[" + (key ? repr_of(key) : std::to_string(index)) + "]";
+}
+
+void check_length(const Tree::Node& node, py::handle object, const Path& path, const char* as) {
+    const std::size_t size = size_of(object);
+    if (size == node.size) return;
+    throw py::value_error(path.str() + " must have " + std::to_string(node.size) +
+                          (node.size == 1 ? " item" : " items") + ", as in " + as + ", not " +
+                          std::to_string(size));
+}
+
+void check_keys(const Tree::Node& node, py::handle object, const Path& path, const char* as) {
+    std::vector<py::object> missing, unexpected;
+    for (const py::object& key : node.keys) {
+        const int found = PyDict_Contains(object.ptr(), key.ptr());
+        if (found < 0) throw py::error_already_set();
+        if (!found) missing.push_back(key);
+    }
+    if (missing.empty() && size_of(object) == node.size) return;
+    py::set expected;
+    for (const py::object& key : node.keys) expected.add(key);
+    const auto given = py::reinterpret_steal<py::list>(PyDict_Keys(object.ptr()));
+    for (const py::handle key : given)
+        if (!expected.contains(key)) unexpected.push_back(py::reinterpret_borrow<py::object>(key));
+    std::string message = path.str() + " must have the same keys as in " + as + ", not";
+    if (!missing.empty()) message += " lack " + listed(missing);
+    if (!unexpected.empty())
+        message += std::string(missing.empty() ? "" : " and") + " have " + listed(unexpected) + " besides";
+    throw py::value_error(message);
+}
+
+Tree::Tree(py::handle params, Leaves& leaves) : root_(Reader(leaves).read(params, Path::of("params"), 0)) {}
+
+void Tree::match(py::handle object, const char* root, const char* as, Leaves& leaves) const {
+    Matcher(as, leaves).match(root_, object, Path::of(root));
+}
+
+py::object Tree::build(const std::function<py::object(std::size_t)>& item) const {
+    return build_node(root_, item);
+}
+
+std::string Tree::path(std::size_t i) const {
+    std::string text;
+    const Node* node = &root_;
+    while (node->kind != Node::leaf) {
+        std::size_t at = 0;
+        if (node->children.empty())
+            at = i - node->first_leaf;
+        else
+            while (i >= node->children[at].first_leaf + node->children[at].n_leaves) ++at;
+        text += "[" + (node->kind == Node::mapping ? repr_of(node->keys[at]) : std::to_string(at)) + "]";
+        if (node->children.empty()) break;
+        node = &node->children[at];
+    }
+    return text;
+}
+
+}  // namespace fast_momentum

@@ -1,0 +1,48 @@
+// The linear rule, once, as scalar functions: arithmetic only, one rounding per operation, no memory.
+#pragma once
+
+#include "kernels.hpp"
+
+namespace fast_momentum::FAST_MOMENTUM_ISA {
+
+// `terms` says at compile time which terms exist: 0*param would turn an infinite parameter into NaN.
+template <class T, unsigned terms>
+struct LinearRule {
+    T sign, weight_decay, keep, gain, direct, carried, scale, decay;
+
+    explicit LinearRule(const Coefficients& c)
+        : sign(T(c.sign)),
+          weight_decay(T(c.weight_decay)),
+          keep(T(c.keep)),
+          gain(T(c.gain)),
+          direct(T(c.direct)),
+          carried(T(c.carried)),
+          scale(T(c.scale)),
+          decay(T(c.decay)) {}
+
+    T direction(T param, T grad) const {
+        T d = sign * grad;
+        if constexpr (terms & coupled_decay) d = d + weight_decay * param;
+        return d;
+    }
+
+    T new_velocity(T param, T grad, T velocity) const {
+        return keep * velocity + gain * direction(param, grad);
+    }
+
+    // `velocity` is the new one.
+    T new_param(T param, T grad, T velocity) const {
+        T u = velocity;
+        if constexpr (terms & nesterov) u = direct * direction(param, grad) + carried * velocity;
+        T displacement = scale * u;
+        if constexpr (terms & decoupled_decay) displacement = displacement + decay * param;
+        return param - displacement;
+    }
+};
+
+template <class T>
+T lookahead_point(T param, T velocity, T ahead) {
+    return param - ahead * velocity;
+}
+
+}  // namespace fast_momentum::FAST_MOMENTUM_ISA

@@ -1,0 +1,115 @@
+#include "velocities.hpp"
+
+#include <algorithm>
+#include <cstdint>
+#include <cstdlib>
+#include <cstring>
+#include <new>
+#include <numeric>
+
+#include "isa.hpp"
+
+namespace fast_momentum {
+
+namespace {
+
+constexpr std::size_t alignment = 64;
+constexpr std::size_t most_bytes = PTRDIFF_MAX - 2 * alignment;
+
+// Strides of a dense array whose dimensions follow one another in memory as `strides` do.
+void append_dense_strides(std::vector<std::ptrdiff_t>& dimensions, const Py_ssize_t* shape,
+                          const Py_ssize_t* strides, int ndim, std::size_t itemsize) {
+    std::vector<int> order(static_cast<std::size_t>(ndim));
+    std::iota(order.begin(), order.end(), 0);
+    std::stable_sort(order.begin(), order.end(),
+                     [&](int a, int b) { return std::abs(strides[a]) < std::abs(strides[b]); });
+    // Dimensions that cannot be told apart by their strides are in C order.
+    for (auto begin = order.begin(); begin != order.end();) {
+        const auto end = std::find_if(
+            begin, order.end(), [&](int d) { return std::abs(strides[d]) != std::abs(strides[*begin]); });
+        std::reverse(begin, end);
+        begin = end;
+    }
+    const std::size_t first = dimensions.size();
+    dimensions.resize(first + order.size());
+    auto stride = static_cast<std::ptrdiff_t>(itemsize);
+    for (const int d : order) {
+        dimensions[first + static_cast<std::size_t>(d)] = stride;
+        stride *= std::max<std::ptrdiff_t>(shape[d], 1);
+    }
+}
+
+}  // namespace
+
+Velocities::Velocities(const Leaves& params, const std::vector<unsigned char>& dtypes) {
+    for (std::size_t i = 0; i < params.size(); ++i) {
+        const py::detail::PyArray_Proxy& param = *py::detail::array_proxy(params[i]);
+        const std::size_t itemsize = isa_in_use().kernels->dtypes[dtypes[i]].itemsize;
+        std::size_t size = 1;
+        for (int d = 0; d < param.nd; ++d) {
+            const auto length = static_cast<std::size_t>(param.dimensions[d]);
+            if (length != 0 && size > most_bytes / itemsize / length) throw std::bad_alloc();
+            size *= length;
+        }
+        if (size * itemsize > most_bytes - bytes_) throw std::bad_alloc();
+        arrays_.push_back({dtypes[i], param.nd, 0, size, dimensions_.size(), bytes_});
+        dimensions_.insert(dimensions_.end(), param.dimensions, param.dimensions + param.nd);
+        append_dense_strides(dimensions_, param.dimensions, param.strides, param.nd, itemsize);
+        bytes_ += (size * itemsize + alignment - 1) / alignment * alignment;
+    }
+    allocate();
+    constexpr int contiguous =
+        py::detail::npy_api::NPY_ARRAY_C_CONTIGUOUS_ | py::detail::npy_api::NPY_ARRAY_F_CONTIGUOUS_;
+    for (std::size_t i = 0; i < arrays_.size(); ++i) arrays_[i].contiguity = view(i).flags() & contiguous;
+}
+
+Velocities::Velocities(const Velocities& other)
+    : arrays_(other.arrays_), dimensions_(other.dimensions_), bytes_(other.bytes_) {
+    allocate();
+    std::memcpy(memory_.get(), other.memory_.get(), bytes_);
+}
+
+// Zero pages that nobody has written take no memory yet, so calloc() and not a vector.
+void Velocities::allocate() {
+    std::shared_ptr<void> block(std::calloc(bytes_ + alignment, 1), std::free);
+    if (!block) throw std::bad_alloc();
+    const std::size_t past = reinterpret_cast<std::uintptr_t>(block.get()) % alignment;
+    memory_ = std::shared_ptr<char>(block, static_cast<char*>(block.get()) + (alignment - past) % alignment);
+}
+
+const DtypeKernels& Velocities::dtype(std::size_t i) const {
+    return isa_in_use().kernels->dtypes[arrays_[i].dtype];
+}
+
+Region Velocities::region(std::size_t i, bool written) const {
+    return {data(i), dtype(i).itemsize, arrays_[i].ndim, shape(i), strides(i), written};
+}
+
+Span Velocities::span(bool written) const {
+    return {reinterpret_cast<std::uintptr_t>(memory_.get()), bytes_, written};
+}
+
+// Its base is a capsule and no array or buffer, of which NumPy could find out that it is writable.
+py::array Velocities::array(std::size_t i) const {
+    const py::capsule owner(new std::shared_ptr<char>(memory_),
+                            [](void* memory) { delete static_cast<std::shared_ptr<char>*>(memory); });
+    const int ndim = arrays_[i].ndim;
+    return py::array(py::dtype(dtype(i).name), std::vector<py::ssize_t>(shape(i), shape(i) + ndim),
+                     std::vector<py::ssize_t>(strides(i), strides(i) + ndim), data(i), owner);
+}
+
+py::array Velocities::view(std::size_t i) const {
+    py::array array = this->array(i);
+    py::detail::array_proxy(array.ptr())->flags &= ~py::detail::npy_api::NPY_ARRAY_WRITEABLE_;
+    return array;
+}
+
+void Velocities::set(std::size_t i, const py::array& values) {
+    py::module_::import("numpy").attr("copyto")(array(i), values);
+}
+
+void Velocities::set_zero(std::size_t i) {
+    std::memset(data(i), 0, arrays_[i].size * dtype(i).itemsize);
+}
+
+}  // namespace fast_momentum
