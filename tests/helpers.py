@@ -1,0 +1,213 @@
+"""What several test files need: bit comparison, cases, layouts, and proof that nothing was changed."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import itertools
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.lib.stride_tricks import as_strided
+
+import fast_momentum as fm
+from fast_momentum import _core, reference
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from numpy.typing import NDArray
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+DTYPES = [np.dtype(name) for name in _core.config()["dtypes"]]
+ISAS = [name for name, found in _core.config()["instruction sets"].items() if found]
+
+
+def _options() -> list[dict[str, Any]]:
+    """Every form with every combination of options that `init` accepts."""
+    decays = [
+        {},
+        {"weight_decay": 0.01},
+        {"weight_decay": 0.02, "decoupled_weight_decay": True},
+    ]
+    options = []
+    for form, decay, maximize in itertools.product(["lr_outside", "lr_inside", "ema"], decays, [False, True]):
+        variants: list[dict[str, Any]] = [{}, {"nesterov": True}]
+        if form == "lr_outside":
+            variants.append({"dampening": 0.3})
+        for variant in variants:
+            options.append({"form": form, "maximize": maximize, "lr": 0.05, **decay, **variant})
+    return options
+
+
+OPTIONS = _options()
+
+
+def option_id(options: dict[str, Any]) -> str:
+    return "-".join(str(v) if k == "form" else k for k, v in options.items() if v and k != "lr")
+
+
+def leaves(tree: Any) -> list[Any]:
+    return [leaf for _, leaf in reference._leaves(tree)]
+
+
+def bits(array: Any) -> Array:
+    """The bits of `array`, those of any NaN alike: payload and sign of NaNs are not promised."""
+    array = np.asarray(array)
+    canonical = np.where(np.isnan(array), array.dtype.type(np.nan), array)
+    return canonical.view(f"u{array.dtype.itemsize}")
+
+
+def assert_bits(actual: Any, expected: Any) -> None:
+    assert len(leaves(actual)) == len(leaves(expected))
+    for (keys, a), (_, e) in zip(reference._leaves(actual), reference._leaves(expected), strict=True):
+        a, e = np.asarray(a), np.asarray(e)
+        assert a.dtype == e.dtype, keys
+        assert a.shape == e.shape, keys
+        np.testing.assert_array_equal(bits(a), bits(e), err_msg=f"at {keys}")
+
+
+def copied(tree: Any) -> Any:
+    """The containers of `tree` with C-ordered copies of its arrays; None and scalars as they are."""
+    return reference._map(lambda leaf: np.array(leaf) if isinstance(leaf, np.ndarray) else leaf, tree)
+
+
+def base_of(array: Array) -> Array:
+    """The array that owns the memory of `array`."""
+    while isinstance(array.base, np.ndarray):
+        array = array.base
+    return array
+
+
+def _digest(tree: Any) -> list[Any]:
+    found: list[Any] = []
+    for keys, leaf in reference._leaves(tree):
+        if isinstance(leaf, np.ndarray) and not leaf.dtype.hasobject:
+            base = base_of(leaf)
+            memory = base.tobytes() if base.size < 10**7 else leaf.tobytes()
+            found.append((keys, leaf.shape, leaf.strides, hashlib.sha256(memory).digest()))
+        else:
+            found.append((keys, id(leaf)))
+    return found
+
+
+def snapshot(state: Any, *trees: Any) -> list[Any]:
+    """Everything that a refused call must leave as it was, down to the memory around each view."""
+    found = [_digest(tree) for tree in trees]
+    if isinstance(state, fm.State):
+        d = state.state_dict()
+        found.append(
+            [d["step_count"], d["started"], d["hyperparameters"], _digest(d["velocity"]), repr(state)]
+        )
+    return found
+
+
+@contextlib.contextmanager
+def isa_in_use(name: str) -> Iterator[None]:
+    before = _core.config()["in use"]
+    assert _core.use_isa(name)
+    assert _core.config()["in use"] == name
+    try:
+        yield
+    finally:
+        assert _core.use_isa(before)
+
+
+@contextlib.contextmanager
+def threads_in_use(threads: int) -> Iterator[None]:
+    before = fm.get_num_threads()
+    fm.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        fm.set_num_threads(before)
+
+
+def guarded(values: Array, before: int, after: int = 5) -> Array:
+    """A copy of one-dimensional `values` inside a larger array, whose other elements are 77."""
+    base = np.full(before + values.size + after, 77, values.dtype)
+    view = base[before : before + values.size]
+    view[...] = values
+    return view
+
+
+def assert_guards(view: Array) -> None:
+    """Elements of the base that the view does not show are still 77."""
+    base = base_of(view)
+    touched = np.zeros(base.shape, bool)
+    itemsize = base.itemsize
+    offset = (view.__array_interface__["data"][0] - base.__array_interface__["data"][0]) // itemsize
+    flat = touched.reshape(-1)
+    as_strided(
+        flat[offset:] if offset < flat.size else flat[:0],
+        view.shape,
+        [s // itemsize for s in view.strides],
+        writeable=True,
+    )[...] = True
+    assert (base[~touched] == 77).all()
+
+
+def _strided(values: Array, steps: list[int]) -> Array:
+    base = np.full([n * abs(k) + 3 for n, k in zip(values.shape, steps, strict=True)], 77, values.dtype)
+    index = tuple(
+        slice(1, 1 + n * k, k) if k > 0 else slice(n * -k, None if n * -k + n * k < 1 else 0, k)
+        for n, k in zip(values.shape, steps, strict=True)
+    )
+    view = base[index]
+    view = view[tuple(slice(0, n) for n in values.shape)]
+    view[...] = values
+    return view
+
+
+def _permuted(values: Array, axes: list[int]) -> Array:
+    return values.transpose(axes).copy().transpose(np.argsort(axes))
+
+
+# Each puts the same values of a three-dimensional array into memory in another way.
+LAYOUTS: dict[str, Callable[[Array], Array]] = {
+    "C": lambda x: x.copy(order="C"),
+    "F": lambda x: x.copy(order="F"),
+    "permuted": lambda x: _permuted(x, [1, 2, 0]),
+    "every second": lambda x: _strided(x, [1, 1, 2]),
+    "sliced": lambda x: _strided(x, [2, 1, 1]),
+    "all sliced": lambda x: _strided(x, [2, 3, 2]),
+    "reversed": lambda x: x[::-1, ::-1, ::-1].copy()[::-1, ::-1, ::-1],
+    "partly reversed": lambda x: _strided(x, [1, -1, 1]),
+    "strided and reversed": lambda x: _strided(x, [1, 2, -3]),
+}
+
+
+def random_like(shape: tuple[int, ...], dtype: Any, rng: np.random.Generator) -> Array:
+    """Values away from zero, so that each element moves in each step."""
+    return (rng.uniform(0.5, 2, shape) * rng.choice([-1, 1], shape)).astype(dtype)
+
+
+def both_states(params: Any, **options: Any) -> tuple[fm.State, reference.State]:
+    return fm.init(params, **options), reference.init(params, **options)
+
+
+def assert_steps_agree(params: Any, grads: list[Any], **options: Any) -> fm.State:
+    """Step `params` and a copy with the reference, and compare bits after each step."""
+    expected = copied(params)
+    state, expected_state = both_states(params, **options)
+    for t, g in enumerate(grads):
+        before = copied(params)
+        g_before = copied(g)
+        fm.step(params, g, state)
+        reference.step(expected, copied(g), expected_state)
+        assert_bits(params, expected)
+        assert_bits(state.velocity, expected_state.velocity)
+        if t == 0:  # later, a velocity may happen to be too small for some element
+            for old, new, gradient in zip(leaves(before), leaves(params), leaves(g), strict=True):
+                assert gradient is None or (np.asarray(old) != np.asarray(new)).all(), (
+                    "an element stood still"
+                )
+        for a, b in zip(leaves(g), leaves(g_before), strict=True):
+            assert a is None or np.array_equal(a, b), "a gradient was written"
+    assert state.step_count == expected_state.step_count == len(grads)
+    return state
+
+
+def scale(grads: Any, factor: float) -> NDArray[Any]:
+    return reference._map(lambda g: None if g is None else (g * g.dtype.type(factor)), grads)

@@ -1,0 +1,53 @@
+// Does every part of a call, for any number of parts, step each element exactly once? Includes run.cpp itself, to
+// call its parts one after the other in one thread.
+#include <cstdio>
+#include <vector>
+
+#include "../src/run.cpp"
+#include "../src/threads.cpp"
+
+namespace {
+
+using namespace fast_momentum;
+
+// Counts its visits in the first operand.
+void count(char* first, const char*, char*, std::size_t n, const Coefficients&) noexcept {
+    for (std::size_t i = 0; i < n; ++i) reinterpret_cast<float*>(first)[i] += 1;
+}
+
+}  // namespace
+
+int main() {
+    constexpr std::size_t sizes[] = {1, 0, 15, 16, 17, 5000, 31, 32, 1, 1, 1, 777, 64};
+    constexpr std::ptrdiff_t item = sizeof(float);
+    for (std::size_t parts = 1; parts < 40; ++parts) {
+        const Coefficients coefficients{};
+        std::vector<std::vector<float>> arrays;
+        Work work;
+        work.set_written(1);
+        for (const std::size_t n : sizes) {
+            arrays.emplace_back(2 * n + 1);
+            char* data = reinterpret_cast<char*>(arrays.back().data());
+            work.add_dense({data, data, data}, n, sizeof(float), count, &coefficients);
+            arrays.emplace_back(2 * n + 1);
+            data = reinterpret_cast<char*>(arrays.back().data());
+            const auto length = static_cast<std::ptrdiff_t>(n);
+            const std::ptrdiff_t strides[] = {2 * item}, shape[] = {length};
+            work.add_strided({data, data, data}, {strides, strides, strides}, shape, 1, sizeof(float), count,
+                             &coefficients);
+        }
+        std::size_t total = 0;
+        for (const Slice& slice : work.slices) total += slice.n;
+        for (std::size_t part = 0; part < parts; ++part) run_part(work, total, part, parts);
+        for (std::size_t k = 0; k < arrays.size(); ++k) {
+            const std::size_t n = sizes[k / 2], step = k % 2 ? 2 : 1;
+            for (std::size_t i = 0; i < arrays[k].size(); ++i) {
+                const float expected = i % step == 0 && i / step < n ? 1 : 0;
+                if (arrays[k][i] == expected) continue;
+                std::printf("%zu parts: element %zu of array %zu: %g visits\n", parts, i, k, double(arrays[k][i]));
+                return 1;
+            }
+        }
+    }
+    return 0;
+}
