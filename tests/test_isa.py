@@ -73,7 +73,7 @@ def test_show_config(capsys: pytest.CaptureFixture[str]) -> None:
     for name in config:
         assert f"{name}: " in printed
     assert config["version"] == fm.__version__
-    with pytest.raises(ValueError, match="^mode must be 'stdout' or 'dicts', not 'yaml'$"):
+    with pytest.raises(ValueError, match=r"^mode must be 'stdout' or 'dicts', not 'yaml'$"):
         fm.show_config("yaml")
 
 

@@ -24,7 +24,7 @@ def rounded(x: Fraction, dtype: Any) -> Fraction:
     """`x` rounded to nearest even: through double, which is exact enough for one operation on such numbers."""
     if dtype == np.float64:
         return Fraction(float(x))
-    mantissa, exponent = math.frexp(float(x))
+    _, exponent = math.frexp(float(x))
     if x == 0:
         return x
     scale = Fraction(2) ** (24 - exponent)
