@@ -14,8 +14,7 @@ namespace {
 // few tens of milliseconds.
 constexpr long work_allowed = 2'000'000;
 
-// ---- bounds
-// ------------------------------------------------------------------------------------------------
+// ---- bounds ----
 
 constexpr std::size_t radix_from = 256;  // below, std::sort is as fast
 
@@ -44,8 +43,7 @@ void sort_by_low(std::vector<Span>& spans, std::vector<Span>& scratch) {
     }
 }
 
-// ---- exact: is there a solution in integers?
-// -----------------------------------------------------------------
+// ---- exact: is there a solution in integers? ----
 
 // One term, step*x with 0 <= x <= bound.
 struct Term {
@@ -102,20 +100,29 @@ std::uintptr_t steps(const Region& region, int d) {
     return static_cast<std::uintptr_t>(region.shape[d] - 1);
 }
 
-// Two regions share a byte where  low_a + sum(stride*x) + byte_a = low_b + sum(stride*y) + byte_b.  With y
-// counted from the far end, and byte_b too, every sign is positive.
+// What all addresses of the region are multiples of, up to its itemsize.
+std::uintptr_t granule(const Region& region) {
+    std::uintptr_t divisor = std::gcd<std::uintptr_t>(reinterpret_cast<std::uintptr_t>(region.data), region.itemsize);
+    for (int d = 0; d < region.ndim; ++d)
+        if (region.shape[d] > 1) divisor = std::gcd(divisor, magnitude(region.strides[d]));
+    return divisor;
+}
+
+// Two regions share a word, of which elements consist, where
+//     low_a + sum(stride*x) + word*i = low_b + sum(stride*y) + word*j.
+// With y and j counted from the far end, every sign is positive.
 Verdict share(const Region& a, const Region& b, long& work) {
     const Span in_a = a.span(), in_b = b.span();
     if (in_a.high() <= in_b.low || in_b.high() <= in_a.low) return Verdict::disjoint;
-    std::vector<Term> terms = {{1, a.itemsize + b.itemsize - 2}};
+    const std::uintptr_t word = std::gcd(granule(a), granule(b));
+    std::vector<Term> terms = {{word, (a.itemsize + b.itemsize) / word - 2}};
     for (const Region* region : {&a, &b})
         for (int d = 0; d < region->ndim; ++d)
             terms.push_back({magnitude(region->strides[d]), steps(*region, d)});
-    return Solver(std::move(terms), work).solve(in_b.high() - 1 - in_a.low);
+    return Solver(std::move(terms), work).solve(in_b.high() - word - in_a.low);
 }
 
-// ---- groups
-// --------------------------------------------------------------------------------------------------
+// ---- groups ----
 
 using Group = std::vector<std::size_t>;
 
@@ -150,7 +157,7 @@ class Search {
   private:
     static constexpr Clash none = {Verdict::disjoint, 0, 0};
 
-    // 0, which stands for the bounds, and the strides of the group, largest first.
+    // 0, which stands for the bounds, the strides of the group, largest first, and what divides all of them.
     std::vector<std::uintptr_t> moduli(const Group& group) const {
         constexpr std::size_t most = 8;
         std::vector<std::uintptr_t> strides;
@@ -160,7 +167,10 @@ class Search {
         std::sort(strides.begin(), strides.end(), std::greater<>());
         strides.erase(std::unique(strides.begin(), strides.end()), strides.end());
         if (!strides.empty() && strides.back() == 0) strides.pop_back();
+        std::uintptr_t divisor = 0;
+        for (const std::uintptr_t stride : strides) divisor = std::gcd(divisor, stride);
         strides.resize(std::min(strides.size(), most));
+        if (divisor != 0) strides.push_back(divisor);
         strides.insert(strides.begin(), 0);
         return strides;
     }
@@ -287,12 +297,12 @@ Verdict self_overlap(const Region& region) {
     if (nested) return Verdict::disjoint;
 
     // Two elements differ first in dimension k, by 1 + x steps, and by any number of steps in those after it:
-    // (1 + x)*step_k + sum(step*(y - bound)) + byte - byte' = 0  with 0 <= y <= 2*bound.
+    //     (1 + x)*step_k + sum(step*(y - bound)) + word*(i - j) = 0  with 0 <= y <= 2*bound.
     long work = work_allowed;
-    const std::uintptr_t bytes = region.itemsize - 1;
+    const std::uintptr_t word = granule(region), words = region.itemsize / word - 1;
     for (std::size_t k = 0; k < terms.size(); ++k) {
-        std::vector<Term> equation = {{1, 2 * bytes}, {terms[k].step, terms[k].bound - 1}};
-        std::uintptr_t target = bytes;
+        std::vector<Term> equation = {{word, 2 * words}, {terms[k].step, terms[k].bound - 1}};
+        std::uintptr_t target = word * words;
         for (std::size_t j = k + 1; j < terms.size(); ++j) {
             equation.push_back({terms[j].step, 2 * terms[j].bound});
             target += terms[j].step * terms[j].bound;

@@ -14,8 +14,7 @@ Flags flags_of(const std::array<bool, n_flags>& flags) {
 
 }  // namespace
 
-// ---- the mark
-// -----------------------------------------------------------------------------------------------
+// ---- the mark ----
 
 Mark::Hold::Hold(Mark& mark, Use use) : mark_(mark), generation_(fork_generation()) {
     if (mark.generation_ != generation_) {
@@ -42,8 +41,7 @@ Mark::Hold::~Hold() {
         --mark_.readers_;
 }
 
-// ---- construction
-// ---------------------------------------------------------------------------------------------
+// ---- construction ----
 
 State::State(py::handle params, const Given& given, Form form) : State(params, given, form, Leaves()) {}
 
@@ -90,8 +88,7 @@ void State::check_init() const {
         throw py::value_error("momentum must be above 0 where dampening is not 0, not 0.0");
 }
 
-// ---- hyperparameters
-// ------------------------------------------------------------------------------------------
+// ---- hyperparameters ----
 
 Hyperparameter State::checked_number(Name name, py::handle value) const {
     return Hyperparameter(name, value, tree_, dtypes_, form_);
@@ -153,8 +150,7 @@ Constants State::constants(const std::vector<Coefficients>& table) const {
     return {table.data(), per_array(), started_.data()};
 }
 
-// ---- use
-// ------------------------------------------------------------------------------------------------------
+// ---- use ----
 
 void State::finish_step(const Leaves& grads) noexcept {
     for (std::size_t i = 0; i < started_.size(); ++i)

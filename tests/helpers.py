@@ -180,7 +180,7 @@ LAYOUTS: dict[str, Callable[[Array], Array]] = {
 
 def random_like(shape: tuple[int, ...], dtype: Any, rng: np.random.Generator) -> Array:
     """Values away from zero, so that each element moves in each step."""
-    return (rng.uniform(0.5, 2, shape) * rng.choice([-1, 1], shape)).astype(dtype)
+    return np.asarray(rng.uniform(0.5, 2, shape) * rng.choice([-1, 1], shape), dtype)
 
 
 def both_states(params: Any, **options: Any) -> tuple[fm.State, reference.State]:

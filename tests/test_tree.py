@@ -1,0 +1,284 @@
+"""tree.cpp: containers, how they match, and what comes back."""
+
+from __future__ import annotations
+
+import collections
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+
+import fast_momentum as fm
+from helpers import assert_bits, assert_steps_agree, copied, leaves, random_like, snapshot
+
+
+class Layer(NamedTuple):
+    w: Any
+    b: Any
+
+
+class LoudList(list[Any]):
+    def _refuse(self, *_: Any) -> Any:
+        pytest.fail("an overridden method ran")
+
+    __iter__ = __len__ = __getitem__ = _refuse
+
+
+class LoudTuple(tuple[Any, ...]):
+    def _refuse(self, *_: Any) -> Any:
+        pytest.fail("an overridden method ran")
+
+    __iter__ = __len__ = __getitem__ = __contains__ = _refuse
+
+
+class LoudDict(dict[Any, Any]):
+    def _refuse(self, *_: Any) -> Any:
+        pytest.fail("an overridden method ran")
+
+    __iter__ = __len__ = __getitem__ = __contains__ = keys = items = values = get = _refuse
+
+
+def trees(rng: np.random.Generator, dtype: Any = np.float32) -> dict[str, Any]:
+    def a(*shape: int) -> Any:
+        return random_like(shape, dtype, rng)
+
+    return {
+        "array": a(3, 4),
+        "0-d array": a(),
+        "empty array": a(0, 3),
+        "list": [a(3), a(2, 2), a()],
+        "tuple": (a(3), a(2, 2)),
+        "dict": {"w": a(3, 2), "b": a(2)},
+        "nested": {"encoder": [a(3), (a(2), {"x": a(4)})], "decoder": {"w": [a(1)], 7: a(2)}},
+        "empty list": [],
+        "empty dict": {},
+        "empty branches": [[], {}, (), [[], a(2)]],
+        "keys": {1: a(2), "1": a(3), None: a(1), ("t", 2): a(4), 2.5: a(2)},
+        "namedtuple": Layer(a(3, 2), [a(2)]),
+        "ordered": collections.OrderedDict(b=a(2), a=a(3)),
+        "defaultdict": collections.defaultdict(list, w=a(2)),
+        "deep": nested(100, a(2)),
+    }
+
+
+def nested(depth: int, leaf: Any) -> Any:
+    for level in range(depth):
+        leaf = [leaf] if level % 2 else {"k": leaf}
+    return leaf
+
+
+NAMES = list(trees(np.random.default_rng(0)))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_steps(name: str, dtype: Any, rng: np.random.Generator) -> None:
+    params, grads = trees(rng, dtype)[name], trees(rng, dtype)[name]
+    objects = [id(leaf) for leaf in leaves(params)]
+    assert_steps_agree(params, [grads, grads], lr=0.1)
+    assert [id(leaf) for leaf in leaves(params)] == objects
+
+
+def same_types(a: Any, b: Any) -> bool:
+    if type(a) is not type(b):
+        return False
+    if isinstance(a, dict):
+        return list(a) == list(b) and all(same_types(a[k], b[k]) for k in a)
+    if isinstance(a, (list, tuple)):
+        return len(a) == len(b) and all(map(same_types, a, b))
+    return True
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_containers_come_back(name: str, rng: np.random.Generator) -> None:
+    params = trees(rng)[name]
+    state = fm.init(params, lr=0.1)
+    assert same_types(state.velocity, params)
+    assert same_types(fm.lookahead(params, state), params)
+    assert state.velocity is not state.velocity or isinstance(params, np.ndarray) or params == ()
+
+
+def test_ordered_dict_works_afterwards(rng: np.random.Generator) -> None:
+    params = collections.OrderedDict(b=np.ones(2), a=np.ones(3))
+    velocity = fm.init(params, lr=0.1).velocity
+    velocity.move_to_end("b")
+    assert list(velocity) == ["a", "b"]
+    assert velocity.popitem()[0] == "b"
+
+
+@pytest.mark.parametrize("kind", [LoudList, LoudTuple])
+def test_subclasses_are_read_through_the_base(kind: Any) -> None:
+    params = [np.ones(2), np.ones(3)]
+    state = fm.init(kind(params), lr=0.1)
+    fm.step(kind(params), kind([np.ones(2), np.ones(3)]), state)
+    np.testing.assert_array_equal(params[0], 0.9)
+    assert type(state.velocity) is kind
+    state.lr = kind([0.1, 0.2])
+    assert state.lr == (0.1, 0.2)
+
+
+def test_dict_subclass_is_read_through_the_base() -> None:
+    params = {"w": np.ones(2)}
+    state = fm.init(LoudDict(params), lr=LoudDict(w=0.1))
+    fm.step(LoudDict(params), LoudDict(w=np.ones(2)), state)
+    np.testing.assert_array_equal(params["w"], 0.9)
+    assert type(state.velocity) is LoudDict
+
+
+def test_lists_and_tuples_match() -> None:
+    params = [np.ones(2), (np.ones(3), [np.ones(1)])]
+    state = fm.init(params, lr=0.1)
+    fm.step(params, (np.ones(2), [np.ones(3), (np.ones(1),)]), state)
+    fm.step((params[0], list(params[1])), [np.ones(2), (np.ones(3), [np.ones(1)])], state)
+    assert state.step_count == 2
+
+
+def test_dicts_match_by_key(rng: np.random.Generator) -> None:
+    names = list("abcdef")
+    params = {k: random_like((3,), np.float64, rng) for k in names}
+    expected = copied(params)
+    grads = {k: random_like((3,), np.float64, rng) for k in names}
+    state, other = fm.init(params, lr=0.1), fm.init(expected, lr=0.1)
+    fm.step(params, grads, state)
+    shuffled = [names[i] for i in (3, 0, 5, 1, 4, 2)]
+    fm.step({k: expected[k] for k in shuffled}, {k: grads[k] for k in reversed(names)}, other)
+    assert_bits(params, expected)
+
+
+def test_equal_keys_that_are_other_objects() -> None:
+    params = {str(b"key", "ascii"): np.ones(2), 10**20: np.ones(1)}
+    state = fm.init(params, lr=0.1)
+    fm.step(params, {str(b"key", "ascii"): np.ones(2), int("1" + "0" * 20): np.ones(1)}, state)
+    assert state.step_count == 1
+
+
+def test_none_skips_an_array(rng: np.random.Generator) -> None:
+    """Seven steps in which layers are frozen and thawed, against the reference, first steps included."""
+    params = {"a": random_like((9,), np.float32, rng), "b": [random_like((4,), np.float32, rng) for _ in range(2)]}
+    grads = []
+    for t in range(7):
+        g: Any = copied(params)
+        if t == 2:
+            g = {"a": None, "b": [None, None]}
+        if t in (0, 3, 4):
+            g["b"][0] = None
+        grads.append(g)
+    state = assert_steps_agree(params, grads, lr=0.1, dampening=0.4)
+    assert state.step_count == 7
+
+
+def test_none_leaves_everything(rng: np.random.Generator) -> None:
+    params = [np.ones(3), np.ones(2)]
+    state = fm.init(params, lr=0.1, weight_decay=0.5)
+    fm.step(params, [np.ones(3), np.ones(2)], state)
+    before = copied([params[1], state.velocity[1]])
+    fm.step(params, [np.ones(3), None], state)
+    assert_bits([params[1], state.velocity[1]], before)
+    fm.step(params, [None, None], state)
+    assert state.step_count == 3
+    assert fm.init(np.ones(2), lr=0.1).step_count == 0
+
+
+def test_none_for_a_single_array() -> None:
+    params = np.ones(2)
+    state = fm.init(params, lr=0.1)
+    fm.step(params, None, state)
+    assert state.step_count == 1
+    assert state.state_dict()["started"] == {"": False}
+
+
+def test_too_deep() -> None:
+    fm.init(nested(100, np.ones(1)), lr=0.1)
+    with pytest.raises(ValueError, match=r"^params\['k'\].* must be at most 100 levels deep, not deeper$"):
+        fm.init(nested(101, np.ones(1)), lr=0.1)
+
+
+def test_containing_itself() -> None:
+    loop: list[Any] = [np.ones(1)]
+    loop.append({"again": loop})
+    with pytest.raises(ValueError, match=r"^params\[1\]\['again'\] must hold arrays, not params, the container"):
+        fm.init(loop, lr=0.1)
+    params = [np.ones(1)]
+    inner: list[Any] = []
+    inner.append(inner)
+    with pytest.raises(TypeError, match=r"^grads\[0\] must be a numpy.ndarray, not list$"):
+        fm.step(params, inner, fm.init(params, lr=0.1))
+
+
+def test_shared_containers_do_not_explode() -> None:
+    shared: Any = [np.ones(1)]
+    for _ in range(60):
+        shared = [shared, shared]
+    with pytest.raises(ValueError, match="must not be a container that stands elsewhere in params too"):
+        fm.init(shared, lr=0.1)
+
+
+class EvilKey:
+    """Equal to every other; runs `action` when it is compared."""
+
+    action: Any = None
+
+    def __hash__(self) -> int:
+        return 1
+
+    def __eq__(self, other: object) -> bool:
+        if EvilKey.action:
+            EvilKey.action()
+        return True
+
+    def __repr__(self) -> str:
+        return "key"
+
+
+@pytest.mark.parametrize("act", ["clear", "step", "replace"])
+def test_keys_that_run_code(act: str) -> None:
+    params = {"outer": [{EvilKey(): np.ones(2)}]}
+    state = fm.init(params, lr=0.1)
+    grads: dict[str, Any] = {"outer": [{EvilKey(): np.ones(2)}]}
+    before = snapshot(state, params)
+
+    def action() -> None:
+        EvilKey.action = None
+        if act == "clear":
+            grads["outer"].clear()
+            grads.clear()
+        elif act == "replace":
+            grads["outer"][0] = None
+        else:
+            fm.step(params, grads, state)
+
+    EvilKey.action = action
+    try:
+        if act == "step":
+            with pytest.raises(fm.ConcurrentStepError):
+                fm.step({"outer": [{EvilKey(): params["outer"][0].popitem()[1]}]}, grads, state)
+        else:
+            fm.step(params, grads, state)
+            assert state.step_count == 1
+    finally:
+        EvilKey.action = None
+    if act == "step":
+        assert snapshot(state)[0] == before[-1]
+
+
+def test_references_are_given_back(rng: np.random.Generator) -> None:
+    import sys
+
+    params, grads = trees(rng)["nested"], trees(rng)["nested"]
+    state = fm.init(params, lr=0.1)
+    objects = [*leaves(params), *leaves(grads), params, grads, state]
+    counts = [sys.getrefcount(o) for o in objects]
+    for _ in range(100):
+        fm.step(params, grads, state)
+        fm.lookahead(params, state)
+        with pytest.raises(ValueError, match="keys"):
+            fm.step(params, {}, state)
+    assert [sys.getrefcount(o) for o in objects] == counts
+
+
+def test_prefix_from_another_state() -> None:
+    params = {"w": [np.ones(2), np.ones(1)], "b": np.ones(3)}
+    state = fm.init(params, lr={"w": [0.1, 0.2], "b": 0.3})
+    assert isinstance(state.lr, MappingProxyType)
+    again = fm.init(params, lr=state.lr)
+    assert again.lr == state.lr == {"w": (0.1, 0.2), "b": 0.3}
