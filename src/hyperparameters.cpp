@@ -41,12 +41,13 @@ double number(py::handle value, const Path& path) {
         }
         return converted;
     }
-    std::string given = type_name(value), way_out;
-    if (given == "numpy.ndarray") {
-        given += " of shape " + repr_of(value.attr("shape"));
-        way_out = "; for a number per array, pass a list or dict like params";
-    }
-    throw py::type_error(path.str() + " must be a real number, not " + given + way_out);
+    std::string given = type_name(value);
+    if (given == "numpy.ndarray")
+        given += value.attr("ndim").cast<int>() == 0
+                     ? " of dtype " + py::str(value.attr("dtype")).cast<std::string>()
+                     : " of shape " + repr_of(value.attr("shape")) +
+                           "; for a number per array, pass a list or dict like params";
+    throw py::type_error(path.str() + " must be a real number, not " + given);
 }
 
 // What a value must still be after it was rounded to the dtype of an array.

@@ -102,7 +102,8 @@ std::uintptr_t steps(const Region& region, int d) {
 
 // What all addresses of the region are multiples of, up to its itemsize.
 std::uintptr_t granule(const Region& region) {
-    std::uintptr_t divisor = std::gcd<std::uintptr_t>(reinterpret_cast<std::uintptr_t>(region.data), region.itemsize);
+    std::uintptr_t divisor =
+        std::gcd<std::uintptr_t>(reinterpret_cast<std::uintptr_t>(region.data), region.itemsize);
     for (int d = 0; d < region.ndim; ++d)
         if (region.shape[d] > 1) divisor = std::gcd(divisor, magnitude(region.strides[d]));
     return divisor;
@@ -142,12 +143,12 @@ class Search {
         if (group.size() < 2 || !written) return none;
         for (const std::uintptr_t modulus : moduli(group)) {
             work_ -= static_cast<long>(group.size());
-            if (work_ < 0) return {Verdict::unknown, group[0], group[1]};
+            if (work_ < 0) return clash(Verdict::unknown, group[0], group[1]);
             const std::vector<Group> parts = modulus ? by_residue(group, modulus) : by_bounds(group);
             if (parts.size() == 1) continue;
             for (const Group& part : parts) {
-                const Clash clash = within(part);
-                if (clash.verdict != Verdict::disjoint) return clash;
+                const Clash found = within(part);
+                if (found.verdict != Verdict::disjoint) return found;
             }
             return none;
         }
@@ -156,6 +157,10 @@ class Search {
 
   private:
     static constexpr Clash none = {Verdict::disjoint, 0, 0};
+
+    static Clash clash(Verdict verdict, std::size_t a, std::size_t b) {
+        return {verdict, std::min(a, b), std::max(a, b)};
+    }
 
     // 0, which stands for the bounds, the strides of the group, largest first, and what divides all of them.
     std::vector<std::uintptr_t> moduli(const Group& group) const {
@@ -231,11 +236,11 @@ class Search {
     Clash pair_by_pair(const Group& group) {
         for (std::size_t i = 0; i < group.size(); ++i)
             for (std::size_t j = i + 1; j < group.size(); ++j) {
-                if (--work_ < 0) return {Verdict::unknown, group[i], group[j]};
+                if (--work_ < 0) return clash(Verdict::unknown, group[i], group[j]);
                 const Region &a = regions_[group[i]], &b = regions_[group[j]];
                 if (!a.written && !b.written) continue;
                 const Verdict verdict = share(a, b, work_);
-                if (verdict != Verdict::disjoint) return {verdict, group[i], group[j]};
+                if (verdict != Verdict::disjoint) return clash(verdict, group[i], group[j]);
             }
         return none;
     }

@@ -154,7 +154,10 @@ def test_equal_keys_that_are_other_objects() -> None:
 
 def test_none_skips_an_array(rng: np.random.Generator) -> None:
     """Seven steps in which layers are frozen and thawed, against the reference, first steps included."""
-    params = {"a": random_like((9,), np.float32, rng), "b": [random_like((4,), np.float32, rng) for _ in range(2)]}
+    params = {
+        "a": random_like((9,), np.float32, rng),
+        "b": [random_like((4,), np.float32, rng) for _ in range(2)],
+    }
     grads = []
     for t in range(7):
         g: Any = copied(params)
@@ -196,7 +199,9 @@ def test_too_deep() -> None:
 def test_containing_itself() -> None:
     loop: list[Any] = [np.ones(1)]
     loop.append({"again": loop})
-    with pytest.raises(ValueError, match=r"^params\[1\]\['again'\] must hold arrays, not params, the container"):
+    with pytest.raises(
+        ValueError, match=r"^params\[1\]\['again'\] must hold arrays, not params, the container"
+    ):
         fm.init(loop, lr=0.1)
     params = [np.ones(1)]
     inner: list[Any] = []

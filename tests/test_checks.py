@@ -1,0 +1,609 @@
+"""checks.cpp and hyperparameters.cpp: one table of bad calls. Each asserts the class, the whole message, and that
+nothing was changed: parameters, gradients, out, the memory around them, and the state."""
+
+from __future__ import annotations
+
+import collections
+import decimal
+import fractions
+import math
+import re
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.lib.stride_tricks import as_strided, sliding_window_view
+
+import fast_momentum as fm
+from helpers import copied, random_like, snapshot
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+
+class Call(NamedTuple):
+    """What is handed over: good, until `spoil` has changed it."""
+
+    params: dict[str, Any]
+    grads: dict[str, Any]
+    options: dict[str, Any]
+    keep: list[Any]  # what must stay as it is, too
+
+
+class Bad(NamedTuple):
+    id: str
+    error: type[Exception]
+    message: str
+    spoil: Callable[[Call], Any]
+
+
+def good() -> Call:
+    rng = np.random.default_rng(0)
+    trees = [
+        {
+            "w": random_like((3, 4), np.float32, rng),
+            "enc": [random_like((5,), np.float64, rng), (random_like((), np.float32, rng),)],
+        }
+        for _ in range(2)
+    ]
+    return Call(*trees, options={"lr": 0.1}, keep=[])
+
+
+class Matrixlike(np.ndarray):  # type: ignore[type-arg]
+    pass
+
+
+def put(tree: str, key: str | None, value: Any) -> Callable[[Call], Any]:
+    """Replace one item of params or grads; a callable is applied to what was there."""
+
+    def spoil(call: Call) -> None:
+        target = getattr(call, tree)
+        if key == "enc[0]":
+            target["enc"][0] = value(target["enc"][0]) if callable(value) else value
+        elif key is not None:
+            target[key] = value(target[key]) if callable(value) else value
+
+    return spoil
+
+
+def unaligned(a: Any) -> Any:
+    raw = np.zeros(a.nbytes + 1, np.uint8)
+    view = raw[1:].view(a.dtype).reshape(a.shape)
+    view[...] = a
+    return view
+
+
+def read_only(a: Any) -> Any:
+    a = a.copy()
+    a.flags.writeable = False
+    return a
+
+
+def overlapping(call: Call, a: str, b: str) -> None:
+    base = np.ones(24, np.float32)
+    getattr(call, a)["w"] = base[:12].reshape(3, 4)
+    getattr(call, b)["w"] = base[11:23].reshape(3, 4)
+
+
+def share_params(call: Call) -> None:
+    base = np.ones(20, np.float32)
+    call.params["w"] = base[:12].reshape(3, 4)
+    call.params["enc"][1] = (base[11:12].reshape(()),)
+
+
+def half_of_a_double(call: Call) -> None:
+    base = np.ones(5)
+    call.params["enc"][0] = base
+    call.params["enc"][1] = (base.view(np.float32)[4:5].reshape(()),)
+
+
+T, V = TypeError, ValueError
+STEP = [
+    # -- type
+    Bad("params is a list", T, "params must be a dict, as in init(), not list", lambda c: c._replace(params=[1])),
+    Bad("params is an array", T, "params must be a dict, as in init(), not numpy.ndarray",
+        lambda c: c._replace(params=np.ones(2))),
+    Bad("params is None", T, "params must be a dict, as in init(), not None; None stands for the gradient of a single "
+        "array", lambda c: c._replace(params=None)),
+    Bad("params is a string", T, "params must be a dict, as in init(), not str", lambda c: c._replace(params="w")),
+    Bad("grads is a generator", T, "grads must be a dict, as in params, not generator",
+        lambda c: c._replace(grads=(g for g in ()))),
+    Bad("grads is None", T, "grads must be a dict, as in params, not None; None stands for the gradient of a single "
+        "array", lambda c: c._replace(grads=None)),
+    Bad("branch is None", T, "grads['enc'] must be a list or tuple, as in params, not None; None stands for the "
+        "gradient of a single array", put("grads", "enc", None)),
+    Bad("branch is a dict", T, "grads['enc'] must be a list or tuple, as in params, not dict",
+        put("grads", "enc", {})),
+    Bad("branch is an array", T, "params['enc'] must be a list or tuple, as in init(), not numpy.ndarray",
+        put("params", "enc", np.ones(2))),
+    Bad("branch is a set", T, "grads['enc'] must be a list or tuple, as in params, not set",
+        put("grads", "enc", set())),
+    Bad("branch is a deque", T, "grads['enc'] must be a list or tuple, as in params, not collections.deque",
+        put("grads", "enc", collections.deque())),
+    Bad("param is a list", T, "params['w'] must be a numpy.ndarray, not list", put("params", "w", [1.0])),
+    Bad("param is a nested list", T, "params['enc'][0] must be a numpy.ndarray, not list",
+        put("params", "enc[0]", [[1.0]])),
+    Bad("param is None", T, "params['w'] must be a numpy.ndarray, not None", put("params", "w", None)),
+    Bad("param is a float", T, "params['w'] must be a numpy.ndarray, not float", put("params", "w", 1.0)),
+    Bad("param is a string", T, "params['w'] must be a numpy.ndarray, not str", put("params", "w", "abc")),
+    Bad("param is a memoryview", T, "params['w'] must be a numpy.ndarray, not memoryview", put("params", "w", memoryview)),
+    Bad("param is a NumPy scalar", T, "params['enc'][1][0] must be a numpy.ndarray, not numpy.float32; it cannot be "
+        "updated in place, use a 0-d array", lambda c: c.params["enc"].__setitem__(1, (np.float32(1),))),
+    Bad("param is masked", T, "params['w'] must be a numpy.ndarray, not numpy.ma.MaskedArray; its mask would be "
+        "ignored, pass its .data or .filled()", put("params", "w", np.ma.masked_array)),
+    Bad("param is a matrix", T, "params['w'] must be a numpy.ndarray, not numpy.matrix; pass numpy.asarray() of it, "
+        "which shares its memory", put("params", "w", lambda a: a.view(np.matrix))),
+    Bad("param is a recarray", T, "params['w'] must be a numpy.ndarray, not numpy.rec.recarray; pass numpy.asarray() "
+        "of it, which shares its memory", put("params", "w", lambda a: a.view(np.recarray))),
+    Bad("param is a subclass", T, f"params['w'] must be a numpy.ndarray, not {__name__}.Matrixlike; pass "
+        "numpy.asarray() of it, which shares its memory", put("params", "w", lambda a: a.view(Matrixlike))),
+    Bad("grad is a list", T, "grads['w'] must be a numpy.ndarray, not list", put("grads", "w", [[1.0]])),
+    Bad("grad is a float", T, "grads['w'] must be a numpy.ndarray, not float", put("grads", "w", 0.5)),
+    Bad("grad is an int", T, "grads['enc'][0] must be a numpy.ndarray, not int", put("grads", "enc[0]", 0)),
+    Bad("grad is masked", T, "grads['w'] must be a numpy.ndarray, not numpy.ma.MaskedArray; its mask would be ignored, "
+        "pass its .data or .filled()", put("grads", "w", np.ma.masked_array)),
+    Bad("grad is a scalar where it may not", T, "grads['w'] must be a numpy.ndarray, not numpy.float32; it cannot be "
+        "updated in place, use a 0-d array", put("grads", "w", np.float32(1))),
+    Bad("grad of a 0-d array is a Python float", T, "grads['enc'][1][0] must be a numpy.ndarray, not float",
+        lambda c: c.grads["enc"].__setitem__(1, (0.5,))),
+    Bad("grad of a 0-d array is another scalar", T, "grads['enc'][1][0] must be a numpy.ndarray, not numpy.float64; it "
+        "cannot be updated in place, use a 0-d array", lambda c: c.grads["enc"].__setitem__(1, (np.float64(0.5),))),
+    Bad("grad is a subclass", T, f"grads['w'] must be a numpy.ndarray, not {__name__}.Matrixlike; pass numpy.asarray() "
+        "of it, which shares its memory", put("grads", "w", lambda a: a.view(Matrixlike))),
+    # -- dtype
+    *[
+        Bad(f"param is {dtype}", T, f"params['w'] must have dtype float32, as in init(), not {np.dtype(dtype)}; "
+            ".astype('float32') makes a copy that has", put("params", "w", lambda a, dtype=dtype: np.zeros(a.shape, dtype)))
+        for dtype in ["float16", "float64", "longdouble", "int8", "int32", "int64", "uint8", "bool", "complex64",
+                      "complex128", "object", "S4", "U2", "M8[s]", "m8[s]"]
+    ],
+    *[
+        Bad(f"grad is {dtype}", T, f"grads['w'] must have dtype float32, as params['w'] has, not {np.dtype(dtype)}; "
+            ".astype('float32') makes a copy that has", put("grads", "w", lambda a, dtype=dtype: np.zeros(a.shape, dtype)))
+        for dtype in ["float16", "float64", "int32", "bool", "complex64", "object", "V4"]
+    ],
+    Bad("param is structured", T, "params['w'] must have dtype float32, as in init(), not [('x', '<f4')]; "
+        ".astype('float32') makes a copy that has", put("params", "w", lambda a: np.zeros(a.shape, [("x", "f4")]))),
+    Bad("param is big-endian", T, "params['w'] must be in native byte order, not >f4; .astype('float32') makes a copy "
+        "that is", put("params", "w", lambda a: a.astype(">f4"))),
+    Bad("grad is big-endian", T, "grads['enc'][0] must be in native byte order, not >f8; .astype('float64') makes a "
+        "copy that is", put("grads", "enc[0]", lambda a: a.astype(">f8"))),
+    Bad("double became single", T, "params['enc'][0] must have dtype float64, as in init(), not float32; "
+        ".astype('float64') makes a copy that has", put("params", "enc[0]", lambda a: a.astype("f4"))),
+    # -- structure
+    Bad("no keys", V, "grads must have the same keys as in params, not lack 'w', 'enc'", lambda c: c.grads.clear()),
+    Bad("missing key", V, "grads must have the same keys as in params, not lack 'w'", lambda c: c.grads.pop("w")),
+    Bad("missing key of params", V, "params must have the same keys as in init(), not lack 'w'",
+        lambda c: c.params.pop("w")),
+    Bad("key too many", V, "grads must have the same keys as in params, not have 'x' besides",
+        put("grads", "w", lambda a: a)),
+    Bad("other key", V, "grads must have the same keys as in params, not lack 'w' and have 'W' besides",
+        lambda c: c.grads.update(W=c.grads.pop("w"))),
+    Bad("too few items", V, "grads['enc'] must have 2 items, as in params, not 1", lambda c: c.grads["enc"].pop()),
+    Bad("too many items", V, "grads['enc'] must have 2 items, as in params, not 3",
+        lambda c: c.grads["enc"].append(np.ones(1))),
+    Bad("too many items in a tuple", V, "params['enc'][1] must have 1 item, as in init(), not 2",
+        lambda c: c.params["enc"].__setitem__(1, (np.float32(1), np.float32(1)))),
+    Bad("params lost an item", V, "params['enc'] must have 2 items, as in init(), not 1",
+        lambda c: c.params["enc"].pop()),
+    # -- shape
+    Bad("transposed gradient", V, "grads['w'] must have the shape of params['w'], (3, 4), not (4, 3)",
+        put("grads", "w", lambda a: a.T)),
+    Bad("gradient to broadcast", V, "grads['w'] must have the shape of params['w'], (3, 4), not (4,)",
+        put("grads", "w", lambda a: a[0])),
+    Bad("column to broadcast", V, "grads['w'] must have the shape of params['w'], (3, 4), not (3, 1)",
+        put("grads", "w", lambda a: a[:, :1])),
+    Bad("0-d gradient", V, "grads['enc'][0] must have the shape of params['enc'][0], (5,), not ()",
+        put("grads", "enc[0]", np.array(1.0))),
+    Bad("gradient of a 0-d array is 1-d", V, "grads['enc'][1][0] must have the shape of params['enc'][1][0], (), not (1,)",
+        lambda c: c.grads["enc"].__setitem__(1, (np.ones(1, np.float32),))),
+    Bad("empty gradient", V, "grads['w'] must have the shape of params['w'], (3, 4), not (0, 4)",
+        put("grads", "w", lambda a: a[:0])),
+    Bad("one element less", V, "grads['enc'][0] must have the shape of params['enc'][0], (5,), not (4,)",
+        put("grads", "enc[0]", lambda a: a[:4])),
+    Bad("param of another shape", V, "params['enc'][0] must have the shape it had in init(), (5,), not (6,)",
+        put("params", "enc[0]", np.ones(6))),
+    Bad("param reshaped", V, "params['w'] must have the shape it had in init(), (3, 4), not (12,)",
+        put("params", "w", lambda a: a.ravel())),
+    Bad("both of another shape", V, "params['w'] must have the shape it had in init(), (3, 4), not (4, 3)",
+        lambda c: (put("params", "w", lambda a: a.T)(c), put("grads", "w", lambda a: a.T)(c))),
+    # -- memory
+    Bad("param is misaligned", V, "params['w'] must be aligned in memory, not at addresses that are no multiple of 4; "
+        ".copy() makes an array that is", put("params", "w", unaligned)),
+    Bad("grad is misaligned", V, "grads['enc'][0] must be aligned in memory, not at addresses that are no multiple of "
+        "8; .copy() makes an array that is", put("grads", "enc[0]", unaligned)),
+    Bad("packed field", V, "grads['enc'][0] must be aligned in memory, not at addresses that are no multiple of 8; "
+        ".copy() makes an array that is", put("grads", "enc[0]", lambda a: np.zeros(5, "u1,f8")["f1"])),
+    Bad("param is read-only", V, "params['w'] must be writable, not read-only; .copy() makes an array that is",
+        put("params", "w", read_only)),
+    Bad("last param is read-only", V, "params['enc'][1][0] must be writable, not read-only; .copy() makes an array that "
+        "is", lambda c: c.params["enc"].__setitem__(1, (read_only(c.params["enc"][1][0]),))),
+    Bad("param from bytes", V, "params['enc'][0] must be writable, not read-only; .copy() makes an array that is",
+        put("params", "enc[0]", lambda a: np.frombuffer(a.tobytes()))),
+    Bad("param is broadcast", V, "params['w'] must be writable, not read-only; .copy() makes an array that is",
+        put("params", "w", lambda a: np.broadcast_to(a[0], (3, 4)))),
+    Bad("stride 0", V, "params['w'] must have elements that share no memory, not overlapping ones; .copy() makes an "
+        "array that has", put("params", "w", lambda a: as_strided(a, (3, 4), (0, 4)))),
+    Bad("sliding window", V, "params['w'] must have elements that share no memory, not overlapping ones; .copy() makes "
+        "an array that has", put("params", "w", lambda _: sliding_window_view(
+            np.ones(6, np.float32), 4, writeable=True))),
+    Bad("steps that meet", V, "params['w'] must have elements that share no memory, not overlapping ones; .copy() makes "
+        "an array that has", put("params", "w", lambda _: as_strided(np.ones(40, np.float32), (3, 4), (12, 8)))),
+    Bad("steps that meet, backwards", V, "params['w'] must have elements that share no memory, not overlapping ones; "
+        ".copy() makes an array that has", put("params", "w", lambda _: as_strided(
+            np.ones(40, np.float32)[30:], (3, 4), (-4, -4)))),
+    # -- overlap
+    Bad("params overlap", V, "params['enc'][1][0] must share no memory with params['w'], not overlap it; give each "
+        "array once, or pass a copy", share_params),
+    Bad("half of a double", V, "params['enc'][1][0] must share no memory with params['enc'][0], not overlap it; give each "
+        "array once, or pass a copy", half_of_a_double),
+    Bad("grad is the param", V, "grads['w'] must share no memory with params['w'], not begin at the same element; give "
+        "each array once, or pass a copy", lambda c: c.grads.update(w=c.params["w"])),
+    Bad("grad is a view of the param", V, "grads['enc'][0] must share no memory with params['enc'][0], not overlap it; "
+        "give each array once, or pass a copy", lambda c: c.grads["enc"].__setitem__(0, c.params["enc"][0][::-1])),
+    Bad("grad overlaps the param", V, "grads['w'] must share no memory with params['w'], not overlap it; give each "
+        "array once, or pass a copy", lambda c: overlapping(c, "params", "grads")),
+    Bad("param overlaps the grad", V, "grads['w'] must share no memory with params['w'], not overlap it; give each "
+        "array once, or pass a copy", lambda c: overlapping(c, "grads", "params")),
+]  # fmt: skip
+
+
+def run(bad: Bad, call: Call, after: Callable[[Call], Any]) -> None:
+    spoilt = bad.spoil(call)
+    if isinstance(spoilt, Call):
+        call = spoilt
+    if bad.id == "key too many":
+        call.grads["x"] = np.ones(1)
+    before = snapshot(None, call.params, call.grads)
+    with pytest.raises(bad.error) as raised:
+        after(call)
+    assert type(raised.value) is bad.error
+    assert str(raised.value) == bad.message
+    assert snapshot(None, call.params, call.grads) == before
+
+
+@pytest.mark.parametrize("bad", STEP, ids=lambda bad: bad.id)
+def test_step_refuses(bad: Bad) -> None:
+    call = good()
+    state = fm.init(call.params, **call.options)
+    fm.step(call.params, call.grads, state)
+    before = snapshot(state)
+    originals = copied([call.params, call.grads]), call.params.copy(), call.grads.copy()
+    run(bad, call, lambda c: fm.step(c.params, c.grads, state))
+    assert snapshot(state) == before
+    del originals
+
+
+ANY = "; for a number per array, pass a list or dict like params"
+SMALL = "; use a float64 array or another value"
+NAMES = ["lr", "momentum", "dampening", "weight_decay"]
+
+
+def number_cases() -> list[tuple[str, str, Any, type[Exception], str]]:
+    """id, hyperparameter, value, class, message: what is refused at init() and when it is set."""
+    finite = "be finite and >= 0"
+    cases: list[tuple[str, str, Any, type[Exception], str]] = []
+    for name, value, required in [
+        ("lr", -0.1, finite), ("lr", math.nan, finite), ("lr", math.inf, finite), ("lr", -math.inf, finite),
+        ("lr", np.float32(-1), finite), ("lr", -1, finite), ("lr", np.array(-1.0), finite),
+        ("momentum", 1, "be in [0, 1)"), ("momentum", 1.5, "be in [0, 1)"), ("momentum", -0.1, "be in [0, 1)"),
+        ("momentum", math.nan, "be in [0, 1)"), ("momentum", np.float64(1), "be in [0, 1)"),
+        ("dampening", 1.1, "be in [0, 1]"), ("dampening", -0.1, "be in [0, 1]"), ("dampening", math.nan, "be in [0, 1]"),
+        ("weight_decay", -1e-4, finite), ("weight_decay", math.inf, finite), ("weight_decay", math.nan, finite),
+    ]:  # fmt: skip
+        cases.append((f"{name}={value!r}", name, value, V, f"{name} must {required}, not {float(value)!r}"))
+    for name in NAMES:
+        for value, kind in [
+            (True, "bool"), (np.True_, "numpy.bool"), ("0.1", "str"), (None, "None"), (0.1 + 0j, "complex"),
+            (np.complex64(1), "numpy.complex64"), (decimal.Decimal("0.1"), "decimal.Decimal"),
+            (fractions.Fraction(1, 10), "fractions.Fraction"), (b"1", "bytes"), ({0.1}, "set"),
+            (np.array([0.1]), "numpy.ndarray of shape (1,)" + ANY), (np.array(True), "numpy.ndarray of dtype bool"),
+            (np.array(1j), "numpy.ndarray of dtype complex128"), (np.timedelta64(1), "numpy.timedelta64"),
+            (lambda: 0.1, "function"),
+        ]:  # fmt: skip
+            message = f"{name} must be a real number, not {kind}"
+            cases.append((f"{name} is {kind}", name, value, T, message))
+    huge = "must be a number that a float can hold, not one so large"
+    cases += [
+        ("huge", "lr", 10**400, V, f"lr {huge}"),
+        ("lr vanishes", "lr", 1e-46, V,
+         f"lr must stay above 0 when rounded to float32, the dtype of params['w'], not be 1e-46{SMALL}"),
+        ("lr overflows", "lr", 1e39, V,
+         f"lr must stay finite when rounded to float32, the dtype of params['w'], not be 1e+39{SMALL}"),
+        ("momentum becomes 1", "momentum", 1 - 1e-8, V,
+         f"momentum must stay below 1 when rounded to float32, the dtype of params['w'], not be 0.99999999{SMALL}"),
+        ("momentum vanishes", "momentum", 1e-50, V,
+         f"momentum must stay above 0 when rounded to float32, the dtype of params['w'], not be 1e-50{SMALL}"),
+        ("decay vanishes", "weight_decay", 1e-60, V,
+         f"weight_decay must stay above 0 when rounded to float32, the dtype of params['w'], not be 1e-60{SMALL}"),
+        ("dampening vanishes", "dampening", 1e-60, V,
+         f"dampening must stay above 0 when rounded to float32, the dtype of params['w'], not be 1e-60{SMALL}"),
+        # prefixes
+        ("a list for a dict", "lr", [0.1, 0.2], T, "lr must be a number or dict, as in params, not list"),
+        ("a dict for a list", "lr", {"w": 0.1, "enc": {}}, T,
+         "lr['enc'] must be a number, list or tuple, as in params, not dict"),
+        ("a list for an array", "lr", {"w": [0.1], "enc": 0.1}, T,
+         "lr['w'] must be a number: there is one array here, as in params, not list"),
+        ("a key is missing", "weight_decay", {"w": 0.1}, V,
+         "weight_decay must have the same keys as in params, not lack 'enc'"),
+        ("a key too many", "momentum", {"w": 0.1, "enc": 0.2, 3: 0.1}, V,
+         "momentum must have the same keys as in params, not have 3 besides"),
+        ("items too few", "lr", {"w": 0.1, "enc": [0.1]}, V, "lr['enc'] must have 2 items, as in params, not 1"),
+        ("bad leaf", "lr", {"w": 0.1, "enc": [0.1, (-3,)]}, V,
+         "lr['enc'][1][0] must be finite and >= 0, not -3.0"),
+        ("bad type of a leaf", "lr", {"w": 0.1, "enc": [0.1, (None,)]}, T,
+         "lr['enc'][1][0] must be a real number, not None"),
+        ("rounds to 1 in one array", "momentum", {"w": 0.1, "enc": [1 - 1e-8, 1 - 1e-8]}, V,
+         "momentum['enc'][1] must stay below 1 when rounded to float32, the dtype of params['enc'][1][0], not be "
+         f"0.99999999{SMALL}"),
+    ]  # fmt: skip
+    return cases
+
+
+@pytest.mark.parametrize(("name", "value", "error", "message"), [c[1:] for c in number_cases()],
+                         ids=[c[0] for c in number_cases()])  # fmt: skip
+def test_hyperparameters(name: str, value: Any, error: type[Exception], message: str) -> None:
+    call = good()
+    with pytest.raises(error, match=f"^{re.escape(message)}$"):
+        fm.init(call.params, **{"lr": 0.1, name: value})
+    state = fm.init(call.params, lr=0.1)
+    fm.step(call.params, call.grads, state)
+    before = snapshot(state, call.params)
+    with pytest.raises(error, match=f"^{re.escape(message)}$"):
+        setattr(state, name, value)
+    assert snapshot(state, call.params) == before
+
+
+@pytest.mark.parametrize("name", ["nesterov", "decoupled_weight_decay", "maximize"])
+@pytest.mark.parametrize("value", [1, 0, None, "yes", np.ones(1, bool), 1.0, np.int8(1)], ids=repr)
+def test_flags(name: str, value: Any) -> None:
+    params = np.ones(2)
+    given = type(value).__name__ if type(value).__module__ == "builtins" else f"numpy.{type(value).__name__}"
+    message = f"{name} must be True or False, not {'None' if value is None else given}"
+    with pytest.raises(TypeError, match=f"^{re.escape(message)}$"):
+        fm.init(params, lr=0.1, **{name: value})
+    state = fm.init(params, lr=0.1)
+    with pytest.raises(TypeError, match=f"^{re.escape(message)}$"):
+        setattr(state, name, value)
+    setattr(state, name, np.True_)
+    assert getattr(state, name) is True
+
+
+FORMS = "form must be one of 'lr_outside', 'lr_inside', 'ema', not "
+INIT: list[tuple[str, Any, dict[str, Any], type[Exception], str]] = [
+    ("form unknown", np.ones(2), {"form": "torch"}, V, FORMS + "'torch'"),
+    ("form empty", np.ones(2), {"form": ""}, V, FORMS + "''"),
+    ("form None", np.ones(2), {"form": None}, T, "form must be a string, not None"),
+    ("form bytes", np.ones(2), {"form": b"ema"}, T, "form must be a string, not bytes"),
+    ("nesterov without momentum", np.ones(2), {"momentum": 0, "nesterov": True}, V,
+     "momentum must be above 0 where nesterov is True, not 0.0"),
+    ("dampening without momentum", np.ones(2), {"momentum": 0, "dampening": 0.5}, V,
+     "momentum must be above 0 where dampening is not 0, not 0.0"),
+    ("nesterov with dampening", np.ones(2), {"dampening": 0.5, "nesterov": True}, V,
+     "nesterov must be False where dampening is not 0, not True; set dampening to 0"),
+    ("dampening inside", np.ones(2), {"dampening": 0.5, "form": "lr_inside"}, V,
+     "dampening must be 0 in the form lr_inside, not 0.5; only lr_outside has dampening"),
+    ("dampening in an average", [np.ones(2)], {"dampening": [0.5], "form": "ema"}, V,
+     "dampening[0] must be 0 in the form ema, not 0.5; only lr_outside has dampening"),
+    ("nesterov without momentum anywhere", [np.ones(2)], {"momentum": [0], "nesterov": True}, V,
+     "momentum must be above 0 where nesterov is True, not 0.0"),
+    ("decay vanishes", np.ones(2, np.float32),
+     {"lr": 1e-30, "weight_decay": 1e-30, "decoupled_weight_decay": True}, V,
+     "lr * weight_decay must stay above 0 when rounded to float32, the dtype of params, not be 1e-30 * 1e-30; use a "
+     "float64 array or other values"),
+    ("decay vanishes in double", np.ones(2),
+     {"lr": 1e-200, "weight_decay": 1e-200, "decoupled_weight_decay": True}, V,
+     "lr * weight_decay must stay above 0 when rounded to float64, the dtype of params, not be 1e-200 * 1e-200; use a "
+     "float64 array or other values"),
+    ("decay overflows in one array", [np.ones(2), np.ones(2, np.float32)],
+     {"lr": 1e30, "weight_decay": [1e30, 1e30], "decoupled_weight_decay": True}, V,
+     "lr * weight_decay must stay finite when rounded to float32, the dtype of params[1], not be 1e+30 * 1e+30; use a "
+     "float64 array or other values"),
+    ("a number", 1.0, {}, T, "params must be a numpy.ndarray, not float"),
+    ("None", None, {}, T, "params must be a numpy.ndarray, not None"),
+    ("a string", ["w"], {}, T, "params[0] must be a numpy.ndarray, not str"),
+    ("a set", {1}, {}, T, "params must be a numpy.ndarray, not set"),
+    ("integers", [np.ones(2, int)], {}, T,
+     "params[0] must have dtype float32 or float64, not int64; .astype('float32') makes a copy that has"),
+    ("halves", {"a": np.ones(2, np.float16)}, {}, T,
+     "params['a'] must have dtype float32 or float64, not float16; .astype('float32') makes a copy that has"),
+    ("objects", np.ones(2, object), {}, T,
+     "params must have dtype float32 or float64, not object; .astype('float32') makes a copy that has"),
+    ("big-endian", np.ones(2, ">f8"), {}, T,
+     "params must be in native byte order, not >f8; .astype('float64') makes a copy that is"),
+    ("a scalar", np.float64(1), {}, T,
+     "params must be a numpy.ndarray, not numpy.float64; it cannot be updated in place, use a 0-d array"),
+    ("masked", np.ma.ones(2), {}, T,
+     "params must be a numpy.ndarray, not numpy.ma.MaskedArray; its mask would be ignored, pass its .data or .filled()"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("params", "options", "error", "message"), [c[1:] for c in INIT], ids=[c[0] for c in INIT]
+)
+def test_init_refuses(params: Any, options: dict[str, Any], error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=f"^{re.escape(message)}$"):
+        fm.init(params, **{"lr": 0.1, **options})
+
+
+def test_lr_has_no_default() -> None:
+    with pytest.raises(
+        TypeError, match=r"^init\(\) must be called as init\(params, \*, lr, momentum=0\.9, .*\), not "
+    ):
+        fm.init(np.ones(100))  # type: ignore[call-arg]
+    with pytest.raises(TypeError, match="not with 1 positional arguments and the keywords \\(lr, beta\\)$"):
+        fm.init(np.ones(100), lr=0.1, beta=0.9)  # type: ignore[call-arg]
+    with pytest.raises(TypeError, match=r"^step\(\) must be called as step\(params, grads, state\), not "):
+        fm.step(np.ones(100), np.ones(100))  # type: ignore[call-arg]
+
+
+@pytest.mark.parametrize("state", [None, {}, "state", 1])
+def test_not_a_state(state: Any) -> None:
+    for call in (lambda: fm.step(np.ones(2), np.ones(2), state), lambda: fm.lookahead(np.ones(2), state)):
+        with pytest.raises(TypeError, match=r"^state must be a State, as init\(\) returns it, not "):
+            call()
+
+
+def test_combinations_at_the_next_step() -> None:
+    """Values are checked when they are set, what they do together at the next step; and setting them right helps."""
+    params, grads = np.ones(3, np.float32), np.ones(3, np.float32)
+    state = fm.init(params, lr=0.1)
+    state.nesterov = True
+    state.dampening = 0.5
+    before = snapshot(state, params)
+    for call in (lambda: fm.step(params, grads, state),) * 2:
+        with pytest.raises(ValueError, match="^nesterov must be False where dampening is not 0, not True; "):
+            call()
+        assert snapshot(state, params) == before
+    state.dampening = 0
+    fm.step(params, grads, state)
+    state.lr, state.weight_decay, state.decoupled_weight_decay = 1e-30, 1e-30, True
+    with pytest.raises(ValueError, match=r"^lr \* weight_decay must stay above 0"):
+        fm.step(params, grads, state)
+    state.lr = 0  # warm-up: no decay, but nothing that was lost
+    fm.step(params, grads, state)
+    assert state.step_count == 2
+
+
+def test_dampening_cannot_be_set_in_another_form() -> None:
+    state = fm.init(np.ones(2), lr=0.1, form="ema")
+    with pytest.raises(
+        ValueError, match="^dampening must be 0 in the form ema, not 0.5; only lr_outside has"
+    ):
+        state.dampening = 0.5
+
+
+def test_a_schedule_may_end_at_momentum_zero() -> None:
+    for form in ("lr_outside", "lr_inside", "ema"):
+        params = [np.ones(3), np.ones(3)]
+        fm.init(params, lr=0.1, momentum=[0.9, 0.0], nesterov=True, form=form)
+        state = fm.init(params, lr=0.1, nesterov=True, form=form)
+        state.momentum = 0
+        fm.step(params, [np.ones(3), np.ones(3)], state)
+
+
+LOOKAHEAD: list[tuple[str, Callable[[Any], Any], type[Exception], str]] = [
+    ("out is a param", lambda p: [p[0], p[1].copy()], V, "out[0] must share no memory with params[0], not begin at the same element; give "
+     "each array once, or pass a copy"),
+    ("out twice", lambda p: [p[0].copy()] * 2, V, "out[1] must share no memory with out[0], not begin at the same "
+     "element; give each array once, or pass a copy"),
+    ("out of another shape", lambda _: [np.ones(3), np.ones(2)], V,
+     "out[0] must have the shape of params[0], (2,), not (3,)"),
+    ("out of another dtype", lambda _: [np.ones(2), np.ones(2, "f4")], T,
+     "out[1] must have dtype float64, as params[1] has, not float32; .astype('float64') makes a copy that has"),
+    ("out is read-only", lambda _: [np.ones(2), read_only(np.ones(2))], V,
+     "out[1] must be writable, not read-only; .copy() makes an array that is"),
+    ("out overlaps itself", lambda _: [np.ones(2), as_strided(np.ones(2), (2,), (0,))], V,
+     "out[1] must have elements that share no memory, not overlapping ones; .copy() makes an array that has"),
+    ("out is misaligned", lambda _: [np.ones(2), unaligned(np.ones(2))], V,
+     "out[1] must be aligned in memory, not at addresses that are no multiple of 8; .copy() makes an array that is"),
+    ("out is too short", lambda _: [np.ones(2)], V, "out must have 2 items, as in params, not 1"),
+    ("out is a dict", lambda _: {}, T, "out must be a list or tuple, as in params, not dict"),
+    ("out has None", lambda _: [None, np.ones(2)], T, "out[0] must be a numpy.ndarray, not None"),
+    ("out has a list", lambda _: [[1, 2], np.ones(2)], T, "out[0] must be a numpy.ndarray, not list"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("out", "error", "message"), [c[1:] for c in LOOKAHEAD], ids=[c[0] for c in LOOKAHEAD]
+)
+def test_lookahead_refuses(out: Callable[[Any], Any], error: type[Exception], message: str) -> None:
+    params = [np.ones(2), np.ones(2)]
+    state = fm.init(params, lr=0.1)
+    fm.step(params, [np.ones(2), np.ones(2)], state)
+    given = out(params)
+    before = snapshot(state, params, given)
+    with pytest.raises(error, match=f"^{re.escape(message)}$"):
+        fm.lookahead(params, state, out=given)
+    assert snapshot(state, params, given) == before
+
+
+def test_lookahead_needs_plain_momentum() -> None:
+    params = np.ones(2, np.float32)
+    state = fm.init(params, lr=0.1, nesterov=True)
+    with pytest.raises(ValueError, match=r"^state\.nesterov must be False in lookahead\(\), not True: "):
+        fm.lookahead(params, state)
+    state.nesterov = False
+    state.lr, state.momentum = 1e-30, 1e-30
+    with pytest.raises(
+        ValueError, match=r"^lr \* momentum must stay above 0 when rounded to float32, the dtype of params"
+    ):
+        fm.lookahead(params, state)
+    out = np.ones(2, np.float32)
+    fm.step(params, np.ones(2, np.float32), state)
+    assert fm.lookahead(params, fm.init(params, lr=1e-30, momentum=1e-30, form="lr_inside"), out) is out
+
+
+def test_lookahead_reads_read_only_parameters() -> None:
+    params = np.broadcast_to(np.float64(2), (3,))
+    assert fm.lookahead(params, fm.init(params, lr=0.1)).tolist() == [2, 2, 2]
+
+
+@pytest.mark.parametrize("mode", ["r+", "w+", "c", "r"])
+def test_memmap(mode: str, tmp_path: Path) -> None:
+    file = tmp_path / "params"
+    np.ones(100, np.float32).tofile(file)
+    params = np.memmap(file, np.float32, mode=mode, shape=(100,))  # type: ignore[call-overload]
+    if mode == "w+":
+        params[...] = 1
+    state = fm.init(params, lr=0.1)
+    if mode == "r":
+        with pytest.raises(ValueError, match="^params must be writable, not read-only; "):
+            fm.step(params, np.ones(100, np.float32), state)
+        fm.step(np.ones(100, np.float32), params, state)
+        return
+    fm.step(params, np.ones(100, np.float32), state)
+    np.testing.assert_array_equal(params, np.float32(0.9))
+    params.flush()
+    np.testing.assert_array_equal(np.fromfile(file, np.float32), 1 if mode == "c" else np.float32(0.9))
+
+
+def test_what_is_accepted() -> None:
+    """The left half of the design's table, where no other test has it."""
+    params = np.ones(3, np.dtype("f4", metadata={"unit": "m"}))
+    fm.step(params, np.ones(3, "f4"), fm.init(params, lr=0.1))
+    for lr in (0, 1, 0.5, np.float16(0.5), np.float32(0.5), np.float64(0.5), np.longdouble(0.5), np.int8(1),
+               np.uint64(1), np.array(0.5), np.array(1), np.array(0.5, np.float16)):  # fmt: skip
+        state = fm.init(np.ones(2), lr=lr)
+        assert type(state.lr) is float
+        assert state.lr == float(lr)
+    grad = np.ones(2)
+    params_twice = [np.ones(2), np.ones(2)]
+    fm.step(params_twice, [grad, grad], fm.init(params_twice, lr=0.1))
+    fm.step(params_twice, [read_only(grad), grad[::-1]], fm.init(params_twice, lr=0.1))
+    fm.init([np.ones(3), np.ones(2, np.float32)], lr=np.float64(0.1), nesterov=np.True_)
+
+
+def test_there_are_enough_bad_calls() -> None:
+    assert len(STEP) + len(number_cases()) + len(INIT) + len(LOOKAHEAD) >= 100
+    ids = [bad.id for bad in STEP]
+    assert len(ids) == len(set(ids))
+
+
+FAULTS: dict[str, Callable[[list[Any], list[Any], int], Any]] = {
+    "shape": lambda _, g, i: g.__setitem__(i, np.ones(99, g[i].dtype)),
+    "dtype": lambda _, g, i: g.__setitem__(i, g[i].astype(np.int32)),
+    "read-only": lambda p, _, i: p.__setitem__(i, read_only(p[i])),
+    "type": lambda p, _, i: p.__setitem__(i, p[i].tolist()),
+    "overlap": lambda p, g, i: g.__setitem__(i, p[i]),
+    "misaligned": lambda p, _, i: p.__setitem__(i, unaligned(p[i])),
+}
+
+
+@settings(max_examples=200)
+@given(n=st.integers(1, 12), fault=st.sampled_from(sorted(FAULTS)), data=st.data())
+def test_a_fault_at_any_index_changes_nothing(n: int, fault: str, data: st.DataObject) -> None:
+    index = data.draw(st.integers(0, n - 1))
+    rng = np.random.default_rng(n)
+    params = [random_like((k + 2,), np.float32, rng) for k in range(n)]
+    grads = [random_like((k + 2,), np.float32, rng) for k in range(n)]
+    state = fm.init(params, lr=0.1)
+    fm.step(params, grads, state)
+    FAULTS[fault](params, grads, index)
+    before = snapshot(state, params, grads)
+    with pytest.raises((TypeError, ValueError), match=rf"^(params|grads)\[{index}\] must "):
+        fm.step(params, grads, state)
+    assert snapshot(state, params, grads) == before
