@@ -148,12 +148,9 @@ py::tuple State::pickled() {
         checkpoint);
 }
 
-std::unique_ptr<State> State::unpickled(const py::tuple& pickled) {
-    if (pickled.size() != 2)
-        throw py::value_error("a pickled State must have 2 items, not " + std::to_string(pickled.size()));
-    const py::dict checkpoint = checked_checkpoint(pickled[1]);
-    std::unique_ptr<State> state(
-        new State(pickled[0], given_in(checkpoint), checked_form(checkpoint["form"])));
+std::unique_ptr<State> State::unpickled(py::handle containers, py::handle state_dict) {
+    const py::dict checkpoint = checked_checkpoint(state_dict);
+    std::unique_ptr<State> state(new State(containers, given_in(checkpoint), checked_form(checkpoint["form"])));
     state->load_state_dict(checkpoint, true);
     return state;
 }

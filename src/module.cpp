@@ -122,8 +122,14 @@ PYBIND11_MODULE(_core, m) {
         .def("__copy__", &State::copy)
         .def(
             "__deepcopy__", [](State& s, py::handle) { return s.copy(); }, "memo"_a)
-        .def(py::pickle([](State& s) { return s.pickled(); },
-                        [](const py::tuple& pickled) { return State::unpickled(pickled); }));
+        .def("__reduce__",
+             [](State& s) {
+                 return py::make_tuple(py::module_::import("fast_momentum._pickle").attr("restore"), s.pickled());
+             })
+        // An instance that no State was put into would be used uninitialised.
+        .def_static("__new__", [](const py::args&, const py::kwargs&) {
+            throw py::type_error("a State must come from init(), not from its class");
+        });
 
     def(m, "init", &init, init_doc, "params"_a, py::kw_only(), "lr"_a, "momentum"_a = 0.9,
         "dampening"_a = 0.0, "nesterov"_a = false, "weight_decay"_a = 0.0, "decoupled_weight_decay"_a = false,
@@ -136,6 +142,7 @@ PYBIND11_MODULE(_core, m) {
         [](py::handle threads) { request_threads(checked_count("threads", threads, 1)); },
         set_num_threads_doc, "threads"_a);
 
+    m.def("unpickled", &State::unpickled, "containers"_a, "checkpoint"_a, "What __reduce__ took apart.");
     m.def("coefficients", &coefficients_dict, "form"_a, py::kw_only(), "lr"_a, "momentum"_a,
           "dampening"_a = 0.0, "nesterov"_a = false, "weight_decay"_a = 0.0,
           "decoupled_weight_decay"_a = false, "maximize"_a = false, "first"_a = false,

@@ -75,7 +75,7 @@ class State {
     py::dict state_dict();
     void load_state_dict(py::handle source, bool strict);
     py::tuple pickled();
-    static std::unique_ptr<State> unpickled(const py::tuple& pickled);
+    static std::unique_ptr<State> unpickled(py::handle containers, py::handle state_dict);
 
     // The constants of the hyperparameters in force. Throws where these do not go together.
     std::vector<Coefficients> table() const;

@@ -1,0 +1,630 @@
+"""state.cpp, velocities.cpp and checkpoint.cpp: attributes, copies, checkpoints, and use by two threads."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import io
+import itertools
+import json
+import pickle
+import sys
+import threading
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+import fast_momentum as fm
+from fast_momentum import reference
+from helpers import OPTIONS, assert_bits, copied, leaves, option_id, random_like, snapshot
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+def model(rng: np.random.Generator) -> dict[str, Any]:
+    return {
+        "w": np.asfortranarray(random_like((4, 3), np.float32, rng)),
+        "enc": [random_like((5,), np.float64, rng), (random_like((), np.float32, rng),)],
+    }
+
+
+def stepped(rng: np.random.Generator, steps: int = 2, **options: Any) -> tuple[dict[str, Any], fm.State]:
+    params = model(rng)
+    state = fm.init(params, **{"lr": 0.1, **options})
+    for _ in range(steps):
+        fm.step(params, model(rng), state)
+    return params, state
+
+
+COPIES: dict[str, Callable[[fm.State], fm.State]] = {
+    "copy": copy.copy,
+    "deepcopy": copy.deepcopy,
+    **{
+        f"pickle {protocol}": lambda s, protocol=protocol: pickle.loads(pickle.dumps(s, protocol))
+        for protocol in range(2, pickle.HIGHEST_PROTOCOL + 1)
+    },
+}
+
+
+# ---- attributes ----
+
+
+def test_attributes(rng: np.random.Generator) -> None:
+    params, state = stepped(rng, weight_decay=0.01, form="ema")
+    assert (state.lr, state.momentum, state.dampening, state.weight_decay) == (0.1, 0.9, 0.0, 0.01)
+    assert (state.nesterov, state.decoupled_weight_decay, state.maximize) == (False, False, False)
+    assert (state.form, state.step_count) == ("ema", 2)
+    for name in ("form", "step_count", "velocity"):
+        with pytest.raises(AttributeError):
+            setattr(state, name, getattr(state, name))
+    for name in ("learning_rate", "beta", "LR"):
+        with pytest.raises(AttributeError):
+            setattr(state, name, 0.1)
+        with pytest.raises(AttributeError):
+            getattr(state, name)
+    with pytest.raises(AttributeError):
+        del state.lr
+    del params
+
+
+def test_a_state_comes_from_init() -> None:
+    for make in (fm.State, lambda: fm.State(1, lr=2), lambda: fm.State.__new__(fm.State)):
+        with pytest.raises(TypeError, match=r"^a State must come from init\(\), not from its class$"):
+            make()
+    with pytest.raises(TypeError):
+        type("Sub", (fm.State,), {})
+
+
+def test_hyperparameters_count_from_the_next_step(rng: np.random.Generator) -> None:
+    """A schedule of everything, against the reference: a stale lr would show."""
+    params = [random_like((9,), np.float32, rng), random_like((5,), np.float64, rng)]
+    expected = copied(params)
+    state, other = fm.init(params, lr=0.1), reference.init(params, lr=0.1)
+    for changes in [
+        {}, {"lr": 0.01}, {"momentum": 0.5}, {"weight_decay": 0.1}, {"decoupled_weight_decay": True},
+        {"lr": (0.1, 0.3)}, {"maximize": True}, {"nesterov": True}, {"nesterov": False, "dampening": 0.5},
+        {"dampening": [0.1, 0.2]}, {"lr": 0.5, "dampening": 0.0}, {"momentum": 0}, {"weight_decay": 0},
+        {"lr": 0}, {"lr": np.float32(0.1)},
+    ]:  # fmt: skip
+        for name, value in changes.items():
+            setattr(state, name, value)
+            setattr(other, name, value)
+        grads = [random_like(p.shape, p.dtype, rng) for p in params]
+        fm.step(params, grads, state)
+        reference.step(expected, grads, other)
+        assert_bits(params, expected)
+        assert_bits(state.velocity, other.velocity)
+
+
+def test_prefixes(rng: np.random.Generator) -> None:
+    prefixes: list[dict[str, Any]] = [
+        {"weight_decay": {"w": 0.1, "enc": 0.0}},
+        {"lr": {"w": 0.1, "enc": [0.2, 0.3]}},
+        {"lr": {"w": 0.1, "enc": (0.2, [0.3])}, "momentum": {"w": 0.5, "enc": 0.6}},
+        {"momentum": {"w": 0.0, "enc": [0.9, 0.8]}, "nesterov": True},
+        {"dampening": {"w": 0.5, "enc": [0.0, 0.1]}},
+        {"weight_decay": {"w": 0.1, "enc": 0.0}, "decoupled_weight_decay": True},
+    ]
+    for options in prefixes:
+        params = model(rng)
+        expected = copied(params)
+        state = fm.init(params, **{"lr": 0.1, **options})
+        other = reference.init(params, **{"lr": 0.1, **options})
+        for _ in range(3):
+            grads = model(rng)
+            fm.step(params, grads, state)
+            reference.step(expected, grads, other)
+            assert_bits(params, expected)
+
+
+def test_prefixes_are_copied_and_read_only(rng: np.random.Generator) -> None:
+    lr = {"w": 0.1, "enc": [0.2, [0.3]]}
+    state = fm.init(model(rng), lr=lr)
+    lr["w"] = 9
+    lr["enc"][1][0] = 9  # type: ignore[index]
+    assert state.lr == MappingProxyType({"w": 0.1, "enc": (0.2, (0.3,))})
+    for assign in (
+        lambda: state.lr.__setitem__("w", 1),
+        lambda: state.lr["enc"].__setitem__(0, 1),
+    ):
+        with pytest.raises(AttributeError):
+            assign()
+    with pytest.raises(TypeError):
+        state.lr["w"] = 1
+    state.lr = 0.5
+    assert state.lr == 0.5
+
+
+def test_repr_is_short_and_without_data(rng: np.random.Generator) -> None:
+    assert repr(stepped(rng, lr={"w": 0.1, "enc": 0.2}, nesterov=True)[1]) == (
+        "<State lr_outside, lr=per array, momentum=0.9, dampening=0.0, weight_decay=0.0, nesterov, 3 arrays, "
+        "18 elements, 2 steps>"
+    )
+    assert repr(fm.init([], lr=1)) == (
+        "<State lr_outside, lr=1.0, momentum=0.9, dampening=0.0, weight_decay=0.0, 0 arrays, 0 elements, 0 steps>"
+    )
+
+
+# ---- velocities ----
+
+
+def test_velocity_is_live_and_read_only(rng: np.random.Generator) -> None:
+    params, state = stepped(rng)
+    velocity = state.velocity
+    assert velocity is not state.velocity
+    assert velocity["enc"] is not state.velocity["enc"]
+    before = copied(velocity)
+    fm.step(params, model(rng), state)
+    assert_bits(velocity, state.velocity)
+    assert not np.array_equal(before["w"], velocity["w"])
+    velocity["enc"].clear()
+    assert len(state.velocity["enc"]) == 2
+    for v in leaves(state.velocity):
+        with pytest.raises(ValueError, match="read-only"):
+            v[...] = 0
+        for view in (v, v.view(), v.T, v[...], v.ravel(order="K")):
+            with pytest.raises(ValueError, match="cannot set WRITEABLE flag"):
+                view.flags.writeable = True
+        with pytest.raises(ValueError, match="read-only"):
+            np.multiply(v, 2, out=v)
+        assert not v.flags.owndata
+        assert memoryview(np.ascontiguousarray(v)).readonly or v.ndim == 0 or not v.flags.c_contiguous
+
+
+def test_velocity_outlives_its_state(rng: np.random.Generator) -> None:
+    _, state = stepped(rng)
+    velocity = state.velocity["w"]
+    expected = velocity.copy()
+    del state
+    junk = [np.full((4, 3), 7, np.float32) for _ in range(100)]
+    assert_bits(velocity, expected)
+    del junk
+
+
+def test_velocities_are_aligned_and_disjoint(rng: np.random.Generator) -> None:
+    arrays = [np.ones(n, dtype) for n in (1, 3, 16, 17, 0, 5) for dtype in (np.float32, np.float64)]
+    found = fm.init(arrays, lr=0.1).velocity
+    assert all(v.__array_interface__["data"][0] % 64 == 0 for v in found)
+    bounds = sorted((v.__array_interface__["data"][0], v.nbytes) for v in found if v.size)
+    assert all(a + n <= b for (a, n), (b, _) in itertools.pairwise(bounds))
+
+
+def test_memory_errors_are_memory_errors() -> None:
+    huge = np.broadcast_to(np.float32(1), (2**40, 2**20))
+    for params in (huge, [np.ones(1), huge], [huge] * 50):
+        with pytest.raises(MemoryError):
+            fm.init(params, lr=0.1)
+
+
+# ---- copies ----
+
+
+@pytest.mark.parametrize("how", COPIES)
+@pytest.mark.parametrize("options", OPTIONS[::5], ids=option_id)
+def test_copies_go_on_alike_and_alone(how: str, options: dict[str, Any], rng: np.random.Generator) -> None:
+    params, state = stepped(rng, **{**options, "lr": {"w": 0.1, "enc": [0.2, (0.3,)]}})
+    twin, twin_params = COPIES[how](state), copied(params)
+    assert repr(twin) == repr(state)
+    assert twin.lr == state.lr
+    assert type(twin) is fm.State
+    grads = model(rng)
+    fm.step(params, grads, state)
+    untouched = copied(twin.velocity)
+    fm.step(twin_params, grads, twin)
+    assert_bits(twin_params, params)
+    assert_bits(twin.velocity, state.velocity)
+    assert not np.array_equal(untouched["w"], twin.velocity["w"])
+    state.lr = 9
+    assert twin.lr != 9
+    for a, b in zip(leaves(twin.velocity), leaves(state.velocity), strict=True):
+        assert not np.shares_memory(a, b)
+        assert a.strides == b.strides
+
+
+@pytest.mark.parametrize("how", COPIES)
+def test_a_copy_keeps_first_steps(how: str) -> None:
+    params = [np.ones(2), np.ones(2)]
+    state = fm.init(params, lr=0.1, dampening=0.5)
+    fm.step(params, [np.ones(2), None], state)
+    twin = COPIES[how](state)
+    fm.step(params, [np.ones(2), np.ones(2)], twin)
+    np.testing.assert_array_equal(twin.velocity, [[1.4] * 2, [1.0] * 2])
+
+
+def test_pickle_holds_each_velocity_once() -> None:
+    state = fm.init(np.ones(100_000), lr=0.1)
+    assert 800_000 < len(pickle.dumps(state)) < 802_000
+
+
+def test_tampered_pickles_are_refused(rng: np.random.Generator) -> None:
+    _, state = stepped(rng)
+    restore, (containers, checkpoint) = state.__reduce__()
+
+    def tampered(**changes: Any) -> tuple[Any, dict[str, Any]]:
+        return containers, {**checkpoint, **changes}
+
+    bad: list[Any] = [
+        (None, None), (containers, None), (containers, [checkpoint]),
+        (None, checkpoint), ({"w": containers["w"]}, checkpoint), ([1.0], checkpoint), (containers, {}),
+        tampered(format=2), tampered(form="adam"), tampered(step_count=-1), tampered(step_count=1.5),
+        tampered(velocity={}), tampered(started={}), tampered(hyperparameters={}),
+        tampered(hyperparameters={**checkpoint["hyperparameters"], "momentum": 2.0}),
+        tampered(hyperparameters={**checkpoint["hyperparameters"], "lr": "high"}),
+        tampered(velocity={k: v[..., :1] if v.ndim else v for k, v in checkpoint["velocity"].items()}),
+        tampered(velocity={k: v.astype(int) for k, v in checkpoint["velocity"].items()}),
+        tampered(started=dict.fromkeys(checkpoint["started"], False)),
+        tampered(started=dict.fromkeys(checkpoint["started"], 1)),
+    ]  # fmt: skip
+    for pair in bad:
+        with pytest.raises((TypeError, ValueError)):
+            restore(*pair)
+    assert repr(restore(containers, checkpoint)) == repr(state)
+
+
+# ---- checkpoints ----
+
+
+def test_state_dict(rng: np.random.Generator) -> None:
+    params, state = stepped(rng, lr={"w": 0.1, "enc": (0.2, 0.3)}, nesterov=True)
+    d = state.state_dict()
+    assert list(d) == ["format", "form", "step_count", "hyperparameters", "velocity", "started"]
+    assert (d["format"], d["form"], d["step_count"]) == (1, "lr_outside", 2)
+    assert d["hyperparameters"] == {
+        "lr": {"w": 0.1, "enc": (0.2, 0.3)}, "momentum": 0.9, "dampening": 0.0, "weight_decay": 0.0,
+        "nesterov": True, "decoupled_weight_decay": False, "maximize": False,
+    }  # fmt: skip
+    assert list(d["velocity"]) == list(d["started"]) == ["['w']", "['enc'][0]", "['enc'][1][0]"]
+    assert d["started"] == dict.fromkeys(d["velocity"], True)
+    assert_bits(list(d["velocity"].values()), leaves(state.velocity))
+    before = copied(d["velocity"])
+    fm.step(params, model(rng), state)
+    assert_bits(d["velocity"], before)
+    assert all(v.flags.owndata and v.flags.writeable for v in d["velocity"].values())
+    pickle.loads(pickle.dumps(d))
+    json.dumps({k: v for k, v in d.items() if k != "velocity"})
+
+
+def test_state_dict_equals_that_of_the_reference(rng: np.random.Generator) -> None:
+    params = model(rng)
+    options = {"lr": {"w": 0.1, "enc": [0.2, 0.3]}, "nesterov": np.True_, "weight_decay": 1}
+    state, other = fm.init(params, **options), reference.init(params, **options)
+    grads = model(rng)
+    grads["w"] = None
+    expected = copied(params)
+    fm.step(params, grads, state)
+    reference.step(expected, grads, other)
+    ours, theirs = state.state_dict(), other.state_dict()
+    assert_bits(ours.pop("velocity"), theirs.pop("velocity"))
+    theirs["hyperparameters"]["lr"]["enc"] = tuple(theirs["hyperparameters"]["lr"]["enc"])
+    assert {k: v for k, v in ours.items() if k != "velocity"} == theirs
+
+
+def test_a_single_array_has_the_empty_path() -> None:
+    assert list(fm.init(np.ones(2), lr=0.1).state_dict()["velocity"]) == [""]
+
+
+@pytest.mark.parametrize("options", OPTIONS[::4], ids=option_id)
+def test_load_state_dict_resumes(options: dict[str, Any], rng: np.random.Generator) -> None:
+    params, state = stepped(rng, 3, **options)
+    resumed_params = copied(params)
+    resumed = fm.init(params, lr=7.0, form=state.form)
+    live = resumed.velocity
+    resumed.load_state_dict(state.state_dict())
+    assert_bits(live, state.velocity)  # copied into the buffers that there were
+    assert repr(resumed) == repr(state)
+    grads = model(rng)
+    fm.step(params, grads, state)
+    fm.step(resumed_params, grads, resumed)
+    assert_bits(resumed_params, params)
+
+
+def test_load_through_npz_and_json(rng: np.random.Generator) -> None:
+    params, state = stepped(rng)
+    d = state.state_dict()
+    file = io.BytesIO()
+    np.savez(file, **d["velocity"])
+    text = json.dumps({k: v for k, v in d.items() if k != "velocity"})
+    file.seek(0)
+    with np.load(file) as arrays:
+        loaded = {**json.loads(text), "velocity": dict(arrays)}
+    other = fm.init(params, lr=1.0)
+    other.load_state_dict(loaded)
+    assert_bits(other.velocity, state.velocity)
+
+
+def test_load_the_own_velocities_in_another_order() -> None:
+    params = [np.ones(3), np.ones(3)]
+    state = fm.init(params, lr=0.1)
+    fm.step(params, [np.full(3, 1.0), np.full(3, 2.0)], state)
+    d = state.state_dict()
+    d["velocity"] = {"[0]": state.velocity[1], "[1]": state.velocity[0][::-1]}
+    state.load_state_dict(d)
+    np.testing.assert_array_equal(state.velocity, [[2] * 3, [1] * 3])
+
+
+def test_load_any_layout() -> None:
+    params = np.ones((3, 4))
+    state = fm.init(params, lr=0.1)
+    d = state.state_dict()
+    d["started"][""] = True
+    d["velocity"][""] = np.arange(48.0).reshape(4, 12)[:, ::4].T
+    state.load_state_dict(d)
+    np.testing.assert_array_equal(state.velocity, d["velocity"][""])
+
+
+def test_layers_can_be_added() -> None:
+    old = {"a": np.ones(2)}
+    state = fm.init(old, lr=0.1, dampening=0.5)
+    fm.step(old, {"a": np.ones(2)}, state)
+    new = {"a": np.ones(2), "b": np.ones(3)}
+    grown = fm.init(new, lr=9.0)
+    fm.step(new, {"a": np.ones(2), "b": np.full(3, 5.0)}, grown)
+    with pytest.raises(
+        ValueError, match=r"^state_dict\['velocity'\] must have the key '\['b'\]', not lack it"
+    ):
+        grown.load_state_dict(state.state_dict())
+    assert grown.lr == 9
+    grown.load_state_dict(state.state_dict(), strict=False)
+    assert grown.lr == 0.1
+    np.testing.assert_array_equal(grown.velocity["a"], 1)
+    np.testing.assert_array_equal(grown.velocity["b"], 5)
+    assert grown.state_dict()["started"] == {"['a']": True, "['b']": True}
+    with pytest.raises(ValueError, match="must not have the key"):
+        state.load_state_dict(grown.state_dict(), strict=False)
+    with pytest.raises(TypeError, match="^strict must be True or False, not int"):
+        state.load_state_dict(state.state_dict(), strict=0)
+
+
+def edit(path: list[Any], value: Any) -> Callable[[dict[str, Any]], Any]:
+    def change(d: dict[str, Any]) -> Any:
+        if not path:
+            return value
+        *above, last = path
+        target = d
+        for key in above:
+            target = target[key]
+        if value is KeyError:
+            del target[last]
+        else:
+            target[last] = value(target[last]) if callable(value) else value
+        return d
+
+    return change
+
+
+LOADS: list[tuple[str, Callable[[Any], Any], type[Exception], str]] = [
+    ("a list", edit([], []), TypeError, "state_dict must be a dict, not list"),
+    ("None", edit([], None), TypeError, "state_dict must be a dict, not None"),
+    ("empty", edit([], {}), ValueError, "state_dict must have the key 'form', not lack it"),
+    ("no format", edit(["format"], KeyError), ValueError, "state_dict must have the key 'format', not lack it"),
+    ("extra key", edit(["epoch"], 3), ValueError, "state_dict must not have the key 'epoch'"),
+    ("format 2", edit(["format"], 2), ValueError,
+     "format must be 1, not 2; this version of fast_momentum reads no other"),
+    ("format text", edit(["format"], "1"), TypeError, "format must be an integer, not str"),
+    ("form differs", edit(["form"], "ema"), ValueError, "form must be 'lr_outside', as in init(), not 'ema'"),
+    ("form unknown", edit(["form"], "sgd"), ValueError,
+     "form must be one of 'lr_outside', 'lr_inside', 'ema', not 'sgd'"),
+    ("count negative", edit(["step_count"], -1), ValueError, "step_count must be at least 0 and below 2**63, not -1"),
+    ("count boolean", edit(["step_count"], True), TypeError, "step_count must be an integer, not bool"),
+    ("lr missing", edit(["hyperparameters", "lr"], KeyError), ValueError,
+     "hyperparameters must have the key 'lr', not lack it"),
+    ("lr negative", edit(["hyperparameters", "lr"], -1), ValueError, "lr must be finite and >= 0, not -1.0"),
+    ("lr prefix of others", edit(["hyperparameters", "lr"], {"v": 1}), ValueError,
+     "lr must have the same keys as in params, not lack 'w', 'enc' and have 'v' besides"),
+    ("momentum 1", edit(["hyperparameters", "momentum"], 1.0), ValueError, "momentum must be in [0, 1), not 1.0"),
+    ("flag text", edit(["hyperparameters", "nesterov"], "no"), TypeError, "nesterov must be True or False, not str"),
+    ("unknown hyperparameter", edit(["hyperparameters", "beta"], 1), ValueError,
+     "hyperparameters must not have the key 'beta'"),
+    ("hyperparameters list", edit(["hyperparameters"], []), TypeError, "hyperparameters must be a dict, not list"),
+    ("velocity list", edit(["velocity"], []), TypeError, "state_dict['velocity'] must be a dict, not list"),
+    ("velocity missing", edit(["velocity", "['w']"], KeyError), ValueError,
+     "state_dict['velocity'] must have the key '['w']', not lack it"),
+    ("velocity of another", edit(["velocity", "['x']"], np.ones(2)), ValueError,
+     'state_dict[\'velocity\'] must not have the key "[\'x\']"'),
+    ("velocity shape", edit(["velocity", "['w']"], lambda v: v.T), ValueError,
+     "velocity['w'] must have the shape of params['w'], (4, 3), not (3, 4)"),
+    ("velocity dtype", edit(["velocity", "['w']"], lambda v: v.astype("f8")), TypeError,
+     "velocity['w'] must have dtype float32, as params['w'] has, not float64; .astype('float32') makes a copy that has"),
+    ("velocity list of floats", edit(["velocity", "['enc'][0]"], lambda v: v.tolist()), TypeError,
+     "velocity['enc'][0] must be a numpy.ndarray, not list"),
+    ("last velocity big-endian", edit(["velocity", "['enc'][1][0]"], lambda v: v.astype(">f4")), TypeError,
+     "velocity['enc'][1][0] must be in native byte order, not >f4; .astype('float32') makes a copy that is"),
+    ("started missing", edit(["started", "['w']"], KeyError), ValueError,
+     "state_dict['started'] must have the key '['w']', not lack it"),
+    ("started number", edit(["started", "['w']"], 1), TypeError, "started['w'] must be True or False, not int"),
+    ("moves but has not started", edit(["started", "['enc'][0]"], False), ValueError,
+     "velocity['enc'][0] must be zero where started['enc'][0] is False, not hold other values"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("change", "error", "message"), [c[1:] for c in LOADS], ids=[c[0] for c in LOADS])
+def test_load_refuses(
+    change: Callable[[Any], Any], error: type[Exception], message: str, rng: np.random.Generator
+) -> None:
+    _, source = stepped(rng, 1, lr=0.5)
+    params, state = stepped(rng, 2)
+    before = snapshot(state, params)
+    with pytest.raises(error) as raised:
+        state.load_state_dict(change(source.state_dict()))
+    assert str(raised.value) == message
+    assert type(raised.value) is error
+    assert snapshot(state, params) == before
+
+
+def test_keys_with_one_repr_cannot_be_saved() -> None:
+    class Key:
+        def __repr__(self) -> str:
+            return "key"
+
+    params = {Key(): np.ones(1), Key(): np.ones(1)}
+    state = fm.init(params, lr=0.1)
+    fm.step(params, {k: np.ones(1) for k in params}, state)
+    with pytest.raises(
+        ValueError, match=r"^the keys of params must differ in their repr\(\), not name two arrays"
+    ):
+        state.state_dict()
+
+
+# ---- reset ----
+
+
+def test_reset(rng: np.random.Generator) -> None:
+    params, state = stepped(rng, dampening=0.5)
+    state.reset("['enc'][0]")
+    assert state.state_dict()["started"] == {"['w']": True, "['enc'][0]": False, "['enc'][1][0]": True}
+    np.testing.assert_array_equal(state.velocity["enc"][0], 0)
+    assert np.asarray(state.velocity["w"]).all()
+    grads = model(rng)
+    fm.step(params, grads, state)
+    assert_bits(state.velocity["enc"][0], grads["enc"][0])  # its first step again, undamped
+    state.reset()
+    assert not any(np.asarray(v).any() for v in leaves(state.velocity))
+    assert set(state.state_dict()["started"].values()) == {False}
+    assert state.step_count == 3
+    before = snapshot(state, params)
+    with pytest.raises(
+        ValueError, match=r"^path must be that of an array, as in state_dict\(\)\['velocity'\], not 'w'$"
+    ):
+        state.reset("w")
+    with pytest.raises(TypeError, match="^path must be a string or None, not int$"):
+        state.reset(0)  # type: ignore[arg-type]
+    assert snapshot(state, params) == before
+
+
+# ---- two threads ----
+
+
+def while_stepping(use: Callable[[Any, Any, fm.State], Any]) -> list[Any]:
+    """Results of `use(params, grads, state)`, called again and again while another thread steps the state."""
+    n = 4_000_000
+    params, grads = np.ones(n, np.float32), np.ones(n, np.float32)
+    state = fm.init(params, lr=1e-3)
+    results: list[Any] = []
+    done = threading.Event()
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+
+    def work() -> None:
+        while not done.is_set():
+            with contextlib.suppress(fm.ConcurrentStepError):  # where it met a step of the other thread
+                fm.step(params, grads, state)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    try:
+        for _ in range(3000):
+            try:
+                use(params, grads, state)
+                results.append(None)
+            except fm.ConcurrentStepError as error:
+                results.append(error)
+            if sum(r is not None for r in results) > 5:
+                break
+    finally:
+        sys.setswitchinterval(interval)
+        done.set()
+        thread.join()
+    return results
+
+
+USES: dict[str, Callable[[Any, Any, fm.State], Any]] = {
+    "step": fm.step,
+    "lookahead": lambda p, _, s: fm.lookahead(p, s),
+    "state_dict": lambda _p, _g, s: s.state_dict(),
+    "load_state_dict": lambda p, _, s: s.load_state_dict(fm.init(p, lr=1e-3).state_dict()),
+    "copy": lambda _p, _g, s: copy.copy(s),
+    "deepcopy": lambda _p, _g, s: copy.deepcopy(s),
+    "pickle": lambda _p, _g, s: pickle.dumps(s),
+    "reset": lambda _p, _g, s: s.reset(),
+}
+
+
+@pytest.mark.parametrize("use", USES)
+def test_one_state_in_two_threads(use: str) -> None:
+    errors = [e for e in while_stepping(USES[use]) if e is not None]
+    assert errors
+    assert str(errors[0]).startswith("state must not be used while a step or a look-ahead of it is running; ")
+
+
+def test_concurrent_step_error() -> None:
+    assert issubclass(fm.ConcurrentStepError, RuntimeError)
+    assert fm.ConcurrentStepError.__module__ == "fast_momentum"
+
+
+def test_what_may_be_done_while_a_step_runs() -> None:
+    def use(_p: Any, _g: Any, s: fm.State) -> None:
+        s.lr = 1e-3
+        s.momentum = 0.9
+        assert s.velocity.shape == (4_000_000,)
+        assert s.step_count >= 0
+        assert repr(s)
+
+    assert not any(while_stepping(use))
+
+
+def test_successful_steps_of_two_threads_are_serial_steps() -> None:
+    """Each call either makes a whole step or raises: the end is that of as many serial steps."""
+    n = 300_000
+    params, grads = np.ones(n, np.float32), np.full(n, 0.5, np.float32)
+    state = fm.init(params, lr=1e-3)
+    made = [0, 0]
+
+    def work(k: int) -> None:
+        for _ in range(300):
+            with contextlib.suppress(fm.ConcurrentStepError):
+                fm.step(params, grads, state)
+                made[k] += 1
+
+    threads = [threading.Thread(target=work, args=(k,)) for k in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert state.step_count == sum(made) > 0
+    expected = np.ones(3, np.float32)
+    other = reference.init(expected, lr=1e-3)
+    for _ in range(sum(made)):
+        reference.step(expected, grads[:3], other)
+    np.testing.assert_array_equal(params, expected[0])
+    np.testing.assert_array_equal(state.velocity, other.velocity[0])
+
+
+def test_two_states_in_two_threads() -> None:
+    def work(k: int) -> None:
+        for _ in range(100):
+            fm.step(params[k], grads[k], states[k])
+
+    params = [np.ones(200_000, np.float32) for _ in range(2)]
+    grads = [np.full(200_000, 0.1, np.float32) for _ in range(2)]
+    states = [fm.init(p, lr=0.1) for p in params]
+    threads = [threading.Thread(target=work, args=(k,)) for k in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [s.step_count for s in states] == [100, 100]
+    assert_bits(params[0], params[1])
+
+
+def test_two_look_aheads_at_once() -> None:
+    """They only read: neither is refused."""
+    params = np.ones(2_000_000, np.float32)
+    state = fm.init(params, lr=0.1)
+    errors: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            for _ in range(30):
+                fm.lookahead(params, state)
+        except BaseException as error:  # noqa: BLE001
+            errors.append(error)
+
+    threads = [threading.Thread(target=work) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert errors == []
