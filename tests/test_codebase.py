@@ -1,0 +1,183 @@
+"""Rules about the built module and about the code itself."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import shutil
+import subprocess
+import tomllib
+from pathlib import Path
+
+import pytest
+
+import fast_momentum as fm
+from fast_momentum import _core
+from helpers import ISAS
+from test_run import run_python
+
+ROOT = Path(__file__).resolve().parents[1]
+SOURCES = {path.name: path.read_text() for path in sorted((ROOT / "src").glob("*pp"))}
+X86 = platform.machine() in ("x86_64", "AMD64")
+
+# Left by `nox -s tests`: objects, before the linker has seen them.
+BUILD = Path(os.environ.get("FAST_MOMENTUM_BUILD_DIR", "nowhere"))
+needs_build = pytest.mark.skipif(not BUILD.is_dir(), reason="FAST_MOMENTUM_BUILD_DIR names no build folder")
+
+
+def tool(*command: str | Path) -> str:
+    if not shutil.which(str(command[0])):
+        pytest.skip(f"needs {command[0]}")
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+
+# ---- the built module ----
+
+
+@pytest.mark.skipif(not X86, reason="the names of x86-64 instructions")
+def test_no_fused_multiply_add_instruction() -> None:
+    code = tool("objdump", "-d", "--no-show-raw-insn", _core.__file__)
+    assert "mulps" in code
+    assert re.findall(r"\bvfn?m(?:add|sub)\w*", code) == []
+    assert ("ymm" in code) == ("avx2" in _core.config()["instruction sets"])
+
+
+def test_no_fast_math_start_up_code() -> None:
+    assert "set_fast_math" not in tool("nm", "-a", _core.__file__) + tool("nm", "-D", _core.__file__)
+    assert "crtfastmath" not in tool("strings", "-a", _core.__file__)
+
+
+def test_exports_the_init_function_and_nothing_else() -> None:
+    exported = tool("nm", "-D", "--defined-only", _core.__file__).split("\n")
+    assert [line.split()[-1] for line in exported if line] == ["PyInit__core"]
+
+
+def test_import_leaves_the_floating_point_mode() -> None:
+    code = """
+        import ctypes, ctypes.util, sys
+        libm = ctypes.CDLL(ctypes.util.find_library("m"))
+        def mode():
+            environment = (ctypes.c_ubyte * 256)()
+            libm.fegetenv(environment)
+            words = bytes(environment)
+            control = int.from_bytes(words[28:32], "little") & ~0x3F if sys.maxsize > 2**32 else 0
+            return libm.fegetround(), control
+        import numpy
+        before = mode()
+        import fast_momentum as fm
+        p = numpy.ones(1000, numpy.float32)
+        fm.step(p, p.copy(), fm.init(p, lr=0.1))
+        assert mode() == before, (mode(), before)
+        assert 5e-324 * 1.0 > 0
+    """
+    if platform.system() != "Linux":
+        pytest.skip("the layout of the environment is that of glibc")
+    run_python(code)
+
+
+def test_relocations_are_read_only() -> None:
+    if platform.system() != "Linux":
+        pytest.skip("about ELF")
+    headers = tool("readelf", "-lWd", _core.__file__)
+    assert "GNU_RELRO" in headers
+    assert "BIND_NOW" in headers or "NOW" in headers
+    assert not re.search(r"GNU_STACK.*RWE", headers)
+
+
+@needs_build
+@pytest.mark.parametrize("isa", ISAS)
+def test_kernel_objects_define_nothing_outside_their_namespace(isa: str) -> None:
+    objects = list(BUILD.glob(f"CMakeFiles/kernel_{isa}.dir/src/kernel.cpp.o*"))
+    assert len(objects) == 1
+    symbols = tool("nm", "-C", "--defined-only", objects[0]).splitlines()
+    names = [line.split(maxsplit=2)[2] for line in symbols]
+    assert any("step<float" in name for name in names)
+    inside = re.compile(rf"(void |double |constexpr )?fast_momentum::{isa}::")
+    assert [name for name in names if not inside.match(name)] == []
+    kinds = {line.split()[1] for line in symbols}
+    assert kinds <= set("rRtTVWdD"), "an object that is built at run time"
+
+
+@needs_build
+@pytest.mark.skipif(not X86, reason="the names of x86-64 registers")
+def test_the_baseline_has_no_wide_registers() -> None:
+    code = tool("objdump", "-d", next(BUILD.glob("CMakeFiles/kernel_baseline.dir/src/kernel.cpp.o*")))
+    assert "xmm" in code
+    assert "ymm" not in code
+
+
+@needs_build
+def test_flags_of_every_file() -> None:
+    flags = re.findall(r"^  FLAGS = (.*)$", (BUILD / "build.ninja").read_text(), re.MULTILINE)
+    assert len(flags) >= 2 + len(ISAS)
+    for line in flags:
+        assert "-ffp-contract=off" in line
+        assert not re.search(r"-ffast-math|-Ofast|-march=native|-funsafe-math|-mfma", line)
+    kernels = [line for line in flags if "-O3" in line and "-flto" not in line]
+    assert len(kernels) >= len(ISAS), "no link-time optimisation of kernels"
+
+
+# ---- the code itself ----
+
+
+def test_only_these_files_know_python() -> None:
+    plain = ["kernels.hpp", "update.hpp", "kernel.cpp", "isa.hpp", "isa.cpp", "coefficients.hpp", "coefficients.cpp",
+             "overlap.hpp", "overlap.cpp", "run.hpp", "run.cpp", "threads.hpp", "threads.cpp"]  # fmt: skip
+    for name in plain:
+        assert not re.search(r"pybind11|Python\.h|PyObject|py::", SOURCES[name]), name
+    for name in ("kernels.hpp", "update.hpp", "kernel.cpp"):
+        assert set(re.findall(r"#include <(\w+)>", SOURCES[name])) <= {"cstddef"}, name
+
+
+def test_each_file_says_what_it_is_for() -> None:
+    for name, text in SOURCES.items():
+        if name.endswith(".hpp") or name.replace(".cpp", ".hpp") not in SOURCES:
+            assert text.startswith("// "), name
+    for path in (ROOT / "python" / "fast_momentum").glob("*.py"):
+        assert path.read_text().startswith('"""'), path.name
+
+
+def test_every_source_is_built() -> None:
+    cmake = (ROOT / "CMakeLists.txt").read_text()
+    for name in SOURCES:
+        if name.endswith(".cpp"):
+            assert f"src/{name}" in cmake, name
+
+
+def test_one_version() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert fm.__version__ == _core.__version__ == project["version"]
+    assert project["dependencies"] == ["numpy>=2.0"]
+
+
+def test_installed_files() -> None:
+    package = Path(fm.__file__).parent
+    assert (package / "py.typed").exists()
+    assert (package / "_core.pyi").exists()
+    assert ROOT not in package.parents, "the tests must run against the installed package"
+
+
+def test_a_broken_module_is_a_loud_error(tmp_path: Path) -> None:
+    """Without its compiled part the package does not import, and says what to do."""
+    package = Path(fm.__file__).parent
+    copy = tmp_path / "fast_momentum"
+    shutil.copytree(package, copy, ignore=shutil.ignore_patterns("_core.*.so", "_core.*.pyd"))
+    code = "import sys; sys.path.insert(0, sys.argv[1]); import fast_momentum"
+    for content in (None, b"not a shared object"):
+        if content:
+            (copy / Path(_core.__file__).name).write_bytes(content)
+        done = subprocess.run([shutil.which("python") or "python3", "-c", code, tmp_path], capture_output=True,
+                              text=True, check=False)  # fmt: skip
+        assert done.returncode != 0
+        assert "ImportError" in done.stderr
+        assert "fast_momentum needs its compiled module" in done.stderr
+        assert "pip install" in done.stderr
+
+
+def test_nothing_of_the_working_place_in_the_tree() -> None:
+    """No machine's paths, and no rules switched off without a reason."""
+    for folder in ("src", "python", "examples", "benchmarks", "docs"):
+        for path in (ROOT / folder).rglob("*"):
+            if path.suffix in (".py", ".cpp", ".hpp", ".md", ".pyi"):
+                assert not re.search(r"/root/|/work/|fast-math\b(?!\.)", path.read_text()), path

@@ -1,0 +1,92 @@
+"""Every example in the README, the docs and the docstrings runs and prints what it says."""
+
+from __future__ import annotations
+
+import doctest
+import inspect
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import fast_momentum as fm
+from fast_momentum import _config, _core, reference
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
+
+STATE = {f"State.{name}": getattr(fm.State, name) for name in vars(fm.State) if not name.startswith("_")}
+PUBLIC: dict[str, Any] = {
+    **{name: getattr(fm, name) for name in fm.__all__ if callable(getattr(fm, name))},
+    **STATE,
+    **{f"reference.{name}": getattr(reference, name) for name in reference.__all__},
+    "reference.State.state_dict": reference.State.state_dict,
+}
+FUNCTIONS = [name for name, item in PUBLIC.items() if callable(item) and not name.endswith("Error")]
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_docstring(name: str) -> None:
+    text = PUBLIC[name].__doc__
+    assert text, f"{name} has no docstring"
+    test = doctest.DocTestParser().get_doctest(text, {}, name, None, None)
+    runner = doctest.DocTestRunner()
+    printed: list[str] = []
+    runner.run(test, out=printed.append)
+    assert runner.failures == 0, "".join(printed)
+    if name in FUNCTIONS:
+        assert test.examples, f"{name} has no example"
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_docstring_names_every_parameter(name: str) -> None:
+    item, text = PUBLIC[name], inspect.getdoc(PUBLIC[name]) or ""
+    if inspect.isclass(item) or (name.startswith("reference.") and name != "reference.update"):
+        return
+    parameters = [p for p in inspect.signature(item).parameters if p != "self"]
+    assert ("Parameters\n----------" in text) == bool(parameters)
+    for parameter in parameters:
+        assert re.search(rf"^(\w+, )*{parameter}(, \w+)*( :|$)", text, re.MULTILINE), parameter
+
+
+def test_public_names() -> None:
+    assert set(fm.__all__) == {
+        "ConcurrentStepError", "State", "__version__", "get_num_threads", "init", "lookahead", "reference",
+        "set_num_threads", "show_config", "step",
+    }  # fmt: skip
+    assert fm.show_config is _config.show_config
+    assert fm.__version__ == _core.config()["version"]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_page(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The Python blocks of a page run one after the other; where one prints, the text block after it says what."""
+    blocks = re.findall(r"```(\w+)\n(.*?)```", page.read_text(), re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    namespace: dict[str, Any] = {"__name__": page.stem}
+    for k, (language, code) in enumerate(blocks):
+        if language != "python":
+            continue
+        printed: list[str] = []
+        namespace["print"] = lambda *items, into=printed: into.append(" ".join(map(str, items)))
+        exec(compile(code, f"{page.name}, block {k}", "exec"), namespace)  # noqa: S102 - our own pages
+        expected = blocks[k + 1][1] if k + 1 < len(blocks) and blocks[k + 1][0] == "text" else ""
+        assert "\n".join(printed).strip() == expected.strip()
+
+
+def test_ci_calls_the_command_of_the_readme() -> None:
+    commands = re.findall(r"```sh\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    assert len(commands) == 2
+    assert commands[1] in (ROOT / ".ci" / "run").read_text()
+
+
+def test_pages_have_blocks() -> None:
+    assert "```python\n" in (ROOT / "README.md").read_text()
+
+
+def test_readme_links() -> None:
+    for page in PAGES:
+        for target in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text()):
+            if not target.startswith("http"):
+                assert (page.parent / target).exists(), f"{page.name} links to {target}"
