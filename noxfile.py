@@ -1,0 +1,125 @@
+"""Every task of a contributor: `nox -s tests`, `nox -l` for the list."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import nox
+
+nox.needs_version = ">=2025.2.9"
+nox.options.sessions = ["tests", "lint", "types"]
+nox.options.default_venv_backend = "virtualenv"
+
+PROJECT = nox.project.load_toml("pyproject.toml")
+ROOT = Path(__file__).parent
+
+
+def group(name: str) -> list[str]:
+    return list(nox.project.dependency_groups(PROJECT, name))
+
+
+def install_wheel(session: nox.Session, *config: str, build: str = "release", **environment: str) -> Path:
+    """Build the wheel and install it, as a user would get it; return the folder with the objects."""
+    folder = ROOT / "build" / build
+    wheels = Path(session.create_tmp()) / "wheels"
+    shutil.rmtree(wheels, ignore_errors=True)
+    settings = [f"-Cbuild-dir={folder}", *config]
+    session.run(
+        "python", "-m", "pip", "wheel", "-q", "--no-deps", "-w", wheels, *settings, ".", env=environment
+    )
+    session.install("--force-reinstall", *map(str, wheels.glob("*.whl")))
+    return folder
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """The test suite, on the wheel, in a fresh environment. Arguments go to pytest."""
+    session.install(*group("test"))
+    folder = install_wheel(session)
+    session.run("python", "-m", "pytest", *session.posargs, env={"FAST_MOMENTUM_BUILD_DIR": str(folder)})
+
+
+@nox.session
+def peers(session: nox.Session) -> None:
+    """The tests that hold the step against PyTorch and optax, with both installed."""
+    session.install(*group("test"), *group("peers"))
+    install_wheel(session)
+    session.run("python", "-m", "pytest", "tests/test_peers.py", *session.posargs)
+
+
+@nox.session
+def examples(session: nox.Session) -> None:
+    """The example programs. Arguments go to train_digits.py."""
+    session.install(*group("examples"))
+    install_wheel(session)
+    session.run("python", "examples/train_digits.py", *session.posargs)
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Formatting and simple faults of Python and C++."""
+    session.install(*group("lint"))
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+    sources = sorted([*ROOT.glob("src/*pp"), *ROOT.glob("tests/*.cpp")])
+    session.run("clang-format", "--dry-run", "--Werror", *map(str, sources))
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """The types of the Python code, and those of the compiled module against the module itself."""
+    session.install(*group("types"), *group("examples"), "nox")
+    install_wheel(session)
+    session.run("mypy")
+    with session.chdir(session.create_tmp()):  # where no source is that could be taken for the package
+        session.run("python", "-m", "mypy.stubtest", "fast_momentum",
+                    "--allowlist", str(ROOT / "tests" / "stubtest_allowlist.txt"))  # fmt: skip
+
+
+@nox.session
+def sanitize(session: nox.Session) -> None:
+    """The test suite on a module built with the address and undefined-behaviour sanitizers of gcc."""
+    session.install(*group("test"))
+    flags = "-O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all"
+    install_wheel(session, "-Ccmake.build-type=RelWithDebInfo", "-Cinstall.strip=false",
+                  build="sanitize", CXXFLAGS=flags)  # fmt: skip
+    # Preloading libasan alone aborts at the first C++ exception.
+    libraries = [
+        subprocess.run(["g++", f"-print-file-name={name}"], check=True, capture_output=True, text=True).stdout.strip()
+        for name in ("libasan.so", "libstdc++.so")
+    ]  # fmt: skip
+    session.run(
+        "python", "-m", "pytest", "-m", "not large", *session.posargs,
+        env={"LD_PRELOAD": " ".join(libraries), "ASAN_OPTIONS": "detect_leaks=0", "PYTHONMALLOC": "malloc",
+             "FAST_MOMENTUM_SANITIZED": "1"},
+    )  # fmt: skip
+
+
+@nox.session
+def mutants(session: nox.Session) -> None:
+    """Break the kernel on purpose, in eleven ways, and see the test suite notice each."""
+    session.install(*group("test"))
+    session.run("python", "tests/mutants.py", *session.posargs)
+
+
+@nox.session
+def bench(session: nox.Session) -> None:
+    """The three figures that a change must not lose."""
+    session.install("numpy")
+    install_wheel(session)
+    session.run("python", "benchmarks/quick.py")
+
+
+@nox.session(default=False)
+def format(session: nox.Session) -> None:
+    """Write the formatting that lint asks for."""
+    session.install(*group("lint"))
+    session.run("ruff", "check", "--fix", ".")
+    session.run("ruff", "format", ".")
+    session.run("clang-format", "-i", *map(str, [*ROOT.glob("src/*pp"), *ROOT.glob("tests/*.cpp")]))
+
+
+if __name__ == "__main__":
+    nox.main()
