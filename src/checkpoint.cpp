@@ -25,33 +25,29 @@ py::dict checked_dict(py::handle source, const std::string& path, const std::set
 py::dict checked_checkpoint(py::handle source) {
     const py::dict dict = checked_dict(
         source, "state_dict", {"format", "form", "step_count", "hyperparameters", "velocity", "started"});
-    const long long given = checked_count("format", dict["format"], 1);
+    const long long given = checked_count("state_dict['format']", dict["format"], 1);
     if (given != format)
-        throw py::value_error("format must be " + std::to_string(format) + ", not " + std::to_string(given) +
-                              "; this version of fast_momentum reads no other");
+        throw py::value_error("state_dict['format'] must be " + std::to_string(format) + ", not " +
+                              std::to_string(given) + "; this version of fast_momentum reads no other");
     return dict;
 }
 
 Given given_in(const py::dict& checkpoint) {
-    std::set<std::string> names(hyperparameter_names, hyperparameter_names + n_names);
+    std::set<std::string> names(number_names, number_names + n_numbers);
     names.insert(flag_names, flag_names + n_flags);
-    const py::dict hyperparameters = checked_dict(checkpoint["hyperparameters"], "hyperparameters", names);
+    const py::dict hyperparameters =
+        checked_dict(checkpoint["hyperparameters"], "state_dict['hyperparameters']", names);
     Given given;
-    for (unsigned name = 0; name < n_names; ++name)
-        given.numbers[name] = hyperparameters[hyperparameter_names[name]];
+    for (unsigned name = 0; name < n_numbers; ++name)
+        given.numbers[name] = hyperparameters[number_names[name]];
     for (unsigned name = 0; name < n_flags; ++name) given.flags[name] = hyperparameters[flag_names[name]];
     return given;
-}
-
-bool meet(const Span& a, const Span& b) {
-    return a.low < b.high() && b.low < a.high();
 }
 
 }  // namespace
 
 std::vector<std::string> State::paths() const {
-    std::vector<std::string> paths;
-    for (std::size_t i = 0; i < velocities_.size(); ++i) paths.push_back(tree_.path(i));
+    std::vector<std::string> paths = tree_.paths();
     const std::set<std::string> distinct(paths.begin(), paths.end());
     if (distinct.size() != paths.size())
         throw py::value_error("the keys of params must differ in their repr(), not name two arrays alike");
@@ -61,8 +57,8 @@ std::vector<std::string> State::paths() const {
 py::dict State::state_dict() {
     const Mark::Hold hold(mark, Mark::reading);
     py::dict hyperparameters, velocity, started, result;
-    for (unsigned name = 0; name < n_names; ++name)
-        hyperparameters[hyperparameter_names[name]] = plain(number(Name(name)));
+    for (unsigned name = 0; name < n_numbers; ++name)
+        hyperparameters[number_names[name]] = plain(number(Number::Name(name)));
     for (unsigned name = 0; name < n_flags; ++name) hyperparameters[flag_names[name]] = flags_[name];
     const std::vector<std::string> all = paths();
     for (std::size_t i = 0; i < all.size(); ++i) {
@@ -82,67 +78,63 @@ void State::load_state_dict(py::handle source, bool strict) {
     const Mark::Hold hold(mark, Mark::writing);
     const py::dict checkpoint = checked_checkpoint(source);
     if (checked_form(checkpoint["form"]) != form_)
-        throw py::value_error(std::string("form must be '") + name_of(form_) + "', as in init(), not " +
-                              repr_of(checkpoint["form"]));
-    const long long step_count = checked_count("step_count", checkpoint["step_count"], 0);
+        throw py::value_error(std::string("state_dict['form'] must be '") + name_of(form_) +
+                              "', as in init(), not " + repr_of(checkpoint["form"]));
+    const long long step_count = checked_count("state_dict['step_count']", checkpoint["step_count"], 0);
     const Given given = given_in(checkpoint);
     std::vector<Hyperparameter> numbers;
-    for (unsigned name = 0; name < n_names; ++name)
-        numbers.push_back(checked_number(Name(name), given.numbers[name]));
+    for (unsigned name = 0; name < n_numbers; ++name)
+        numbers.push_back(checked_number(Number::Name(name), given.numbers[name]));
     std::array<bool, n_flags> flags;
     for (unsigned name = 0; name < n_flags; ++name)
         flags[name] = checked_flag(flag_names[name], given.flags[name]);
 
-    std::set<std::string> expected;
-    for (const std::string& path : paths())
-        if (strict || (PyDict_Check(checkpoint["velocity"].ptr()) && checkpoint["velocity"].contains(path)))
-            expected.insert(path);
+    const std::vector<std::string> all = paths();
+    std::set<std::string> expected(all.begin(), all.end());
+    if (!strict && PyDict_Check(checkpoint["velocity"].ptr()))
+        for (const std::string& path : all)
+            if (!checkpoint["velocity"].contains(path)) expected.erase(path);
     const py::dict velocity = checked_dict(checkpoint["velocity"], "state_dict['velocity']", expected);
     const py::dict started = checked_dict(checkpoint["started"], "state_dict['started']", expected);
+
+    // Copies in the order of the velocities: what was checked is what is taken over, and taking over cannot
+    // fail.
     struct Entry {
         std::size_t i;
         py::array values;
         bool started;
     };
     std::vector<Entry> entries;
-    const std::vector<std::string> all = paths();
+    const py::module_ numpy = py::module_::import("numpy");
     for (std::size_t i = 0; i < all.size(); ++i) {
         if (!expected.count(all[i])) continue;
-        const std::string path = "velocity" + all[i];
-        check_velocity(tree_, velocities_, i, velocity[all[i].c_str()], path);
-        Entry entry = {i, velocity[all[i].c_str()],
-                       checked_flag("started" + all[i], started[all[i].c_str()])};
+        const std::string key = "[" + repr_of(py::str(all[i])) + "]", path = "state_dict['velocity']" + key;
+        const py::object values = velocity[all[i].c_str()];
+        check_velocity(tree_, velocities_, i, values, path);
+        const Entry entry = {i, numpy.attr("empty_like")(velocities_.view(i)),
+                             checked_flag("state_dict['started']" + key, started[all[i].c_str()])};
+        numpy.attr("copyto")(entry.values, values);
         if (!entry.started && entry.values.attr("any")().cast<bool>())
-            throw py::value_error(path + " must be zero where started" + all[i] +
+            throw py::value_error(path + " must be zero where state_dict['started']" + key +
                                   " is False, not hold other values");
         entries.push_back(entry);
     }
 
-    // Velocities of this very State may come in another order.
-    for (Entry& entry : entries) {
-        const Region region = {static_cast<const char*>(entry.values.data()),
-                               velocities_.dtype(entry.i).itemsize,
-                               velocities_[entry.i].ndim,
-                               entry.values.shape(),
-                               entry.values.strides(),
-                               false};
-        if (!region.empty() && meet(region.span(), velocities_.span(true)))
-            entry.values = entry.values.attr("copy")();
-    }
     for (const Entry& entry : entries) {
-        velocities_.set(entry.i, entry.values);
+        velocities_.set(entry.i, entry.values.data());
         started_[entry.i] = entry.started;
     }
     numbers_ = std::move(numbers);
     flags_ = flags;
     step_count_ = step_count;
-    table_is_stale_ = true;
+    constants_are_stale_ = true;
 }
 
 // The arrays in the containers are those in the dict, so that pickle writes them once.
 py::tuple State::pickled() {
     const py::dict checkpoint = state_dict();
     const py::dict velocity = checkpoint["velocity"];
+    const std::vector<std::string> all = paths();
     return py::make_tuple(
         tree_.build([&](std::size_t i) -> py::object { return velocity[tree_.path(i).c_str()]; }),
         checkpoint);
@@ -150,7 +142,9 @@ py::tuple State::pickled() {
 
 std::unique_ptr<State> State::unpickled(py::handle containers, py::handle state_dict) {
     const py::dict checkpoint = checked_checkpoint(state_dict);
-    std::unique_ptr<State> state(new State(containers, given_in(checkpoint), checked_form(checkpoint["form"])));
+    Leaves leaves;
+    std::unique_ptr<State> state(
+        new State(containers, leaves, given_in(checkpoint), checked_form(checkpoint["form"])));
     state->load_state_dict(checkpoint, true);
     return state;
 }

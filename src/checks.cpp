@@ -31,14 +31,19 @@ struct NumpyTypes {
         const auto* type = reinterpret_cast<PyObject*>(Py_TYPE(object));
         return type == ndarray.ptr() || type == memmap.ptr();
     }
-    bool is_scalar(PyObject* object, char code) const {
-        return reinterpret_cast<PyObject*>(Py_TYPE(object)) == (code == 'f' ? float32 : float64).ptr();
+    bool is_float32(PyObject* object) const {
+        return reinterpret_cast<PyObject*>(Py_TYPE(object)) == float32.ptr();
+    }
+    bool is_float64(PyObject* object) const {
+        return reinterpret_cast<PyObject*>(Py_TYPE(object)) == float64.ptr();
     }
 };
 
+// Never deleted: there may be no interpreter by then.
+const NumpyTypes* types_found = nullptr;
+
 const NumpyTypes& numpy_types() {
-    static const auto* types = new NumpyTypes;  // never deleted: there may be no interpreter by then
-    return *types;
+    return *types_found;
 }
 
 const ArrayStruct& array_struct(PyObject* array) {
@@ -51,9 +56,9 @@ bool is_native(char byteorder) {
     return byteorder == '=' || byteorder == '|' || byteorder == (little ? '<' : '>');
 }
 
-bool has_dtype(const ArrayStruct& array, char code) {
+bool has_dtype(const ArrayStruct& array, const DtypeKernels& dtype) {
     const auto* descr = py::detail::array_descriptor_proxy(array.descr);
-    return descr->type == code && is_native(descr->byteorder);
+    return descr->type_num == dtype.number && is_native(descr->byteorder);
 }
 
 // In place of std::equal, which calls memcmp() for two or three numbers.
@@ -88,14 +93,35 @@ std::string type_way_out(py::handle object) {
 // `wanted` is a dtype that meets the requirement.
 [[noreturn]] void refuse_dtype(const ArrayStruct& array, const std::string& path,
                                const std::string& requirement, const DtypeKernels& wanted) {
-    const bool swapped = py::detail::array_descriptor_proxy(array.descr)->type == wanted.code;
+    const bool swapped = py::detail::array_descriptor_proxy(array.descr)->type_num == wanted.number;
     throw py::type_error(path +
                          (swapped ? " must be in native byte order" : " must have dtype " + requirement) +
                          ", not " + py::str(py::handle(array.descr)).cast<std::string>() + "; .astype('" +
                          wanted.name + "') makes a copy that " + (swapped ? "is" : "has"));
 }
 
-enum Role { params, grads, out, velocity };
+bool has_shape(const ArrayStruct& array, const Velocities& velocities, std::size_t i) {
+    return array.nd == velocities[i].ndim && same(array.dimensions, velocities.shape(i), array.nd);
+}
+
+// Array i lacks the dtype or shape of its velocity; `model` is the array that has them too, if not that of
+// init().
+[[noreturn]] void refuse_kind(const ArrayStruct& array, const Velocities& velocities, std::size_t i,
+                              const std::string& path, const std::string& model) {
+    const DtypeKernels& dtype = velocities.dtype(i);
+    if (!has_dtype(array, dtype))
+        refuse_dtype(array, path,
+                     std::string(dtype.name) + (model.empty() ? ", as in init()" : ", as " + model + " has"),
+                     dtype);
+    throw py::value_error(path + " must have the shape " +
+                          (model.empty() ? "it had in init()" : "of " + model) + ", " +
+                          shape_text(velocities.shape(i), velocities[i].ndim) + ", not " +
+                          shape_text(array.dimensions, array.nd));
+}
+
+struct Role {
+    enum Name { params, grads, out, velocity };
+};
 constexpr const char* role_names[] = {"params", "grads", "out", "velocity"};
 
 // Of one array, as the operand of a slice.
@@ -118,20 +144,19 @@ class Checker {
     const DtypeKernels& dtype(std::size_t i) const { return dtypes_[velocities_[i].dtype]; }
 
     // An array that is only read, and its bounds.
-    Memory read(Role role, std::size_t i, PyObject* object) { return checked(role, i, object, false); }
+    Memory read(Role::Name role, std::size_t i, PyObject* object) { return checked(role, i, object, false); }
 
-    Memory written(Role role, std::size_t i, PyObject* object) { return checked(role, i, object, true); }
+    Memory written(Role::Name role, std::size_t i, PyObject* object) {
+        return checked(role, i, object, true);
+    }
 
     // A gradient may be a NumPy scalar where the parameter is 0-d: operations on 0-d arrays return scalars.
     Memory gradient(std::size_t i, PyObject* object) {
-        const DtypeKernels& dtype = this->dtype(i);
-        if (velocities_[i].ndim != 0 || !types_.is_scalar(object, dtype.code)) return read(grads, i, object);
-        const double value = PyFloat_AsDouble(object);
-        call_.scalars.emplace_back(value);
-        char* data = reinterpret_cast<char*>(&call_.scalars.back());
-        const auto narrow = static_cast<float>(value);
-        if (dtype.code == 'f') std::memcpy(data, &narrow, sizeof narrow);
-        return {data, nullptr, contiguous};
+        if (velocities_[i].ndim == 0 && dtype(i).itemsize == sizeof(float) && types_.is_float32(object))
+            return scalar(static_cast<float>(PyFloat_AsDouble(object)));
+        if (velocities_[i].ndim == 0 && dtype(i).itemsize == sizeof(double) && types_.is_float64(object))
+            return scalar(PyFloat_AS_DOUBLE(object));
+        return read(Role::grads, i, object);
     }
 
     Memory velocity_of(std::size_t i) const {
@@ -150,20 +175,20 @@ class Checker {
     }
 
     // No array that is written may share memory with another one. Nearly always their bounds tell.
-    void check_overlap(Role others, bool velocities_written) {
+    void check_overlap(Role::Name others, bool velocities_written) {
         call_.spans.push_back(velocities_.span(velocities_written));
         if (!bounds_meet(call_.spans, call_.scratch)) return;
         std::vector<Region> regions;
-        std::vector<std::pair<Role, std::size_t>> names;
-        const auto add = [&](Role role, std::size_t i, const Region& region) {
+        std::vector<std::pair<Role::Name, std::size_t>> names;
+        const auto add = [&](Role::Name role, std::size_t i, const Region& region) {
             regions.push_back(region);
             names.emplace_back(role, i);
         };
         for (std::size_t i = 0; i < velocities_.size(); ++i) {
-            add(params, i, region(i, array_struct(call_.params[i]), others == grads));
+            add(Role::params, i, region(i, array_struct(call_.params[i]), others == Role::grads));
             if (types_.is_array(call_.others[i]))
-                add(others, i, region(i, array_struct(call_.others[i]), others == out));
-            add(velocity, i, velocities_.region(i, velocities_written));
+                add(others, i, region(i, array_struct(call_.others[i]), others == Role::out));
+            add(Role::velocity, i, velocities_.region(i, velocities_written));
         }
         const Clash clash = find_clash(regions);
         if (clash.verdict == Verdict::disjoint) return;
@@ -174,31 +199,29 @@ class Checker {
     }
 
   private:
-    Memory checked(Role role, std::size_t i, PyObject* object, bool is_written) {
+    template <class T>
+    Memory scalar(T value) {
+        char* data = reinterpret_cast<char*>(&call_.scalars.emplace_back());
+        std::memcpy(data, &value, sizeof value);
+        return {data, nullptr, contiguous};
+    }
+
+    Memory checked(Role::Name role, std::size_t i, PyObject* object, bool is_written) {
         if (!types_.is_array(object)) refuse_type(object, name(role, i));
         const ArrayStruct& array = array_struct(object);
-        const DtypeKernels& dtype = this->dtype(i);
-        const std::ptrdiff_t* shape = velocities_.shape(i);
-        if (!has_dtype(array, dtype.code))
-            refuse_dtype(array, name(role, i),
-                         std::string(dtype.name) +
-                             (role == params ? ", as in init()" : ", as " + name(params, i) + " has"),
-                         dtype);
-        if (array.nd != velocities_[i].ndim || !same(shape, array.dimensions, array.nd))
-            throw py::value_error(name(role, i) + " must have the shape " +
-                                  (role == params ? "it had in init()" : "of " + name(params, i)) + ", " +
-                                  shape_text(shape, velocities_[i].ndim) + ", not " +
-                                  shape_text(array.dimensions, array.nd));
+        if (!has_dtype(array, dtype(i)) || !has_shape(array, velocities_, i))
+            refuse_kind(array, velocities_, i, name(role, i),
+                        role == Role::params ? "" : name(Role::params, i));
         if (!(array.flags & aligned))
             throw py::value_error(name(role, i) +
                                   " must be aligned in memory, not at addresses that are no multiple of " +
-                                  std::to_string(dtype.itemsize) + "; .copy() makes an array that is");
+                                  std::to_string(dtype(i).itemsize) + "; .copy() makes an array that is");
         if (is_written) check_writable(role, i, array);
         add_span(i, array, is_written);
         return {array.data, array.strides, array.flags & contiguous};
     }
 
-    void check_writable(Role role, std::size_t i, const ArrayStruct& array) const {
+    void check_writable(Role::Name role, std::size_t i, const ArrayStruct& array) const {
         if (!(array.flags & writeable))
             throw py::value_error(name(role, i) +
                                   " must be writable, not read-only; .copy() makes an array that is");
@@ -235,7 +258,7 @@ class Checker {
             call_.spans.push_back(region(i, array, is_written).span());
     }
 
-    std::string name(Role role, std::size_t i) const { return role_names[role] + tree_.path(i); }
+    std::string name(Role::Name role, std::size_t i) const { return role_names[role] + tree_.path(i); }
 
     const Tree& tree_;
     const Velocities& velocities_;
@@ -254,22 +277,26 @@ void Call::clear() {
     spans.clear();
 }
 
+void find_numpy_types() {
+    types_found = new NumpyTypes;
+}
+
 std::vector<unsigned char> checked_dtypes(const Tree& tree, const Leaves& params) {
     const DtypeKernels* rows = isa_in_use().kernels->dtypes;
     std::vector<unsigned char> dtypes;
     for (std::size_t i = 0; i < params.size(); ++i) {
-        const std::string path = role_names[Role::params] + tree.path(i);
-        if (!numpy_types().is_array(params[i])) refuse_type(params[i], path);
+        const auto path = [&] { return role_names[Role::params] + tree.path(i); };
+        if (!numpy_types().is_array(params[i])) refuse_type(params[i], path());
         const ArrayStruct& array = array_struct(params[i]);
-        const auto* row = std::find_if(rows, rows + n_dtypes, [&](const DtypeKernels& row) {
-            return py::detail::array_descriptor_proxy(array.descr)->type == row.code;
-        });
+        const int number = py::detail::array_descriptor_proxy(array.descr)->type_num;
+        const auto* row = std::find_if(rows, rows + n_dtypes,
+                                       [&](const DtypeKernels& dtype) { return dtype.number == number; });
         if (row == rows + n_dtypes) {
             std::string names;
             for (unsigned k = 0; k < n_dtypes; ++k) names += std::string(k ? " or " : "") + rows[k].name;
-            refuse_dtype(array, path, names, rows[0]);
+            refuse_dtype(array, path(), names, rows[0]);
         }
-        if (!has_dtype(array, row->code)) refuse_dtype(array, path, row->name, *row);
+        if (!has_dtype(array, *row)) refuse_dtype(array, path(), row->name, *row);
         dtypes.push_back(static_cast<unsigned char>(row - rows));
     }
     return dtypes;
@@ -279,40 +306,35 @@ void check_velocity(const Tree& tree, const Velocities& velocities, std::size_t 
                     const std::string& path) {
     if (!numpy_types().is_array(array.ptr())) refuse_type(array, path);
     const ArrayStruct& given = array_struct(array.ptr());
-    const DtypeKernels& dtype = velocities.dtype(i);
-    if (!has_dtype(given, dtype.code))
-        refuse_dtype(given, path, std::string(dtype.name) + ", as params" + tree.path(i) + " has", dtype);
-    const std::ptrdiff_t* shape = velocities.shape(i);
-    const int ndim = velocities[i].ndim;
-    if (given.nd != ndim || !same(shape, given.dimensions, ndim))
-        throw py::value_error(path + " must have the shape of params" + tree.path(i) + ", " +
-                              shape_text(shape, ndim) + ", not " + shape_text(given.dimensions, given.nd));
+    if (!has_dtype(given, velocities.dtype(i)) || !has_shape(given, velocities, i))
+        refuse_kind(given, velocities, i, path, role_names[Role::params] + tree.path(i));
 }
 
-void check_step(const Tree& tree, const Velocities& velocities, const Constants& constants, Call& call) {
+void check_step(const Tree& tree, const Velocities& velocities, const Constants& constants,
+                const std::vector<unsigned char>& started, Call& call) {
     Checker checker(tree, velocities, call);
-    call.work.set_written(1u << step_param | 1u << step_velocity);
+    call.work.set_operands({true, true, true}, {true, false, true});
     for (std::size_t i = 0; i < velocities.size(); ++i) {
-        const Memory param = checker.written(params, i, call.params[i]);
+        const Memory param = checker.written(Role::params, i, call.params[i]);
         if (call.others[i] == Py_None) continue;
         const Memory grad = checker.gradient(i, call.others[i]);
-        const Coefficients* coefficients = constants.of(i);
+        const Coefficients* coefficients = constants.of(i, started[i]);
         checker.add_slice(i, param, grad, checker.velocity_of(i), checker.dtype(i).step[coefficients->terms],
                           coefficients);
     }
-    checker.check_overlap(grads, true);
+    checker.check_overlap(Role::grads, true);
 }
 
 void check_lookahead(const Tree& tree, const Velocities& velocities, const Constants& constants, Call& call) {
     Checker checker(tree, velocities, call);
-    call.work.set_written(1u << lookahead_out);
+    call.work.set_operands({false, true, true}, {true, false, false});
     for (std::size_t i = 0; i < velocities.size(); ++i) {
-        const Memory param = checker.read(params, i, call.params[i]);
-        const Memory point = checker.written(out, i, call.others[i]);
+        const Memory param = checker.read(Role::params, i, call.params[i]);
+        const Memory point = checker.written(Role::out, i, call.others[i]);
         checker.add_slice(i, point, param, checker.velocity_of(i), checker.dtype(i).lookahead,
-                          constants.of(i));
+                          constants.of(i, true));
     }
-    checker.check_overlap(out, false);
+    checker.check_overlap(Role::out, false);
 }
 
 }  // namespace fast_momentum

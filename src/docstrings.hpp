@@ -105,13 +105,11 @@ ValueError
     Keys, lengths or shapes differ, an array is read-only or misaligned, arrays overlap, or hyperparameters that
     were set since do not go together.
 ConcurrentStepError
-    Another thread is stepping this state.
-
-    Whatever is raised, nothing has been written.
+    Another thread is using this state.
 
 Notes
 -----
-The result equals that of `fast_momentum.reference.step` bit for bit. From 1 MiB moved the GIL is released.
+Whatever is raised, nothing has been written. The result equals that of `fast_momentum.reference.step` bit for bit. From 1 MiB moved the GIL is released.
 Resizing an array in another thread meanwhile is not guarded against.
 
 References
@@ -189,7 +187,7 @@ set between steps and are checked when they are set. A State is not changed by `
 Raises
 ------
 ConcurrentStepError
-    It is being stepped in another thread. Hyperparameters may be set and velocities read all the same.
+    It is being used by another thread. Hyperparameters may be set and velocities read all the same.
 
 Examples
 --------
@@ -235,7 +233,7 @@ dict
 Raises
 ------
 ConcurrentStepError
-    A step of this state is running.
+    Another thread is using this state.
 
 Examples
 --------
@@ -263,7 +261,7 @@ Raises
 TypeError, ValueError
     What does not agree. Nothing has been changed.
 ConcurrentStepError
-    A step of this state is running.
+    Another thread is using this state.
 
 Examples
 --------
@@ -292,7 +290,7 @@ Raises
 TypeError, ValueError
     There is no such path.
 ConcurrentStepError
-    A step of this state is running.
+    Another thread is using this state.
 
 Examples
 --------
@@ -343,6 +341,6 @@ Examples
 )doc";
 
 constexpr const char* concurrent_step_error_doc =
-    "A State was to be used while a step of it was running in another thread. Nothing was changed.";
+    "A State was to be used while another thread was using it. Nothing was changed.";
 
 }  // namespace fast_momentum

@@ -14,8 +14,8 @@ struct Range {
     const char* requirement;
 };
 
-// By Name. NaN is in none of them.
-constexpr Range ranges[n_names] = {
+// By Number. NaN is in none of them.
+constexpr Range ranges[n_numbers] = {
     {[](double x) { return x >= 0 && std::isfinite(x); }, "be finite and >= 0"},
     {[](double x) { return x >= 0 && x < 1; }, "be in [0, 1)"},
     {[](double x) { return x >= 0 && x <= 1; }, "be in [0, 1]"},
@@ -51,38 +51,35 @@ double number(py::handle value, const Path& path) {
 }
 
 // What a value must still be after it was rounded to the dtype of an array.
-void check_rounded(Name name, double value, const DtypeKernels& dtype, const Path& path,
-                   const std::string& array) {
+void check_rounded(Number::Name name, double value, const DtypeKernels& dtype, const Path& path,
+                   const Tree& tree, std::size_t i) {
     const double rounded = dtype.rounded(value);
     const char* requirement = nullptr;
-    if (name == momentum && rounded == 1) requirement = " must stay below 1 when rounded to ";
+    if (name == Number::momentum && rounded == 1) requirement = " must stay below 1 when rounded to ";
     if (value != 0 && rounded == 0) requirement = " must stay above 0 when rounded to ";
     if (!std::isfinite(rounded)) requirement = " must stay finite when rounded to ";
     if (!requirement) return;
-    throw py::value_error(path.str() + requirement + dtype.name + ", the dtype of " + array + ", not be " +
-                          repr_of(py::float_(value)) + "; use a float64 array or another value");
+    throw py::value_error(path.str() + requirement + dtype.name + ", the dtype of params" + tree.path(i) +
+                          ", not be " + repr_of(py::float_(value)) +
+                          "; use a float64 array or another value");
 }
 
 // Reads one value along the structure of params.
 class Reader {
   public:
-    Reader(Name name, const Tree& tree, const std::vector<unsigned char>& dtypes, Form form)
+    Reader(Number::Name name, const Tree& tree, const std::vector<unsigned char>& dtypes, Form form)
         : numbers(tree.n_leaves()), name_(name), tree_(tree), dtypes_(dtypes), form_(form) {}
 
     py::object read(const Tree::Node& node, py::handle value, const Path& path) {
         PyObject* object = value.ptr();
-        if (Py_TYPE(object) == &PyDictProxy_Type) {  // as Hyperparameter::value() returns it
-            const py::dict copy =
-                py::reinterpret_steal<py::dict>(PyObject_CallMethod(object, "copy", nullptr));
-            return read(node, copy, path);
-        }
+        if (Py_TYPE(object) == &PyDictProxy_Type)  // as Hyperparameter::value() returns it
+            return read_mapping(node, py::dict(py::reinterpret_borrow<py::object>(value)), path);
         if (is_sequence(value)) return read_sequence(node, value, path);
         if (PyDict_Check(object)) return read_mapping(node, value, path);
         const double x = checked(value, path);
         for (std::size_t i = node.first_leaf; i < node.first_leaf + node.n_leaves; ++i) {
             if (i == node.first_leaf || dtypes_[i] != dtypes_[i - 1])
-                check_rounded(name_, x, isa_in_use().kernels->dtypes[dtypes_[i]], path,
-                              "params" + tree_.path(i));
+                check_rounded(name_, x, isa_in_use().kernels->dtypes[dtypes_[i]], path, tree_, i);
             numbers[i] = x;
         }
         return py::float_(x);
@@ -93,7 +90,7 @@ class Reader {
         if (!ranges[name_].contains(x))
             throw py::value_error(path.str() + " must " + ranges[name_].requirement + ", not " +
                                   repr_of(py::float_(x)));
-        if (name_ == dampening && x != 0 && !has_dampening(form_))
+        if (name_ == Number::dampening && x != 0 && !has_dampening(form_))
             throw py::value_error(path.str() + " must be 0 in the form " + name_of(form_) + ", not " +
                                   repr_of(py::float_(x)) + "; only lr_outside has dampening");
         return x;
@@ -121,9 +118,7 @@ class Reader {
         py::dict read_items;
         node.each([&](std::size_t i, const Tree::Node& child) {
             const py::object& key = node.keys[i];
-            PyObject* item = PyDict_GetItemWithError(value.ptr(), key.ptr());
-            if (!item) throw py::value_error(path.str() + " must stay as it is while its keys are compared");
-            const py::object held = py::reinterpret_borrow<py::object>(item);
+            const py::object held = item_at(node, i, value, path, "params");
             read_items[key] = read(child, held, path.item(key.ptr()));
         });
         return py::reinterpret_steal<py::object>(PyDictProxy_New(read_items.ptr()));
@@ -135,7 +130,7 @@ class Reader {
                              type_name(value));
     }
 
-    Name name_;
+    Number::Name name_;
     const Tree& tree_;
     const std::vector<unsigned char>& dtypes_;
     Form form_;
@@ -143,10 +138,10 @@ class Reader {
 
 }  // namespace
 
-Hyperparameter::Hyperparameter(Name name, py::handle value, const Tree& tree,
+Hyperparameter::Hyperparameter(Number::Name name, py::handle value, const Tree& tree,
                                const std::vector<unsigned char>& dtypes, Form form) {
     Reader reader(name, tree, dtypes, form);
-    const Path path = Path::of(hyperparameter_names[name]);
+    const Path path = Path::of(number_names[name]);
     value_ = reader.read(tree.root(), value, path);
     per_array_ = !py::isinstance<py::float_>(value_);
     numbers_ = per_array_ ? std::move(reader.numbers) : std::vector<double>{value_.cast<double>()};
@@ -187,14 +182,14 @@ Form checked_form(py::handle value) {
     throw py::value_error("form must be one of " + names + ", not " + repr_of(value));
 }
 
-void check_product(const char* what, double a, double b, const DtypeKernels& dtype,
-                   const std::string& array) {
+void check_product(const char* what, double a, double b, const DtypeKernels& dtype, const Tree& tree,
+                   std::size_t i) {
     const double rounded = dtype.rounded(a * b);
     const bool vanished = rounded == 0 && a != 0 && b != 0;
     if (!vanished && std::isfinite(rounded)) return;
     throw py::value_error(std::string(what) + " must stay " + (vanished ? "above 0" : "finite") +
-                          " when rounded to " + dtype.name + ", the dtype of " + array + ", not be " +
-                          repr_of(py::float_(a)) + " * " + repr_of(py::float_(b)) +
+                          " when rounded to " + dtype.name + ", the dtype of params" + tree.path(i) +
+                          ", not be " + repr_of(py::float_(a)) + " * " + repr_of(py::float_(b)) +
                           "; use a float64 array or other values");
 }
 

@@ -11,11 +11,15 @@
 
 namespace fast_momentum {
 
-enum Name : unsigned { lr, momentum, dampening, weight_decay };
-constexpr unsigned n_names = 4;
-constexpr const char* hyperparameter_names[n_names] = {"lr", "momentum", "dampening", "weight_decay"};
+struct Number {
+    enum Name : unsigned { lr, momentum, dampening, weight_decay };
+};
+constexpr unsigned n_numbers = 4;
+constexpr const char* number_names[n_numbers] = {"lr", "momentum", "dampening", "weight_decay"};
 
-enum FlagName : unsigned { nesterov_flag, decoupled_weight_decay_flag, maximize_flag };
+struct Flag {
+    enum Name : unsigned { nesterov, decoupled_weight_decay, maximize };
+};
 constexpr unsigned n_flags = 3;
 constexpr const char* flag_names[n_flags] = {"nesterov", "decoupled_weight_decay", "maximize"};
 
@@ -23,8 +27,8 @@ constexpr const char* flag_names[n_flags] = {"nesterov", "decoupled_weight_decay
 class Hyperparameter {
   public:
     // Throws, with the requirement that `value` misses. `dtypes` are those of the leaves of `tree`.
-    Hyperparameter(Name name, py::handle value, const Tree& tree, const std::vector<unsigned char>& dtypes,
-                   Form form);
+    Hyperparameter(Number::Name name, py::handle value, const Tree& tree,
+                   const std::vector<unsigned char>& dtypes, Form form);
 
     bool per_array() const { return per_array_; }
     double of(std::size_t leaf) const { return per_array_ ? numbers_[leaf] : numbers_[0]; }
@@ -44,8 +48,9 @@ bool checked_flag(const std::string& name, py::handle value);
 long long checked_count(const std::string& name, py::handle value, long long least);
 Form checked_form(py::handle value);
 
-// The constant `what`, formed of two hyperparameters, must not vanish or overflow in the dtype.
-void check_product(const char* what, double a, double b, const DtypeKernels& dtype, const std::string& array);
+// The constant `what`, formed of two hyperparameters, must not vanish or overflow in the dtype of array i.
+void check_product(const char* what, double a, double b, const DtypeKernels& dtype, const Tree& tree,
+                   std::size_t i);
 
 // Plain tuples and dicts in the place of what Hyperparameter::value() has.
 py::object plain(py::handle value);

@@ -18,24 +18,24 @@ extern const Kernels kernels;
 namespace {
 
 std::vector<Isa> built() {
-    std::vector<Isa> rows = {{"baseline", &baseline::kernels, true, false}};
+    std::vector<Isa> found = {{"baseline", &baseline::kernels, true, false}};
 #ifdef FAST_MOMENTUM_HAS_avx2
     __builtin_cpu_init();
     const bool avx2_found = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("f16c");
-    rows.push_back({"avx2", &avx2::kernels, avx2_found, false});
+    found.push_back({"avx2", &avx2::kernels, avx2_found, false});
 #endif
-    return rows;
+    return found;
 }
 
-std::vector<Isa>& table() {
-    static std::vector<Isa> rows = built();
-    return rows;
+std::vector<Isa>& rows() {
+    static std::vector<Isa> all = built();
+    return all;
 }
 
 std::size_t fastest() {
     std::size_t best = 0;
-    for (std::size_t i = 0; i < table().size(); ++i)
-        if (table()[i].found && !table()[i].disabled) best = i;
+    for (std::size_t i = 0; i < rows().size(); ++i)
+        if (rows()[i].found && !rows()[i].disabled) best = i;
     return best;
 }
 
@@ -53,7 +53,7 @@ std::string lower(std::string text) {
 }  // namespace
 
 const std::vector<Isa>& isas() {
-    return table();
+    return rows();
 }
 
 std::vector<std::string> disable_isas(const std::string& names) {
@@ -63,9 +63,9 @@ std::vector<std::string> disable_isas(const std::string& names) {
          (begin = names.find_first_not_of(separators, end)) != std::string::npos;) {
         end = std::min(names.find_first_of(separators, begin), names.size());
         const std::string name = names.substr(begin, end - begin);
-        const auto row = std::find_if(table().begin() + 1, table().end(),
+        const auto row = std::find_if(rows().begin() + 1, rows().end(),
                                       [&](const Isa& isa) { return isa.name == lower(name); });
-        if (row == table().end())
+        if (row == rows().end())
             unknown.push_back(name);
         else
             row->disabled = true;
@@ -75,12 +75,12 @@ std::vector<std::string> disable_isas(const std::string& names) {
 }
 
 const Isa& isa_in_use() {
-    return table()[in_use()];
+    return rows()[in_use()];
 }
 
 bool use_isa(const std::string& name) {
-    for (std::size_t i = 0; i < table().size(); ++i) {
-        if (name != table()[i].name || !table()[i].found) continue;
+    for (std::size_t i = 0; i < rows().size(); ++i) {
+        if (name != rows()[i].name || !rows()[i].found) continue;
         in_use() = i;
         return true;
     }

@@ -45,9 +45,9 @@ double rounded(double value) {
 }
 
 template <class T>
-constexpr DtypeKernels dtype(const char* name, char code) {
+constexpr DtypeKernels dtype(const char* name, int number) {
     return {name,
-            code,
+            number,
             sizeof(T),
             rounded<T>,
             {step<T, 0>, step<T, 1>, step<T, 2>, step<T, 3>, step<T, 4>, step<T, 5>, step<T, 6>, step<T, 7>},
@@ -56,6 +56,6 @@ constexpr DtypeKernels dtype(const char* name, char code) {
 
 // One row per dtype.
 extern const Kernels kernels;
-constexpr Kernels kernels = {{dtype<float>("float32", 'f'), dtype<double>("float64", 'd')}};
+const Kernels kernels = {{dtype<float>("float32", 11), dtype<double>("float64", 12)}};
 
 }  // namespace fast_momentum::FAST_MOMENTUM_ISA

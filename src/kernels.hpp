@@ -23,13 +23,14 @@ struct Coefficients {
 };
 
 // The terms of the rule that are absent, and not only multiplied by 0 or 1, where they are not wanted.
-enum Term : unsigned { coupled_decay = 1, nesterov = 2, decoupled_decay = 4 };
+struct Term {
+    enum : unsigned { coupled_decay = 1, nesterov = 2, decoupled_decay = 4 };
+};
 constexpr unsigned n_term_sets = 8;
 
-// A kernel works on n consecutive elements of three disjoint arrays, the operands. Its first operand is
-// written; a step also writes its third.
-enum Operand : unsigned { step_param = 0, step_grad = 1, step_velocity = 2 };
-enum LookaheadOperand : unsigned { lookahead_out = 0, lookahead_param = 1, lookahead_velocity = 2 };
+// A kernel works on n consecutive elements of three disjoint arrays, its operands:
+//     step        param, grad, velocity    writes param and velocity
+//     lookahead   out, param, velocity     writes out
 constexpr unsigned n_operands = 3;
 
 using Kernel = void (*)(char* first, const char* second, char* third, std::size_t n,
@@ -37,7 +38,7 @@ using Kernel = void (*)(char* first, const char* second, char* third, std::size_
 
 struct DtypeKernels {
     const char* name;
-    char code;  // numpy.dtype.char
+    int number;  // numpy.dtype.num
     std::size_t itemsize;
     double (*rounded)(double);  // to this dtype and back
     Kernel step[n_term_sets];   // by the terms that are present

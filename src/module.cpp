@@ -44,35 +44,33 @@ py::dict config() {
                     "threading layer"_a = threading_layer(), "threads"_a = requested_threads());
 }
 
-template <Name name>
+template <Number::Name name>
 void def_number(py::class_<State>& cls, const char* doc) {
     cls.def_property(
-        hyperparameter_names[name], [](const State& state) { return state.number(name); },
+        number_names[name], [](const State& state) { return state.number(name); },
         [](State& state, py::handle value) { state.set_number(name, value); }, doc);
 }
 
-template <FlagName name>
+template <Flag::Name name>
 void def_flag(py::class_<State>& cls, const char* doc) {
     cls.def_property(
         flag_names[name], [](const State& state) { return state.flag(name); },
         [](State& state, py::handle value) { state.set_flag(name, value); }, doc);
 }
 
-// Defines a function, and what a call with other arguments says: pybind11 would print all that it was given.
-// The first line of `doc` is the signature.
-template <class Function, class... Arguments>
-void def(py::module_& m, const char* name, Function function, const char* doc,
-         const Arguments&... arguments) {
-    m.def(name, function, arguments..., doc);
-    const std::string text = doc;
-    m.def(name, [text](const py::args& args, const py::kwargs& kwargs) {
+// Defines a function or method, and what a call with other arguments says: pybind11 would print all that it
+// was given. The first line of `doc` is the signature.
+template <class Scope, class Function, class... Arguments>
+void def(Scope& scope, const char* name, Function function, const char* doc, const Arguments&... arguments) {
+    scope.def(name, function, arguments..., doc);
+    const std::string text = doc, signature = text.substr(0, text.find('\n'));
+    scope.def(name, [name, signature](const py::args& args, const py::kwargs& kwargs) {
         std::string keywords;
         for (const auto& [keyword, value] : kwargs)
             keywords += (keywords.empty() ? "" : ", ") + keyword.template cast<std::string>();
-        const std::string signature = text.substr(0, text.find('\n'));
-        throw py::type_error(signature.substr(0, signature.find('(')) + "() must be called as " + signature +
-                             ", not with " + std::to_string(args.size()) +
-                             " positional arguments and the keywords (" + keywords + ")");
+        throw py::type_error(std::string(name) + "() must be called as " + signature + ", not with " +
+                             std::to_string(args.size()) + " positional arguments and the keywords (" +
+                             keywords + ")");
     });
 }
 
@@ -84,6 +82,7 @@ PYBIND11_MODULE(_core, m) {
 
     m.doc() = "The compiled part of fast_momentum; use the names of the package instead.";
     m.attr("__version__") = FAST_MOMENTUM_VERSION;
+    find_numpy_types();
     install_fork_handlers();
 
     static PyObject* concurrent_step_error = PyErr_NewExceptionWithDoc(
@@ -99,32 +98,33 @@ PYBIND11_MODULE(_core, m) {
 
     py::class_<State> state(m, "State", state_doc, py::is_final());
     state.attr("__module__") = "fast_momentum";
-    def_number<Name::lr>(state, lr_doc);
-    def_number<Name::momentum>(state, momentum_doc);
-    def_number<Name::dampening>(state, dampening_doc);
-    def_number<Name::weight_decay>(state, weight_decay_doc);
-    def_flag<nesterov_flag>(state, nesterov_doc);
-    def_flag<decoupled_weight_decay_flag>(state, decoupled_weight_decay_doc);
-    def_flag<maximize_flag>(state, maximize_doc);
+    def_number<Number::lr>(state, lr_doc);
+    def_number<Number::momentum>(state, momentum_doc);
+    def_number<Number::dampening>(state, dampening_doc);
+    def_number<Number::weight_decay>(state, weight_decay_doc);
+    def_flag<Flag::nesterov>(state, nesterov_doc);
+    def_flag<Flag::decoupled_weight_decay>(state, decoupled_weight_decay_doc);
+    def_flag<Flag::maximize>(state, maximize_doc);
     state.def_property_readonly(
              "form", [](const State& s) { return name_of(s.form()); }, form_doc)
         .def_property_readonly("step_count", &State::step_count, step_count_doc)
-        .def_property_readonly("velocity", &State::velocity_containers, velocity_doc)
-        .def("state_dict", &State::state_dict, state_dict_doc)
-        .def(
-            "load_state_dict",
-            [](State& s, py::handle state_dict, py::handle strict) {
-                s.load_state_dict(state_dict, checked_flag("strict", strict));
-            },
-            "state_dict"_a, "strict"_a = true, load_state_dict_doc)
-        .def("reset", &State::reset, "path"_a = py::none(), reset_doc)
-        .def("__repr__", &State::repr)
+        .def_property_readonly("velocity", &State::velocity_containers, velocity_doc);
+    def(state, "state_dict", &State::state_dict, state_dict_doc);
+    def(
+        state, "load_state_dict",
+        [](State& s, py::handle state_dict, py::handle strict) {
+            s.load_state_dict(state_dict, checked_flag("strict", strict));
+        },
+        load_state_dict_doc, "state_dict"_a, "strict"_a = true);
+    def(state, "reset", &State::reset, reset_doc, "path"_a = py::none());
+    state.def("__repr__", &State::repr)
         .def("__copy__", &State::copy)
         .def(
             "__deepcopy__", [](State& s, py::handle) { return s.copy(); }, "memo"_a)
         .def("__reduce__",
              [](State& s) {
-                 return py::make_tuple(py::module_::import("fast_momentum._pickle").attr("restore"), s.pickled());
+                 return py::make_tuple(py::module_::import("fast_momentum._pickle").attr("restore"),
+                                       s.pickled());
              })
         // An instance that no State was put into would be used uninitialised.
         .def_static("__new__", [](const py::args&, const py::kwargs&) {

@@ -1,6 +1,7 @@
 #include "run.hpp"
 
 #include <algorithm>
+#include <cstdlib>
 #include <cstring>
 
 #include "threads.hpp"
@@ -13,13 +14,12 @@ namespace {
 // (docs/decisions.md).
 constexpr std::size_t threads_bytes = std::size_t(2) << 20;
 
-// A piece of an array begins at a multiple of this many elements: vector loads stay aligned, and no two
-// threads write to one cache line.
+// A piece of an array begins at a multiple of this many elements: where the array begins a cache line, the
+// piece does too, and no two threads write to one line.
 constexpr std::size_t piece_elements = 16;
 
 // Elements that the strided path works on at a time, copied together where they lie apart.
 constexpr std::size_t block = 512;
-constexpr std::size_t max_itemsize = 8;
 constexpr int max_dimensions = 64;
 
 // Walks elements [begin, begin + n) of one operand in the order of the dimensions, as runs along the last
@@ -52,38 +52,59 @@ void walk(const Slice& slice, const Dimension* dims, unsigned operand, std::size
     }
 }
 
-template <class Element>
-void gather(char* buffer, const Slice& slice, const Dimension* dims, unsigned operand, std::size_t begin,
-            std::size_t n) {
-    auto* to = reinterpret_cast<Element*>(buffer);
-    walk(slice, dims, operand, begin, n, [&](const char* from, std::ptrdiff_t stride, std::size_t length) {
-        for (std::size_t i = 0; i < length; ++i, from += stride)
-            *to++ = *reinterpret_cast<const Element*>(from);
-    });
+// Copies `length` elements, of which either side may lie apart.
+template <std::size_t itemsize>
+void copy(char* to, std::ptrdiff_t to_stride, const char* from, std::ptrdiff_t from_stride,
+          std::size_t length) {
+    constexpr auto item = static_cast<std::ptrdiff_t>(itemsize);
+    if (to_stride == item && from_stride == item) {
+        std::memcpy(to, from, length * itemsize);
+        return;
+    }
+    for (std::size_t i = 0; i < length; ++i, to += to_stride, from += from_stride)
+        std::memcpy(to, from, itemsize);
 }
 
-template <class Element>
-void scatter(const char* buffer, const Slice& slice, const Dimension* dims, unsigned operand,
-             std::size_t begin, std::size_t n) {
-    const auto* from = reinterpret_cast<const Element*>(buffer);
-    walk(slice, dims, operand, begin, n, [&](char* to, std::ptrdiff_t stride, std::size_t length) {
-        for (std::size_t i = 0; i < length; ++i, to += stride) *reinterpret_cast<Element*>(to) = *from++;
-    });
+// Do the elements of this operand follow one another in memory?
+bool is_dense(const Slice& slice, const Dimension* dims, unsigned operand) {
+    auto stride = static_cast<std::ptrdiff_t>(slice.itemsize);
+    for (std::size_t d = slice.n_dimensions; d-- > 0; stride *= static_cast<std::ptrdiff_t>(dims[d].size))
+        if (dims[d].strides[operand] != stride) return false;
+    return true;
 }
 
-// Copies each block together, runs the kernel on the copy, and puts the results back.
-template <class Element>
-void run_strided(const Slice& slice, const Dimension* dims, unsigned written, std::size_t begin,
-                 std::size_t n) {
-    alignas(64) char buffers[n_operands][block * max_itemsize];
+// Copies together what lies apart of each block, runs the kernel on it, and puts the results back.
+template <std::size_t itemsize>
+void run_strided(const Work& work, const Slice& slice, std::size_t begin, std::size_t n) {
+    constexpr auto item = static_cast<std::ptrdiff_t>(itemsize);
+    alignas(64) char buffers[n_operands][block * itemsize];
+    const Dimension* dims = work.dimensions.data() + slice.first_dimension;
+    bool apart[n_operands];
+    for (unsigned operand = 0; operand < n_operands; ++operand)
+        apart[operand] = !is_dense(slice, dims, operand);
     for (std::size_t end = begin + n; begin < end; begin += block) {
         const std::size_t length = std::min(block, end - begin);
-        for (unsigned operand = 0; operand < n_operands; ++operand)
-            gather<Element>(buffers[operand], slice, dims, operand, begin, length);
-        slice.kernel(buffers[0], buffers[1], buffers[2], length, *slice.coefficients);
-        for (unsigned operand = 0; operand < n_operands; ++operand)
-            if (written & (1u << operand))
-                scatter<Element>(buffers[operand], slice, dims, operand, begin, length);
+        char* operands[n_operands];
+        for (unsigned operand = 0; operand < n_operands; ++operand) {
+            operands[operand] =
+                apart[operand] ? buffers[operand] : slice.operands[operand] + begin * itemsize;
+            char* to = buffers[operand];
+            if (!apart[operand] || !work.read[operand]) continue;
+            walk(slice, dims, operand, begin, length,
+                 [&](char* from, std::ptrdiff_t stride, std::size_t part) {
+                     copy<itemsize>(to, item, from, stride, part);
+                     to += part * itemsize;
+                 });
+        }
+        slice.kernel(operands[0], operands[1], operands[2], length, *slice.coefficients);
+        for (unsigned operand = 0; operand < n_operands; ++operand) {
+            const char* from = buffers[operand];
+            if (!apart[operand] || !work.written[operand]) continue;
+            walk(slice, dims, operand, begin, length, [&](char* to, std::ptrdiff_t stride, std::size_t part) {
+                copy<itemsize>(to, stride, from, item, part);
+                from += part * itemsize;
+            });
+        }
     }
 }
 
@@ -95,11 +116,8 @@ void run_piece(const Work& work, const Slice& slice, std::size_t begin, std::siz
                      *slice.coefficients);
         return;
     }
-    const Dimension* dims = work.dimensions.data() + slice.first_dimension;
-    if (slice.itemsize == sizeof(float))
-        run_strided<float>(slice, dims, work.written, begin, n);
-    else
-        run_strided<double>(slice, dims, work.written, begin, n);
+    if (slice.itemsize == sizeof(float)) run_strided<sizeof(float)>(work, slice, begin, n);
+    if (slice.itemsize == sizeof(double)) run_strided<sizeof(double)>(work, slice, begin, n);
 }
 
 // The share of thread `part` of `parts`: an equal part of the elements, whatever arrays they belong to.
@@ -127,10 +145,11 @@ void Work::clear() {
     bytes = 0;
 }
 
-void Work::set_written(unsigned operands) {
-    written = operands;
-    streams = n_operands;
-    for (unsigned operand = 0; operand < n_operands; ++operand) streams += operands >> operand & 1;
+void Work::set_operands(const bool (&read_)[n_operands], const bool (&written_)[n_operands]) {
+    std::copy(read_, read_ + n_operands, read);
+    std::copy(written_, written_ + n_operands, written);
+    streams = 0;
+    for (unsigned operand = 0; operand < n_operands; ++operand) streams += read[operand] + written[operand];
 }
 
 void Work::add_dense(char* const (&operands)[n_operands], std::size_t n, std::size_t itemsize, Kernel kernel,
@@ -155,8 +174,10 @@ void Work::add_strided(char* const (&operands)[n_operands],
         n *= static_cast<std::size_t>(shape[d]);
         if (shape[d] == 1) continue;
         Dimension dim = {static_cast<std::size_t>(shape[d]), {strides[0][d], strides[1][d], strides[2][d]}};
-        // The first operand runs forwards through memory.
-        for (unsigned operand = n_operands; strides[0][d] < 0 && operand-- > 0;) {
+        // Most operands run forwards through memory.
+        int backwards = 0;
+        for (const std::ptrdiff_t stride : dim.strides) backwards += stride < 0 ? 1 : -1;
+        for (unsigned operand = n_operands; backwards > 0 && operand-- > 0;) {
             starts[operand] += (shape[d] - 1) * strides[operand][d];
             dim.strides[operand] = -strides[operand][d];
         }
@@ -166,8 +187,9 @@ void Work::add_strided(char* const (&operands)[n_operands],
 
     // From the largest stride of the first operand to the smallest.
     const auto begin = dimensions.begin() + static_cast<std::ptrdiff_t>(first);
-    std::stable_sort(begin, dimensions.end(),
-                     [](const Dimension& a, const Dimension& b) { return a.strides[0] > b.strides[0]; });
+    std::stable_sort(begin, dimensions.end(), [](const Dimension& a, const Dimension& b) {
+        return std::abs(a.strides[0]) > std::abs(b.strides[0]);
+    });
     // A dimension whose steps continue those of the next one is one with it.
     std::size_t last = first;
     for (std::size_t d = first + 1; d < dimensions.size(); ++d) {
@@ -194,8 +216,11 @@ void Work::add_strided(char* const (&operands)[n_operands],
     slices.back().n_dimensions = static_cast<unsigned>(count);
 }
 
-void run(const Work& work) noexcept {
-    const int threads = work.bytes < threads_bytes ? 1 : usable_threads();
+int threads_for(const Work& work) {
+    return work.bytes < threads_bytes ? 1 : usable_threads();
+}
+
+void run(const Work& work, int threads) noexcept {
     if (threads == 1) {
         for (const Slice& slice : work.slices) run_piece(work, slice, 0, slice.n);
         return;

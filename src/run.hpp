@@ -29,12 +29,12 @@ struct Slice {
 struct Work {
     std::vector<Slice> slices;
     std::vector<Dimension> dimensions;
-    unsigned written = 0;   // the operands that are, as bits
+    bool read[n_operands] = {}, written[n_operands] = {};
     unsigned streams = 0;   // operands read, and operands written
     std::size_t bytes = 0;  // that they move
 
     void clear();
-    void set_written(unsigned operands);
+    void set_operands(const bool (&read)[n_operands], const bool (&written)[n_operands]);
     void add_dense(char* const (&operands)[n_operands], std::size_t n, std::size_t itemsize, Kernel kernel,
                    const Coefficients* coefficients);
     // Operands of one shape, each with its own strides. Dense after all if they lie in the same order.
@@ -46,7 +46,10 @@ struct Work {
 // The GIL is released for calls that move as much as this.
 constexpr std::size_t release_gil_bytes = std::size_t(1) << 20;
 
-// Cannot fail: allocates nothing, and knows nothing of Python.
-void run(const Work& work) noexcept;
+// The number of threads that it pays to use.
+int threads_for(const Work& work);
+
+// Cannot fail, and knows nothing of Python. Allocates nothing; with more than one thread, OpenMP may.
+void run(const Work& work, int threads) noexcept;
 
 }  // namespace fast_momentum

@@ -49,7 +49,7 @@ class Mark {
 
 // The hyperparameters as init() and checkpoints hand them over.
 struct Given {
-    std::array<py::object, n_names> numbers;
+    std::array<py::object, n_numbers> numbers;
     std::array<py::object, n_flags> flags;
 };
 
@@ -63,10 +63,10 @@ class State {
     long long step_count() const { return step_count_; }
     const Tree& tree() const { return tree_; }
     const Velocities& velocities() const { return velocities_; }
-    py::object number(Name name) const { return numbers_[name].value(); }
-    bool flag(FlagName name) const { return flags_[name]; }
-    void set_number(Name name, py::handle value);
-    void set_flag(FlagName name, py::handle value);
+    py::object number(Number::Name name) const { return numbers_[name].value(); }
+    bool flag(Flag::Name name) const { return flags_[name]; }
+    void set_number(Number::Name name, py::handle value);
+    void set_flag(Flag::Name name, py::handle value);
 
     py::object velocity_containers() const;
     std::string repr() const;
@@ -78,12 +78,12 @@ class State {
     static std::unique_ptr<State> unpickled(py::handle containers, py::handle state_dict);
 
     // The constants of the hyperparameters in force. Throws where these do not go together.
-    std::vector<Coefficients> table() const;
-    // The same, kept until a hyperparameter is set.
-    const std::vector<Coefficients>& kept_table();
-    Constants constants(const std::vector<Coefficients>& table) const;
+    Constants constants() const;
+    // The same, kept until a hyperparameter is set; for step(), of which there is one at a time.
+    const Constants& kept_constants();
     // Throws where the look-ahead cannot be formed.
     void check_lookahead() const;
+    const std::vector<unsigned char>& started() const { return started_; }
     // Counts the step and starts the arrays that had a gradient.
     void finish_step(const Leaves& grads) noexcept;
 
@@ -91,27 +91,26 @@ class State {
     Call call;  // the scratch memory of step()
 
   private:
-    State(py::handle params, const Given& given, Form form);
-    State(py::handle params, const Given& given, Form form, Leaves&& leaves);
+    // `leaves` takes those of `params`.
+    State(py::handle params, Leaves& leaves, const Given& given, Form form);
     State(const State& other);
 
-    bool per_array() const;
-    Hyperparameter checked_number(Name name, py::handle value) const;
+    Hyperparameter checked_number(Number::Name name, py::handle value) const;
     void check_init() const;
-    void check_products(const char* what, Name a, Name b) const;
-    std::vector<std::string> paths() const;
+    void check_products(const char* what, Number::Name a, Number::Name b) const;
+    std::vector<std::string> paths() const;  // throws where two are alike
 
     Form form_;
     Tree tree_;
     std::vector<unsigned char> dtypes_;
     Velocities velocities_;
-    std::vector<Hyperparameter> numbers_;  // by Name
+    std::vector<Hyperparameter> numbers_;  // by Number::Name
     std::array<bool, n_flags> flags_;
     std::vector<unsigned char> started_;
     long long step_count_ = 0;
 
-    std::vector<Coefficients> table_;
-    bool table_is_stale_ = true;
+    Constants constants_;
+    bool constants_are_stale_ = true;
 };
 
 }  // namespace fast_momentum

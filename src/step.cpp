@@ -1,5 +1,7 @@
 #include "step.hpp"
 
+#include <optional>
+
 namespace fast_momentum {
 
 namespace {
@@ -19,17 +21,12 @@ struct Cleared {
     Call& call;
 };
 
-// From here on nothing can fail: no allocation, no Python code. The commit goes with the last write.
-template <class Commit>
-void run_and(const Work& work, Commit commit) {
-    if (work.bytes >= release_gil_bytes) {
-        const py::gil_scoped_release release;
-        run(work);
-        commit();
-    } else {
-        run(work);
-        commit();
-    }
+// From here on nothing can fail: no allocation, no Python code.
+void run_unlocked(const Work& work) {
+    const int threads = threads_for(work);
+    std::optional<py::gil_scoped_release> release;
+    if (work.bytes >= release_gil_bytes) release.emplace();
+    run(work, threads);
 }
 
 }  // namespace
@@ -41,8 +38,9 @@ void step(py::handle params, py::handle grads, py::handle state_) {
     Call& call = state.call;
     state.tree().match(params, "params", "init()", call.params);
     state.tree().match(grads, "grads", "params", call.others);
-    check_step(state.tree(), state.velocities(), state.constants(state.kept_table()), call);
-    run_and(call.work, [&] { state.finish_step(call.others); });
+    check_step(state.tree(), state.velocities(), state.kept_constants(), state.started(), call);
+    run_unlocked(call.work);
+    state.finish_step(call.others);
 }
 
 py::object lookahead(py::handle params, py::handle state_, py::object out) {
@@ -54,11 +52,11 @@ py::object lookahead(py::handle params, py::handle state_, py::object out) {
             return py::module_::import("numpy").attr("empty_like")(state.velocities().view(i));
         });
     Call call;
-    const std::vector<Coefficients> table = state.table();  // its own: another look-ahead may be running
+    const Constants constants = state.constants();  // its own: another look-ahead may be running
     state.tree().match(params, "params", "init()", call.params);
     state.tree().match(out, "out", "params", call.others);
-    check_lookahead(state.tree(), state.velocities(), state.constants(table), call);
-    run_and(call.work, [] {});
+    check_lookahead(state.tree(), state.velocities(), constants, call);
+    run_unlocked(call.work);
     return out;
 }
 

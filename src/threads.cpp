@@ -17,6 +17,7 @@ namespace fast_momentum {
 namespace {
 
 std::atomic<long long> request{1};
+std::atomic<int> quota{0};  // of the cgroup; 0 for none
 std::atomic<unsigned> generation{0};
 std::atomic<bool> openmp_used{false};
 
@@ -37,6 +38,7 @@ long long requested_threads() {
 }
 
 void request_threads(long long threads) {
+    if (threads > 1) quota = cgroup_cpus("/sys/fs/cgroup");
     request = threads;
 }
 
@@ -54,7 +56,6 @@ int cgroup_cpus(const std::string& root) {
 int usable_threads() {
 #ifdef _OPENMP
     if (request == 1) return 1;
-    static const int quota = cgroup_cpus("/sys/fs/cgroup");
     long long threads = std::min<long long>({request, omp_get_max_threads(), affinity_cpus()});
     if (quota > 0) threads = std::min<long long>(threads, quota);
     return static_cast<int>(std::max<long long>(threads, 1));

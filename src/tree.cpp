@@ -24,6 +24,12 @@ std::string listed(const std::vector<py::object>& keys) {
     return text;
 }
 
+// A container of this type, from the base's own constructor. Raises where an instance would need more than
+// that, as one of a type written in C may.
+py::object new_container(py::handle type, PyTypeObject& base, const py::args& items) {
+    return py::handle(reinterpret_cast<PyObject*>(&base)).attr("__new__")(type, *items);
+}
+
 // Reads a structure for the first time: anything goes that is not too deep and does not repeat itself.
 class Reader {
   public:
@@ -71,6 +77,7 @@ class Reader {
     }
 
     void check(py::handle object, const Path& path, std::size_t depth) {
+        check_type(object, path);
         for (const Path* above = path.parent; above; above = above->parent)
             if (above->container == object.ptr())
                 throw py::value_error(path.str() + " must hold arrays, not " + above->str() +
@@ -84,6 +91,23 @@ class Reader {
             throw py::value_error(path.str() +
                                   " must not be a container that stands elsewhere in params too" +
                                   "; give each array once");
+    }
+
+    // Velocities come back in containers of this type, so it must be possible to make one.
+    static void check_type(py::handle object, const Path& path) {
+        if (PyList_CheckExact(object.ptr()) || PyTuple_CheckExact(object.ptr()) ||
+            PyDict_CheckExact(object.ptr()))
+            return;
+        PyTypeObject& base = PyDict_Check(object.ptr())   ? PyDict_Type
+                             : PyList_Check(object.ptr()) ? PyList_Type
+                                                          : PyTuple_Type;
+        try {
+            new_container(py::type::handle_of(object), base, py::args());
+        } catch (py::error_already_set& error) {
+            if (!error.matches(PyExc_TypeError)) throw;
+            throw py::type_error(path.str() + " must be a list, tuple or dict, not " + type_name(object) +
+                                 ", of which no other can be made; pass tuple() of it");
+        }
     }
 
     Leaves& leaves_;
@@ -109,7 +133,7 @@ class Matcher {
         const py::object object = py::reinterpret_borrow<py::object>(handle);
         if (node.kind == Tree::Node::mapping) {
             if (!PyDict_Check(object.ptr())) refuse_kind(node, object, path, as_);
-            if (!match_in_order(node, object, path)) match_by_key(node, object, path);
+            if (!match_in_order(node, object)) match_by_key(node, object, path);
         } else {
             if (!is_sequence(object)) refuse_kind(node, object, path, as_);
             match_sequence(node, object, path);
@@ -132,7 +156,7 @@ class Matcher {
     }
 
     // The common case, without a look-up: the same keys, the same objects, in the same order.
-    bool match_in_order(const Tree::Node& node, py::handle object, const Path& path) {
+    bool match_in_order(const Tree::Node& node, py::handle object) {
         if (!node.children.empty() || size_of(object) != node.size) return false;
         const std::size_t begin = leaves_.size();
         PyObject *key, *item;
@@ -150,13 +174,7 @@ class Matcher {
     void match_by_key(const Tree::Node& node, py::handle object, const Path& path) {
         if (size_of(object) != node.size) check_keys(node, object, path, as_);
         node.each([&](std::size_t i, const Tree::Node& child) {
-            PyObject* item = PyDict_GetItemWithError(object.ptr(), node.keys[i].ptr());
-            if (!item && PyErr_Occurred()) throw py::error_already_set();
-            if (!item) {
-                check_keys(node, object, path, as_);
-                throw py::value_error(path.str() + " must stay as it is while its keys are compared");
-            }
-            const py::object held = py::reinterpret_borrow<py::object>(item);
+            const py::object held = item_at(node, i, object, path, as_);
             match(child, held, path.item(node.keys[i].ptr()));
         });
     }
@@ -164,14 +182,6 @@ class Matcher {
     const char* as_;
     Leaves& leaves_;
 };
-
-py::object new_container(const Tree::Node& node) {
-    auto* type = reinterpret_cast<PyTypeObject*>(node.type.ptr());
-    auto& base = node.kind == Tree::Node::mapping ? PyDict_Type : PyList_Type;
-    const auto created = py::reinterpret_steal<py::object>(base.tp_new(type, py::tuple().ptr(), nullptr));
-    if (!created) throw py::error_already_set();
-    return created;
-}
 
 void put(py::handle mapping, py::handle key, py::handle item) {
     const int failed = PyODict_Check(mapping.ptr()) ? PyODict_SetItem(mapping.ptr(), key.ptr(), item.ptr())
@@ -183,7 +193,7 @@ void put(py::handle mapping, py::handle key, py::handle item) {
 py::object build_node(const Tree::Node& node, const std::function<py::object(std::size_t)>& item) {
     if (node.kind == Tree::Node::leaf) return item(node.first_leaf);
     if (node.kind == Tree::Node::mapping) {
-        py::object mapping = new_container(node);
+        py::object mapping = new_container(node.type, PyDict_Type, py::args());
         node.each([&](std::size_t i, const Tree::Node& child) {
             put(mapping, node.keys[i], build_node(child, item));
         });
@@ -191,18 +201,28 @@ py::object build_node(const Tree::Node& node, const std::function<py::object(std
     }
     auto* type = reinterpret_cast<PyTypeObject*>(node.type.ptr());
     const bool is_list = PyType_IsSubtype(type, &PyList_Type);
-    py::object items = is_list ? new_container(node) : py::list();
+    py::object items = is_list ? new_container(node.type, PyList_Type, py::args()) : py::list();
     node.each([&](std::size_t, const Tree::Node& child) {
         if (PyList_Append(items.ptr(), build_node(child, item).ptr())) throw py::error_already_set();
     });
-    if (is_list) return items;
-    const auto sequence =
-        py::reinterpret_steal<py::object>(PyTuple_Type.tp_new(type, py::make_tuple(items).ptr(), nullptr));
-    if (!sequence) throw py::error_already_set();
-    return sequence;
+    return is_list ? items : new_container(node.type, PyTuple_Type, py::make_tuple(items));
+}
+
+std::string item_text(const Tree::Node& node, std::size_t at) {
+    return "[" + (node.kind == Tree::Node::mapping ? repr_of(node.keys[at]) : std::to_string(at)) + "]";
 }
 
 }  // namespace
+
+py::object item_at(const Tree::Node& node, std::size_t at, py::handle object, const Path& path,
+                   const char* as) {
+    PyObject* item = PyDict_GetItemWithError(object.ptr(), node.keys[at].ptr());
+    if (item) return py::reinterpret_borrow<py::object>(item);
+    if (PyErr_Occurred()) throw py::error_already_set();
+    check_keys(node, object, path, as);
+    throw py::value_error(path.str() +
+                          " must keep its keys while they are compared, not lose and regain them");
+}
 
 std::string repr_of(py::handle object) {
     return py::repr(object).cast<std::string>();
@@ -262,16 +282,31 @@ std::string Tree::path(std::size_t i) const {
     std::string text;
     const Node* node = &root_;
     while (node->kind != Node::leaf) {
-        std::size_t at = 0;
-        if (node->children.empty())
-            at = i - node->first_leaf;
-        else
-            while (i >= node->children[at].first_leaf + node->children[at].n_leaves) ++at;
-        text += "[" + (node->kind == Node::mapping ? repr_of(node->keys[at]) : std::to_string(at)) + "]";
-        if (node->children.empty()) break;
-        node = &node->children[at];
+        const std::vector<Node>& children = node->children;
+        std::size_t at = i - node->first_leaf;  // where each item is a leaf
+        if (!children.empty()) {
+            const auto after = [](std::size_t leaf, const Node& child) {
+                return leaf < child.first_leaf + child.n_leaves;
+            };
+            at = static_cast<std::size_t>(std::upper_bound(children.begin(), children.end(), i, after) -
+                                          children.begin());
+        }
+        text += item_text(*node, at);
+        if (children.empty()) break;
+        node = &children[at];
     }
     return text;
+}
+
+std::vector<std::string> Tree::paths() const {
+    std::vector<std::string> all;
+    const std::function<void(const Node&, const std::string&)> walk = [&](const Node& node,
+                                                                          const std::string& path) {
+        if (node.kind == Node::leaf) return all.push_back(path);
+        node.each([&](std::size_t at, const Node& child) { walk(child, path + item_text(node, at)); });
+    };
+    walk(root_, "");
+    return all;
 }
 
 }  // namespace fast_momentum

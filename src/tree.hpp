@@ -82,8 +82,9 @@ class Tree {
     // New containers of the types given to init(), with item(i) for leaf i.
     py::object build(const std::function<py::object(std::size_t)>& item) const;
 
-    // The place of leaf i, such as ['encoder'][2].
+    // The place of leaf i, such as ['encoder'][2]; and of all leaves.
     std::string path(std::size_t i) const;
+    std::vector<std::string> paths() const;
 
     const Node& root() const { return root_; }
     std::size_t n_leaves() const { return root_.n_leaves; }
@@ -101,6 +102,10 @@ void check_length(const Tree::Node& node, py::handle object, const Path& path, c
 
 // The keys of `object`, a dict, must be those of `node`.
 void check_keys(const Tree::Node& node, py::handle object, const Path& path, const char* as);
+
+// The item of `object`, a dict, for key `at` of `node`.
+py::object item_at(const Tree::Node& node, std::size_t at, py::handle object, const Path& path,
+                   const char* as);
 
 // For messages: repr(object), and its type as in numpy.ndarray, dict, torch.Tensor.
 std::string repr_of(py::handle object);

@@ -3,6 +3,13 @@
 
 #include "kernels.hpp"
 
+#ifdef __FAST_MATH__
+#error "fast_momentum promises bits: -ffast-math must not be among the compiler's flags"
+#endif
+#if defined(__FLT_EVAL_METHOD__) && __FLT_EVAL_METHOD__ != 0
+#error "fast_momentum promises bits: arithmetic must be done in the type of its operands, so not on x87"
+#endif
+
 namespace fast_momentum::FAST_MOMENTUM_ISA {
 
 // `terms` says at compile time which terms exist: 0*param would turn an infinite parameter into NaN.
@@ -22,7 +29,7 @@ struct LinearRule {
 
     T direction(T param, T grad) const {
         T d = sign * grad;
-        if constexpr (terms & coupled_decay) d = d + weight_decay * param;
+        if constexpr (terms & Term::coupled_decay) d = d + weight_decay * param;
         return d;
     }
 
@@ -33,9 +40,9 @@ struct LinearRule {
     // `velocity` is the new one.
     T new_param(T param, T grad, T velocity) const {
         T u = velocity;
-        if constexpr (terms & nesterov) u = direct * direction(param, grad) + carried * velocity;
+        if constexpr (terms & Term::nesterov) u = direct * direction(param, grad) + carried * velocity;
         T displacement = scale * u;
-        if constexpr (terms & decoupled_decay) displacement = displacement + decay * param;
+        if constexpr (terms & Term::decoupled_decay) displacement = displacement + decay * param;
         return param - displacement;
     }
 };

@@ -39,6 +39,22 @@ void append_dense_strides(std::vector<std::ptrdiff_t>& dimensions, const Py_ssiz
     }
 }
 
+// NumPy's flags for these strides.
+int contiguity(const std::ptrdiff_t* shape, const std::ptrdiff_t* strides, int ndim, std::size_t itemsize,
+               std::size_t size) {
+    auto c_stride = static_cast<std::ptrdiff_t>(itemsize), f_stride = c_stride;
+    bool c = true, f = true;
+    for (int d = 0; d < ndim; ++d) {
+        const int back = ndim - 1 - d;
+        if (shape[back] != 1) c = c && strides[back] == c_stride;
+        if (shape[d] != 1) f = f && strides[d] == f_stride;
+        c_stride *= shape[back];
+        f_stride *= shape[d];
+    }
+    return (c || size == 0 ? py::detail::npy_api::NPY_ARRAY_C_CONTIGUOUS_ : 0) |
+           (f || size == 0 ? py::detail::npy_api::NPY_ARRAY_F_CONTIGUOUS_ : 0);
+}
+
 }  // namespace
 
 Velocities::Velocities(const Leaves& params, const std::vector<unsigned char>& dtypes) {
@@ -55,12 +71,10 @@ Velocities::Velocities(const Leaves& params, const std::vector<unsigned char>& d
         arrays_.push_back({dtypes[i], param.nd, 0, size, dimensions_.size(), bytes_});
         dimensions_.insert(dimensions_.end(), param.dimensions, param.dimensions + param.nd);
         append_dense_strides(dimensions_, param.dimensions, param.strides, param.nd, itemsize);
+        arrays_[i].contiguity = contiguity(shape(i), strides(i), param.nd, itemsize, size);
         bytes_ += (size * itemsize + alignment - 1) / alignment * alignment;
     }
     allocate();
-    constexpr int contiguous =
-        py::detail::npy_api::NPY_ARRAY_C_CONTIGUOUS_ | py::detail::npy_api::NPY_ARRAY_F_CONTIGUOUS_;
-    for (std::size_t i = 0; i < arrays_.size(); ++i) arrays_[i].contiguity = view(i).flags() & contiguous;
 }
 
 Velocities::Velocities(const Velocities& other)
@@ -90,26 +104,22 @@ Span Velocities::span(bool written) const {
 }
 
 // Its base is a capsule and no array or buffer, of which NumPy could find out that it is writable.
-py::array Velocities::array(std::size_t i) const {
+py::array Velocities::view(std::size_t i) const {
     const py::capsule owner(new std::shared_ptr<char>(memory_),
                             [](void* memory) { delete static_cast<std::shared_ptr<char>*>(memory); });
     const int ndim = arrays_[i].ndim;
-    return py::array(py::dtype(dtype(i).name), std::vector<py::ssize_t>(shape(i), shape(i) + ndim),
-                     std::vector<py::ssize_t>(strides(i), strides(i) + ndim), data(i), owner);
-}
-
-py::array Velocities::view(std::size_t i) const {
-    py::array array = this->array(i);
+    py::array array(py::dtype(dtype(i).number), std::vector<py::ssize_t>(shape(i), shape(i) + ndim),
+                    std::vector<py::ssize_t>(strides(i), strides(i) + ndim), data(i), owner);
     py::detail::array_proxy(array.ptr())->flags &= ~py::detail::npy_api::NPY_ARRAY_WRITEABLE_;
     return array;
 }
 
-void Velocities::set(std::size_t i, const py::array& values) {
-    py::module_::import("numpy").attr("copyto")(array(i), values);
+void Velocities::set(std::size_t i, const void* values) noexcept {
+    std::memcpy(data(i), values, bytes(i));
 }
 
-void Velocities::set_zero(std::size_t i) {
-    std::memset(data(i), 0, arrays_[i].size * dtype(i).itemsize);
+void Velocities::set_zero(std::size_t i) noexcept {
+    std::memset(data(i), 0, bytes(i));
 }
 
 }  // namespace fast_momentum

@@ -39,12 +39,13 @@ class Velocities {
 
     // A read-only array that shares this memory, keeps it alive, and cannot be made writable.
     py::array view(std::size_t i) const;
-    void set(std::size_t i, const py::array& values);
-    void set_zero(std::size_t i);
+    // `values` has the order of the velocity.
+    void set(std::size_t i, const void* values) noexcept;
+    void set_zero(std::size_t i) noexcept;
 
   private:
     void allocate();
-    py::array array(std::size_t i) const;
+    std::size_t bytes(std::size_t i) const { return arrays_[i].size * dtype(i).itemsize; }
 
     std::vector<Array> arrays_;
     std::vector<std::ptrdiff_t> dimensions_;

@@ -402,41 +402,41 @@ LOADS: list[tuple[str, Callable[[Any], Any], type[Exception], str]] = [
     ("no format", edit(["format"], KeyError), ValueError, "state_dict must have the key 'format', not lack it"),
     ("extra key", edit(["epoch"], 3), ValueError, "state_dict must not have the key 'epoch'"),
     ("format 2", edit(["format"], 2), ValueError,
-     "format must be 1, not 2; this version of fast_momentum reads no other"),
-    ("format text", edit(["format"], "1"), TypeError, "format must be an integer, not str"),
-    ("form differs", edit(["form"], "ema"), ValueError, "form must be 'lr_outside', as in init(), not 'ema'"),
+     "state_dict['format'] must be 1, not 2; this version of fast_momentum reads no other"),
+    ("format text", edit(["format"], "1"), TypeError, "state_dict['format'] must be an integer, not str"),
+    ("form differs", edit(["form"], "ema"), ValueError, "state_dict['form'] must be 'lr_outside', as in init(), not 'ema'"),
     ("form unknown", edit(["form"], "sgd"), ValueError,
      "form must be one of 'lr_outside', 'lr_inside', 'ema', not 'sgd'"),
-    ("count negative", edit(["step_count"], -1), ValueError, "step_count must be at least 0 and below 2**63, not -1"),
-    ("count boolean", edit(["step_count"], True), TypeError, "step_count must be an integer, not bool"),
+    ("count negative", edit(["step_count"], -1), ValueError, "state_dict['step_count'] must be at least 0 and below 2**63, not -1"),
+    ("count boolean", edit(["step_count"], True), TypeError, "state_dict['step_count'] must be an integer, not bool"),
     ("lr missing", edit(["hyperparameters", "lr"], KeyError), ValueError,
-     "hyperparameters must have the key 'lr', not lack it"),
+     "state_dict['hyperparameters'] must have the key 'lr', not lack it"),
     ("lr negative", edit(["hyperparameters", "lr"], -1), ValueError, "lr must be finite and >= 0, not -1.0"),
     ("lr prefix of others", edit(["hyperparameters", "lr"], {"v": 1}), ValueError,
      "lr must have the same keys as in params, not lack 'w', 'enc' and have 'v' besides"),
     ("momentum 1", edit(["hyperparameters", "momentum"], 1.0), ValueError, "momentum must be in [0, 1), not 1.0"),
     ("flag text", edit(["hyperparameters", "nesterov"], "no"), TypeError, "nesterov must be True or False, not str"),
     ("unknown hyperparameter", edit(["hyperparameters", "beta"], 1), ValueError,
-     "hyperparameters must not have the key 'beta'"),
-    ("hyperparameters list", edit(["hyperparameters"], []), TypeError, "hyperparameters must be a dict, not list"),
+     "state_dict['hyperparameters'] must not have the key 'beta'"),
+    ("hyperparameters list", edit(["hyperparameters"], []), TypeError, "state_dict['hyperparameters'] must be a dict, not list"),
     ("velocity list", edit(["velocity"], []), TypeError, "state_dict['velocity'] must be a dict, not list"),
     ("velocity missing", edit(["velocity", "['w']"], KeyError), ValueError,
      "state_dict['velocity'] must have the key '['w']', not lack it"),
     ("velocity of another", edit(["velocity", "['x']"], np.ones(2)), ValueError,
      'state_dict[\'velocity\'] must not have the key "[\'x\']"'),
     ("velocity shape", edit(["velocity", "['w']"], lambda v: v.T), ValueError,
-     "velocity['w'] must have the shape of params['w'], (4, 3), not (3, 4)"),
+     "state_dict['velocity'][\"['w']\"] must have the shape of params['w'], (4, 3), not (3, 4)"),
     ("velocity dtype", edit(["velocity", "['w']"], lambda v: v.astype("f8")), TypeError,
-     "velocity['w'] must have dtype float32, as params['w'] has, not float64; .astype('float32') makes a copy that has"),
+     "state_dict['velocity'][\"['w']\"] must have dtype float32, as params['w'] has, not float64; .astype('float32') makes a copy that has"),
     ("velocity list of floats", edit(["velocity", "['enc'][0]"], lambda v: v.tolist()), TypeError,
-     "velocity['enc'][0] must be a numpy.ndarray, not list"),
+     "state_dict['velocity'][\"['enc'][0]\"] must be a numpy.ndarray, not list"),
     ("last velocity big-endian", edit(["velocity", "['enc'][1][0]"], lambda v: v.astype(">f4")), TypeError,
-     "velocity['enc'][1][0] must be in native byte order, not >f4; .astype('float32') makes a copy that is"),
+     "state_dict['velocity'][\"['enc'][1][0]\"] must be in native byte order, not >f4; .astype('float32') makes a copy that is"),
     ("started missing", edit(["started", "['w']"], KeyError), ValueError,
      "state_dict['started'] must have the key '['w']', not lack it"),
-    ("started number", edit(["started", "['w']"], 1), TypeError, "started['w'] must be True or False, not int"),
+    ("started number", edit(["started", "['w']"], 1), TypeError, "state_dict['started'][\"['w']\"] must be True or False, not int"),
     ("moves but has not started", edit(["started", "['enc'][0]"], False), ValueError,
-     "velocity['enc'][0] must be zero where started['enc'][0] is False, not hold other values"),
+     "state_dict['velocity'][\"['enc'][0]\"] must be zero where state_dict['started'][\"['enc'][0]\"] is False, not hold other values"),
 ]  # fmt: skip
 
 
@@ -546,7 +546,9 @@ USES: dict[str, Callable[[Any, Any, fm.State], Any]] = {
 def test_one_state_in_two_threads(use: str) -> None:
     errors = [e for e in while_stepping(USES[use]) if e is not None]
     assert errors
-    assert str(errors[0]).startswith("state must not be used while a step or a look-ahead of it is running; ")
+    assert str(errors[0]).startswith(
+        "state must be used by one call at a time, not while another one is at work on it; "
+    )
 
 
 def test_concurrent_step_error() -> None:

@@ -287,3 +287,68 @@ def test_prefix_from_another_state() -> None:
     assert isinstance(state.lr, MappingProxyType)
     again = fm.init(params, lr=state.lr)
     assert again.lr == state.lr == {"w": (0.1, 0.2), "b": 0.3}
+
+
+def test_containers_of_which_no_other_can_be_made() -> None:
+    """A struct sequence has more fields than items."""
+    import os
+
+    struct = os.stat_result([np.ones(1)] * 10)
+    with pytest.raises(
+        TypeError, match=r"^params\[0\] must be a list, tuple or dict, not os.stat_result, of which no"
+    ):
+        fm.init([struct], lr=0.1)
+    params = tuple(struct[:3])
+    state = fm.init(params, lr=0.1)
+    assert type(state.velocity) is tuple
+
+
+class NoCopy(dict[str, Any]):
+    copy = property(lambda _: pytest.fail("an overridden method ran"))
+
+
+def test_mappings_behind_a_proxy() -> None:
+    params = {"w": np.ones(1)}
+    state = fm.init(params, lr=MappingProxyType(NoCopy(w=0.5)))
+    assert state.lr == {"w": 0.5}
+    with pytest.raises(ValueError, match="^lr must have the same keys"):
+        state.lr = MappingProxyType(MappingProxyType({"v": 0.5}))
+    with pytest.raises(TypeError, match="^lr must be a number: there is one array here"):
+        state.lr = {"w": MappingProxyType({})}
+
+
+class Interrupting:
+    def __hash__(self) -> int:
+        return hash("w")
+
+    def __eq__(self, other: object) -> bool:
+        raise KeyboardInterrupt
+
+
+def test_what_a_key_raises_comes_through() -> None:
+    params = {"w": np.ones(1)}
+    state = fm.init(params, lr=0.1)
+    with pytest.raises(KeyboardInterrupt):
+        state.lr = {Interrupting(): 0.1}
+    with pytest.raises(KeyboardInterrupt):
+        fm.step(params, {Interrupting(): np.ones(1)}, state)
+    assert state.step_count == 0
+
+
+def test_hyperparameters_set_while_a_look_ahead_compares_keys() -> None:
+    """The constants are those of one moment: not a table for all arrays, read as one per array."""
+    params = [{EvilKey(): np.ones(2)} for _ in range(50)]
+    state = fm.init(params, lr=0.1)
+    fm.step(params, [{EvilKey(): np.ones(2)} for _ in range(50)], state)
+
+    def action() -> None:
+        EvilKey.action = None
+        state.lr = [0.5] * 50
+
+    EvilKey.action = action
+    try:
+        points = fm.lookahead([{EvilKey(): next(iter(p.values()))} for p in params], state)
+    finally:
+        EvilKey.action = None
+    for point, p in zip(points, params, strict=True):
+        np.testing.assert_allclose(next(iter(point.values())), next(iter(p.values())) - 0.1 * 0.9)
