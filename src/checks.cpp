@@ -26,6 +26,7 @@ struct NumpyTypes {
     py::object memmap = py::module_::import("numpy").attr("memmap");
     py::object float32 = py::module_::import("numpy").attr("float32");
     py::object float64 = py::module_::import("numpy").attr("float64");
+    py::object generic = py::module_::import("numpy").attr("generic");
 
     bool is_array(PyObject* object) const {
         const auto* type = reinterpret_cast<PyObject*>(Py_TYPE(object));
@@ -74,30 +75,37 @@ std::string shape_text(const std::ptrdiff_t* shape, int ndim) {
     return text + (ndim == 1 ? ",)" : ")");
 }
 
-std::string type_way_out(py::handle object) {
+std::string type_way_out(py::handle object, bool is_written) {
     if (py::isinstance(object, py::module_::import("numpy.ma").attr("MaskedArray")))
         return "; its mask would be ignored, pass its .data or .filled()";
     if (py::isinstance(object, numpy_types().ndarray))
         return "; pass numpy.asarray() of it, which shares its memory";
-    if (py::isinstance(object, py::module_::import("numpy").attr("generic")))
+    if (is_written && py::isinstance(object, numpy_types().generic))
         return "; it cannot be updated in place, use a 0-d array";
     if (py::hasattr(object, "__dlpack__"))
         return "; pass an array that shares its memory, such as numpy.from_dlpack() gives";
     return "";
 }
 
-[[noreturn]] void refuse_type(py::handle object, const std::string& path) {
-    throw py::type_error(path + " must be a numpy.ndarray, not " + type_name(object) + type_way_out(object));
+[[noreturn]] void refuse_type(py::handle object, const std::string& path, bool is_written) {
+    throw py::type_error(path + " must be a numpy.ndarray, not " + type_name(object) +
+                         type_way_out(object, is_written));
+}
+
+// float16, >f4, [('x', '<f4')]
+std::string dtype_text(const ArrayStruct& array) {
+    constexpr std::size_t most = 80;
+    const std::string text = text_of(py::str(py::handle(array.descr)));
+    return text.size() <= most ? text : text.substr(0, most) + "...";
 }
 
 // `wanted` is a dtype that meets the requirement.
 [[noreturn]] void refuse_dtype(const ArrayStruct& array, const std::string& path,
                                const std::string& requirement, const DtypeKernels& wanted) {
     const bool swapped = py::detail::array_descriptor_proxy(array.descr)->type_num == wanted.number;
-    throw py::type_error(path +
-                         (swapped ? " must be in native byte order" : " must have dtype " + requirement) +
-                         ", not " + py::str(py::handle(array.descr)).cast<std::string>() + "; .astype('" +
-                         wanted.name + "') makes a copy that " + (swapped ? "is" : "has"));
+    throw py::type_error(
+        path + (swapped ? " must be in native byte order" : " must have dtype " + requirement) + ", not " +
+        dtype_text(array) + "; .astype('" + wanted.name + "') makes a copy that " + (swapped ? "is" : "has"));
 }
 
 bool has_shape(const ArrayStruct& array, const Velocities& velocities, std::size_t i) {
@@ -156,6 +164,10 @@ class Checker {
             return scalar(static_cast<float>(PyFloat_AsDouble(object)));
         if (velocities_[i].ndim == 0 && dtype(i).itemsize == sizeof(double) && types_.is_float64(object))
             return scalar(PyFloat_AS_DOUBLE(object));
+        if (velocities_[i].ndim == 0 && py::isinstance(object, types_.generic))
+            throw py::type_error(name(Role::grads, i) + " must be a numpy." + dtype(i).name +
+                                 " or a 0-d array of that, as " + name(Role::params, i) + " is, not " +
+                                 type_name(object));
         return read(Role::grads, i, object);
     }
 
@@ -207,7 +219,7 @@ class Checker {
     }
 
     Memory checked(Role::Name role, std::size_t i, PyObject* object, bool is_written) {
-        if (!types_.is_array(object)) refuse_type(object, name(role, i));
+        if (!types_.is_array(object)) refuse_type(object, name(role, i), role != Role::grads);
         const ArrayStruct& array = array_struct(object);
         if (!has_dtype(array, dtype(i)) || !has_shape(array, velocities_, i))
             refuse_kind(array, velocities_, i, name(role, i),
@@ -286,7 +298,7 @@ std::vector<unsigned char> checked_dtypes(const Tree& tree, const Leaves& params
     std::vector<unsigned char> dtypes;
     for (std::size_t i = 0; i < params.size(); ++i) {
         const auto path = [&] { return role_names[Role::params] + tree.path(i); };
-        if (!numpy_types().is_array(params[i])) refuse_type(params[i], path());
+        if (!numpy_types().is_array(params[i])) refuse_type(params[i], path(), true);
         const ArrayStruct& array = array_struct(params[i]);
         const int number = py::detail::array_descriptor_proxy(array.descr)->type_num;
         const auto* row = std::find_if(rows, rows + n_dtypes,
@@ -304,7 +316,7 @@ std::vector<unsigned char> checked_dtypes(const Tree& tree, const Leaves& params
 
 void check_velocity(const Tree& tree, const Velocities& velocities, std::size_t i, py::handle array,
                     const std::string& path) {
-    if (!numpy_types().is_array(array.ptr())) refuse_type(array, path);
+    if (!numpy_types().is_array(array.ptr())) refuse_type(array, path, false);
     const ArrayStruct& given = array_struct(array.ptr());
     if (!has_dtype(given, velocities.dtype(i)) || !has_shape(given, velocities, i))
         refuse_kind(given, velocities, i, path, role_names[Role::params] + tree.path(i));

@@ -254,7 +254,8 @@ state_dict : dict
     As `state_dict` returns it. Its form, paths, shapes and dtypes must be those of this state, and the velocity
     of an array that has not started must be zero. Copied into the velocities of this state.
 strict : bool, default True
-    If False, arrays that `state_dict` lacks stay as they are.
+    If False, arrays that `state_dict` lacks stay as they are. A hyperparameter given per array must still have a
+    number for each.
 
 Raises
 ------

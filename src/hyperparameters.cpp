@@ -9,6 +9,8 @@ namespace fast_momentum {
 
 namespace {
 
+constexpr long long most_count = 1LL << 62;
+
 struct Range {
     bool (*contains)(double);
     const char* requirement;
@@ -22,32 +24,36 @@ constexpr Range ranges[n_numbers] = {
     {[](double x) { return x >= 0 && std::isfinite(x); }, "be finite and >= 0"},
 };
 
+// A NumPy scalar or 0-d array of integers or reals.
 bool is_real_numpy_number(py::handle value) {
     const py::module_ numpy = py::module_::import("numpy");
-    if (!py::isinstance(value, numpy.attr("generic")) && !py::isinstance(value, numpy.attr("ndarray")))
+    if (!py::isinstance(value, numpy.attr("generic")) &&
+        !py::type::handle_of(value).is(numpy.attr("ndarray")))
         return false;
     const auto kind = value.attr("dtype").attr("kind").cast<std::string>();
     return (kind == "f" || kind == "i" || kind == "u") && value.attr("ndim").cast<int>() == 0;
 }
 
+std::string number_text(py::handle value) {
+    if (type_name(value) != "numpy.ndarray") return type_name(value);
+    if (value.attr("ndim").cast<int>() == 0)
+        return "numpy.ndarray of dtype " + text_of(py::str(value.attr("dtype")));
+    return "numpy.ndarray of shape " + repr_of(value.attr("shape")) +
+           "; for a number per array, pass a list or dict like params";
+}
+
 double number(py::handle value, const Path& path) {
     PyObject* object = value.ptr();
     if (PyFloat_Check(object)) return PyFloat_AS_DOUBLE(object);
-    if (!PyBool_Check(object) && (PyLong_Check(object) || is_real_numpy_number(value))) {
-        const double converted = PyLong_Check(object) ? PyLong_AsDouble(object) : PyFloat_AsDouble(object);
-        if (converted == -1 && PyErr_Occurred()) {
-            PyErr_Clear();
-            throw py::value_error(path.str() + " must be a number that a float can hold, not one so large");
-        }
-        return converted;
+    if (PyBool_Check(object) || !(PyLong_Check(object) || is_real_numpy_number(value)))
+        throw py::type_error(path.str() + " must be a real number, not " + number_text(value));
+    const double converted = PyLong_Check(object) ? PyLong_AsDouble(object) : PyFloat_AsDouble(object);
+    if (converted == -1 && PyErr_Occurred()) {
+        if (!PyErr_ExceptionMatches(PyExc_OverflowError)) throw py::error_already_set();
+        PyErr_Clear();
+        throw py::value_error(path.str() + " must be a number that a float can hold, not one so large");
     }
-    std::string given = type_name(value);
-    if (given == "numpy.ndarray")
-        given += value.attr("ndim").cast<int>() == 0
-                     ? " of dtype " + py::str(value.attr("dtype")).cast<std::string>()
-                     : " of shape " + repr_of(value.attr("shape")) +
-                           "; for a number per array, pass a list or dict like params";
-    throw py::type_error(path.str() + " must be a real number, not " + given);
+    return converted;
 }
 
 // What a value must still be after it was rounded to the dtype of an array.
@@ -101,9 +107,8 @@ class Reader {
   private:
     py::object read_sequence(const Tree::Node& node, py::handle value, const Path& path) {
         if (node.kind != Tree::Node::sequence) refuse_kind(node, value, path);
-        const auto items = PyList_Check(value.ptr())
-                               ? py::reinterpret_steal<py::tuple>(PyList_AsTuple(value.ptr()))
-                               : py::reinterpret_borrow<py::tuple>(value);
+        const auto items = PyList_Check(value.ptr()) ? py::tuple(owned(PyList_AsTuple(value.ptr())))
+                                                     : py::reinterpret_borrow<py::tuple>(value);
         check_length(node, items, path, "params");
         py::list read_items;
         node.each([&](std::size_t i, const Tree::Node& child) {
@@ -121,7 +126,7 @@ class Reader {
             const py::object held = item_at(node, i, value, path, "params");
             read_items[key] = read(child, held, path.item(key.ptr()));
         });
-        return py::reinterpret_steal<py::object>(PyDictProxy_New(read_items.ptr()));
+        return owned(PyDictProxy_New(read_items.ptr()));
     }
 
     [[noreturn]] static void refuse_kind(const Tree::Node& node, py::handle value, const Path& path) {
@@ -147,6 +152,10 @@ Hyperparameter::Hyperparameter(Number::Name name, py::handle value, const Tree& 
     numbers_ = per_array_ ? std::move(reader.numbers) : std::vector<double>{value_.cast<double>()};
 }
 
+bool Hyperparameter::all_zero() const {
+    return !numbers_.empty() && !any_nonzero();
+}
+
 bool Hyperparameter::any_nonzero() const {
     return std::any_of(numbers_.begin(), numbers_.end(), [](double x) { return x != 0; });
 }
@@ -161,25 +170,27 @@ bool checked_flag(const std::string& name, py::handle value) {
 long long checked_count(const std::string& name, py::handle value, long long least) {
     if (PyBool_Check(value.ptr()) || !PyIndex_Check(value.ptr()))
         throw py::type_error(name + " must be an integer, not " + type_name(value));
-    const auto index = py::reinterpret_steal<py::object>(PyNumber_Index(value.ptr()));
-    if (!index) throw py::error_already_set();
+    const py::object index = owned(PyNumber_Index(value.ptr()));
     int overflow = 0;
     const long long count = PyLong_AsLongLongAndOverflow(index.ptr(), &overflow);
-    if (overflow != 0 || count < least)
-        throw py::value_error(name + " must be at least " + std::to_string(least) + " and below 2**63, not " +
-                              repr_of(index));
+    if (overflow != 0 || count < least || count >= most_count)
+        throw py::value_error(name + " must be at least " + std::to_string(least) + " and below 2**62, not " +
+                              (overflow < 0   ? "far below"
+                               : overflow > 0 ? "far above"
+                                              : std::to_string(count)));
     return count;
 }
 
 Form checked_form(py::handle value) {
     if (!py::isinstance<py::str>(value))
         throw py::type_error("form must be a string, not " + type_name(value));
+    const std::string given = text_of(value);
     std::string names;
     for (const Form form : {Form::lr_outside, Form::lr_inside, Form::ema}) {
-        if (value.cast<std::string>() == name_of(form)) return form;
+        if (given == name_of(form)) return form;
         names += std::string(names.empty() ? "'" : ", '") + name_of(form) + "'";
     }
-    throw py::value_error("form must be one of " + names + ", not " + repr_of(value));
+    throw py::value_error("form must be one of " + names + ", not " + brief(value));
 }
 
 void check_product(const char* what, double a, double b, const DtypeKernels& dtype, const Tree& tree,

@@ -33,6 +33,7 @@ class Hyperparameter {
     bool per_array() const { return per_array_; }
     double of(std::size_t leaf) const { return per_array_ ? numbers_[leaf] : numbers_[0]; }
     bool any_nonzero() const;
+    bool all_zero() const;
 
     // As it is read back: a float, or nested tuples and read-only mappings.
     py::object value() const { return value_; }
@@ -44,7 +45,7 @@ class Hyperparameter {
 };
 
 bool checked_flag(const std::string& name, py::handle value);
-// A whole number that is not below `least`.
+// A whole number that is not below `least`, nor so large that it could not be counted up.
 long long checked_count(const std::string& name, py::handle value, long long least);
 Form checked_form(py::handle value);
 

@@ -67,7 +67,7 @@ void def(Scope& scope, const char* name, Function function, const char* doc, con
     scope.def(name, [name, signature](const py::args& args, const py::kwargs& kwargs) {
         std::string keywords;
         for (const auto& [keyword, value] : kwargs)
-            keywords += (keywords.empty() ? "" : ", ") + keyword.template cast<std::string>();
+            keywords += (keywords.empty() ? "" : ", ") + text_of(keyword);
         throw py::type_error(std::string(name) + "() must be called as " + signature + ", not with " +
                              std::to_string(args.size()) + " positional arguments and the keywords (" +
                              keywords + ")");
@@ -142,7 +142,7 @@ PYBIND11_MODULE(_core, m) {
         [](py::handle threads) { request_threads(checked_count("threads", threads, 1)); },
         set_num_threads_doc, "threads"_a);
 
-    m.def("unpickled", &State::unpickled, "containers"_a, "checkpoint"_a, "What __reduce__ took apart.");
+    m.def("unpickled", &State::unpickled, "containers"_a, "rest"_a, "What __reduce__ took apart.");
     m.def("coefficients", &coefficients_dict, "form"_a, py::kw_only(), "lr"_a, "momentum"_a,
           "dampening"_a = 0.0, "nesterov"_a = false, "weight_decay"_a = 0.0,
           "decoupled_weight_decay"_a = false, "maximize"_a = false, "first"_a = false,

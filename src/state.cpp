@@ -78,7 +78,7 @@ std::unique_ptr<State> State::copy() {
 
 // No option is accepted and then ignored; later, a schedule may end at momentum 0.
 void State::check_init() const {
-    if (numbers_[Number::momentum].any_nonzero()) return;
+    if (!numbers_[Number::momentum].all_zero()) return;
     if (flags_[Flag::nesterov])
         throw py::value_error("momentum must be above 0 where nesterov is True, not 0.0");
     if (numbers_[Number::dampening].any_nonzero())
@@ -135,7 +135,8 @@ Constants State::constants() const {
 }
 
 const Constants& State::kept_constants() {
-    if (constants_are_stale_) constants_ = constants();
+    if (!constants_are_stale_) return constants_;
+    constants_ = constants();
     constants_are_stale_ = false;
     return constants_;
 }
@@ -175,10 +176,10 @@ void State::reset(py::handle path) {
         if (!py::isinstance<py::str>(path))
             throw py::type_error("path must be a string or None, not " + type_name(path));
         const std::vector<std::string> all = paths();
-        const auto found = std::find(all.begin(), all.end(), path.cast<std::string>());
+        const auto found = std::find(all.begin(), all.end(), text_of(path));
         if (found == all.end())
             throw py::value_error("path must be that of an array, as in state_dict()['velocity'], not " +
-                                  repr_of(path));
+                                  brief(path));
         begin = static_cast<std::size_t>(found - all.begin());
         end = begin + 1;
     }

@@ -75,7 +75,7 @@ class State {
     py::dict state_dict();
     void load_state_dict(py::handle source, bool strict);
     py::tuple pickled();
-    static std::unique_ptr<State> unpickled(py::handle containers, py::handle state_dict);
+    static std::unique_ptr<State> unpickled(py::handle containers, py::handle rest);
 
     // The constants of the hyperparameters in force. Throws where these do not go together.
     Constants constants() const;
@@ -99,6 +99,17 @@ class State {
     void check_init() const;
     void check_products(const char* what, Number::Name a, Number::Name b) const;
     std::vector<std::string> paths() const;  // throws where two are alike
+
+    // A velocity that has been checked, to be taken over.
+    struct Entry {
+        std::size_t i;
+        py::array values;
+        bool started;
+    };
+    py::dict summary() const;
+    py::object copy_of_velocity(std::size_t i) const;
+    Entry checked_entry(std::size_t i, py::handle values, py::handle started, const std::string& key) const;
+    void take_over(const std::vector<Entry>& entries) noexcept;
 
     Form form_;
     Tree tree_;

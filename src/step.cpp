@@ -46,14 +46,14 @@ void step(py::handle params, py::handle grads, py::handle state_) {
 py::object lookahead(py::handle params, py::handle state_, py::object out) {
     State& state = checked_state(state_);
     const Mark::Hold hold(state.mark, Mark::reading);
+    Call call;
+    state.tree().match(params, "params", "init()", call.params);
     state.check_lookahead();
+    const Constants constants = state.constants();  // its own: another look-ahead may be running
     if (out.is_none())
         out = state.tree().build([&](std::size_t i) -> py::object {
             return py::module_::import("numpy").attr("empty_like")(state.velocities().view(i));
         });
-    Call call;
-    const Constants constants = state.constants();  // its own: another look-ahead may be running
-    state.tree().match(params, "params", "init()", call.params);
     state.tree().match(out, "out", "params", call.others);
     check_lookahead(state.tree(), state.velocities(), constants, call);
     run_unlocked(call.work);

@@ -19,7 +19,7 @@ std::size_t size_of(py::handle container) {
 std::string listed(const std::vector<py::object>& keys) {
     constexpr std::size_t shown = 5;
     std::string text;
-    for (std::size_t i = 0; i < std::min(keys.size(), shown); ++i) text += (i ? ", " : "") + repr_of(keys[i]);
+    for (std::size_t i = 0; i < std::min(keys.size(), shown); ++i) text += (i ? ", " : "") + brief(keys[i]);
     if (keys.size() > shown) text += " and " + std::to_string(keys.size() - shown) + " more";
     return text;
 }
@@ -224,14 +224,29 @@ py::object item_at(const Tree::Node& node, std::size_t at, py::handle object, co
                           " must keep its keys while they are compared, not lose and regain them");
 }
 
+py::object owned(PyObject* object) {
+    if (!object) throw py::error_already_set();
+    return py::reinterpret_steal<py::object>(object);
+}
+
+std::string text_of(py::handle string) {
+    return py::bytes(owned(PyUnicode_AsEncodedString(string.ptr(), "utf-8", "backslashreplace")));
+}
+
 std::string repr_of(py::handle object) {
-    return py::repr(object).cast<std::string>();
+    return text_of(py::repr(object));
+}
+
+std::string brief(py::handle object) {
+    constexpr std::size_t most = 80;
+    const py::str text = py::repr(object);
+    return py::len(text) <= most ? text_of(text) : text_of(text[py::slice(0, most, 1)]) + "...";
 }
 
 std::string type_name(py::handle object) {
     const py::handle type = py::type::handle_of(object);
-    const auto module = py::str(type.attr("__module__")).cast<std::string>();
-    const auto name = py::str(type.attr("__qualname__")).cast<std::string>();
+    const std::string module = text_of(py::str(type.attr("__module__")));
+    const std::string name = text_of(py::str(type.attr("__qualname__")));
     return module == "builtins" ? (name == "NoneType" ? "None" : name) : module + "." + name;
 }
 
@@ -258,7 +273,7 @@ void check_keys(const Tree::Node& node, py::handle object, const Path& path, con
     if (missing.empty() && size_of(object) == node.size) return;
     py::set expected;
     for (const py::object& key : node.keys) expected.add(key);
-    const auto given = py::reinterpret_steal<py::list>(PyDict_Keys(object.ptr()));
+    const py::list given = owned(PyDict_Keys(object.ptr()));
     for (const py::handle key : given)
         if (!expected.contains(key)) unexpected.push_back(py::reinterpret_borrow<py::object>(key));
     std::string message = path.str() + " must have the same keys as in " + as + ", not";

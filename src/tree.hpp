@@ -107,8 +107,14 @@ void check_keys(const Tree::Node& node, py::handle object, const Path& path, con
 py::object item_at(const Tree::Node& node, std::size_t at, py::handle object, const Path& path,
                    const char* as);
 
-// For messages: repr(object), and its type as in numpy.ndarray, dict, torch.Tensor.
+// The object that a function of Python's C interface has returned; throws where there is none.
+py::object owned(PyObject* object);
+
+// As UTF-8, with an escape for what that cannot hold.
+std::string text_of(py::handle string);
+// repr(object), whole and for messages; and its type as in numpy.ndarray, dict, torch.Tensor.
 std::string repr_of(py::handle object);
+std::string brief(py::handle object);
 std::string type_name(py::handle object);
 
 }  // namespace fast_momentum

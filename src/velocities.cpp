@@ -14,7 +14,7 @@ namespace fast_momentum {
 namespace {
 
 constexpr std::size_t alignment = 64;
-constexpr std::size_t most_bytes = PTRDIFF_MAX - 2 * alignment;
+constexpr std::size_t most_bytes = std::size_t(PTRDIFF_MAX) / 2 / alignment * alignment;
 
 // Strides of a dense array whose dimensions follow one another in memory as `strides` do.
 void append_dense_strides(std::vector<std::ptrdiff_t>& dimensions, const Py_ssize_t* shape,
@@ -67,12 +67,13 @@ Velocities::Velocities(const Leaves& params, const std::vector<unsigned char>& d
             if (length != 0 && size > most_bytes / itemsize / length) throw std::bad_alloc();
             size *= length;
         }
-        if (size * itemsize > most_bytes - bytes_) throw std::bad_alloc();
+        const std::size_t bytes = (size * itemsize + alignment - 1) / alignment * alignment;
+        if (bytes > most_bytes - bytes_) throw std::bad_alloc();
         arrays_.push_back({dtypes[i], param.nd, 0, size, dimensions_.size(), bytes_});
         dimensions_.insert(dimensions_.end(), param.dimensions, param.dimensions + param.nd);
         append_dense_strides(dimensions_, param.dimensions, param.strides, param.nd, itemsize);
         arrays_[i].contiguity = contiguity(shape(i), strides(i), param.nd, itemsize, size);
-        bytes_ += (size * itemsize + alignment - 1) / alignment * alignment;
+        bytes_ += bytes;
     }
     allocate();
 }

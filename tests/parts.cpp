@@ -1,5 +1,5 @@
-// Does every part of a call, for any number of parts, step each element exactly once? Includes run.cpp itself, to
-// call its parts one after the other in one thread.
+// Does every part of a call, for any number of parts, step each element exactly once? Includes run.cpp
+// itself, to call its parts one after the other in one thread.
 #include <cstdio>
 #include <vector>
 
@@ -24,7 +24,7 @@ int main() {
         const Coefficients coefficients{};
         std::vector<std::vector<float>> arrays;
         Work work;
-        work.set_written(1);
+        work.set_operands({true, false, false}, {true, false, false});
         for (const std::size_t n : sizes) {
             arrays.emplace_back(2 * n + 1);
             char* data = reinterpret_cast<char*>(arrays.back().data());
@@ -44,7 +44,8 @@ int main() {
             for (std::size_t i = 0; i < arrays[k].size(); ++i) {
                 const float expected = i % step == 0 && i / step < n ? 1 : 0;
                 if (arrays[k][i] == expected) continue;
-                std::printf("%zu parts: element %zu of array %zu: %g visits\n", parts, i, k, double(arrays[k][i]));
+                std::printf("%zu parts: element %zu of array %zu: %g visits\n", parts, i, k,
+                            double(arrays[k][i]));
                 return 1;
             }
         }

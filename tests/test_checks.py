@@ -145,12 +145,11 @@ STEP = [
     Bad("grad is an int", T, "grads['enc'][0] must be a numpy.ndarray, not int", put("grads", "enc[0]", 0)),
     Bad("grad is masked", T, "grads['w'] must be a numpy.ndarray, not numpy.ma.MaskedArray; its mask would be ignored, "
         "pass its .data or .filled()", put("grads", "w", np.ma.masked_array)),
-    Bad("grad is a scalar where it may not", T, "grads['w'] must be a numpy.ndarray, not numpy.float32; it cannot be "
-        "updated in place, use a 0-d array", put("grads", "w", np.float32(1))),
+    Bad("grad is a scalar where it may not", T, "grads['w'] must be a numpy.ndarray, not numpy.float32", put("grads", "w", np.float32(1))),
     Bad("grad of a 0-d array is a Python float", T, "grads['enc'][1][0] must be a numpy.ndarray, not float",
         lambda c: c.grads["enc"].__setitem__(1, (0.5,))),
-    Bad("grad of a 0-d array is another scalar", T, "grads['enc'][1][0] must be a numpy.ndarray, not numpy.float64; it "
-        "cannot be updated in place, use a 0-d array", lambda c: c.grads["enc"].__setitem__(1, (np.float64(0.5),))),
+    Bad("grad of a 0-d array is another scalar", T, "grads['enc'][1][0] must be a numpy.float32 or a 0-d array of "
+        "that, as params['enc'][1][0] is, not numpy.float64", lambda c: c.grads["enc"].__setitem__(1, (np.float64(0.5),))),
     Bad("grad is a subclass", T, f"grads['w'] must be a numpy.ndarray, not {__name__}.Matrixlike; pass numpy.asarray() "
         "of it, which shares its memory", put("grads", "w", lambda a: a.view(Matrixlike))),
     # -- dtype
@@ -301,7 +300,7 @@ def number_cases() -> list[tuple[str, str, Any, type[Exception], str]]:
             (np.complex64(1), "numpy.complex64"), (decimal.Decimal("0.1"), "decimal.Decimal"),
             (fractions.Fraction(1, 10), "fractions.Fraction"), (b"1", "bytes"), ({0.1}, "set"),
             (np.array([0.1]), "numpy.ndarray of shape (1,)" + ANY), (np.array(True), "numpy.ndarray of dtype bool"),
-            (np.array(1j), "numpy.ndarray of dtype complex128"), (np.timedelta64(1), "numpy.timedelta64"),
+            (np.array(1j), "numpy.ndarray of dtype complex128"), (np.ma.array(0.1), "numpy.ma.MaskedArray"), (np.timedelta64(1), "numpy.timedelta64"),
             (lambda: 0.1, "function"),
         ]:  # fmt: skip
             message = f"{name} must be a real number, not {kind}"
@@ -377,6 +376,8 @@ INIT: list[tuple[str, Any, dict[str, Any], type[Exception], str]] = [
     ("form unknown", np.ones(2), {"form": "torch"}, V, FORMS + "'torch'"),
     ("form empty", np.ones(2), {"form": ""}, V, FORMS + "''"),
     ("form None", np.ones(2), {"form": None}, T, "form must be a string, not None"),
+    ("form surrogate", np.ones(2), {"form": "\ud800"}, V, FORMS + "'\\ud800'"),
+    ("form long", np.ones(2), {"form": "x" * 10**6}, V, FORMS + "'" + "x" * 79 + "..."),
     ("form bytes", np.ones(2), {"form": b"ema"}, T, "form must be a string, not bytes"),
     ("nesterov without momentum", np.ones(2), {"momentum": 0, "nesterov": True}, V,
      "momentum must be above 0 where nesterov is True, not 0.0"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 
 import pytest
@@ -47,6 +48,11 @@ def test_an_unknown_name_does_not_pass_silently(names: str) -> None:
         f"({', '.join(_core.config()['instruction sets']).removeprefix('baseline, ') or 'it has none'}), "
         f"not {', '.join(unknown)}; ignored"
     )
+
+
+def test_bytes_that_are_no_text() -> None:
+    printed = imported(os.fsdecode(b"\xff"))
+    assert printed[1].endswith("not \\udcff; ignored")
 
 
 def test_a_warning_as_error_stops_the_import() -> None:

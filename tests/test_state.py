@@ -194,7 +194,8 @@ def test_velocities_are_aligned_and_disjoint(rng: np.random.Generator) -> None:
 
 def test_memory_errors_are_memory_errors() -> None:
     huge = np.broadcast_to(np.float32(1), (2**40, 2**20))
-    for params in (huge, [np.ones(1), huge], [huge] * 50):
+    wrapping = np.broadcast_to(np.float32(0), (2**61 - 33,))  # twice this and a few make 2**64 bytes
+    for params in (huge, [np.ones(1), huge], [huge] * 50, [wrapping, wrapping, np.zeros(64, np.float32)]):
         with pytest.raises(MemoryError):
             fm.init(params, lr=0.1)
 
@@ -241,27 +242,38 @@ def test_pickle_holds_each_velocity_once() -> None:
 
 def test_tampered_pickles_are_refused(rng: np.random.Generator) -> None:
     _, state = stepped(rng)
-    restore, (containers, checkpoint) = state.__reduce__()
+    restore, (containers, rest) = state.__reduce__()
+    wide = {**containers, "w": containers["w"].astype(int)}
 
     def tampered(**changes: Any) -> tuple[Any, dict[str, Any]]:
-        return containers, {**checkpoint, **changes}
+        return containers, {**rest, **changes}
 
     bad: list[Any] = [
-        (None, None), (containers, None), (containers, [checkpoint]),
-        (None, checkpoint), ({"w": containers["w"]}, checkpoint), ([1.0], checkpoint), (containers, {}),
-        tampered(format=2), tampered(form="adam"), tampered(step_count=-1), tampered(step_count=1.5),
-        tampered(velocity={}), tampered(started={}), tampered(hyperparameters={}),
-        tampered(hyperparameters={**checkpoint["hyperparameters"], "momentum": 2.0}),
-        tampered(hyperparameters={**checkpoint["hyperparameters"], "lr": "high"}),
-        tampered(velocity={k: v[..., :1] if v.ndim else v for k, v in checkpoint["velocity"].items()}),
-        tampered(velocity={k: v.astype(int) for k, v in checkpoint["velocity"].items()}),
-        tampered(started=dict.fromkeys(checkpoint["started"], False)),
-        tampered(started=dict.fromkeys(checkpoint["started"], 1)),
+        (None, None), (containers, None), (containers, [rest]), (None, rest), ([1.0], rest), (containers, {}),
+        ({"w": containers["w"]}, rest), (wide, rest),
+        tampered(format=2), tampered(form="adam"), tampered(form="\ud800"), tampered(step_count=-1),
+        tampered(step_count=1.5), tampered(step_count=2**63 - 1), tampered(started=None), tampered(started=(True,)),
+        tampered(started=(1, 1, 1)), tampered(started=(False, False, False)), tampered(hyperparameters={}),
+        tampered(hyperparameters={**rest["hyperparameters"], "momentum": 2.0}),
+        tampered(hyperparameters={**rest["hyperparameters"], "lr": "high"}), tampered(epoch=1),
     ]  # fmt: skip
     for pair in bad:
         with pytest.raises((TypeError, ValueError)):
             restore(*pair)
-    assert repr(restore(containers, checkpoint)) == repr(state)
+    assert repr(restore(containers, rest)) == repr(state)
+
+
+class Layer:
+    """A key whose repr() is another one in each process."""
+
+
+def test_pickle_does_not_depend_on_the_repr_of_keys() -> None:
+    params = {Layer(): np.ones(2), Layer(): np.ones(3)}
+    state = fm.init(params, lr=dict.fromkeys(params, 0.1))
+    fm.step(params, {key: np.ones(p.shape) for key, p in params.items()}, state)
+    twin = pickle.loads(pickle.dumps(state))
+    assert_bits(list(twin.velocity.values()), list(state.velocity.values()))
+    assert not set(twin.velocity) & set(state.velocity)
 
 
 # ---- checkpoints ----
@@ -363,7 +375,7 @@ def test_layers_can_be_added() -> None:
     grown = fm.init(new, lr=9.0)
     fm.step(new, {"a": np.ones(2), "b": np.full(3, 5.0)}, grown)
     with pytest.raises(
-        ValueError, match=r"^state_dict\['velocity'\] must have the key '\['b'\]', not lack it"
+        ValueError, match=r'^state_dict\[\'velocity\'\] must have the key "\[\'b\'\]", not lack it'
     ):
         grown.load_state_dict(state.state_dict())
     assert grown.lr == 9
@@ -407,7 +419,12 @@ LOADS: list[tuple[str, Callable[[Any], Any], type[Exception], str]] = [
     ("form differs", edit(["form"], "ema"), ValueError, "state_dict['form'] must be 'lr_outside', as in init(), not 'ema'"),
     ("form unknown", edit(["form"], "sgd"), ValueError,
      "form must be one of 'lr_outside', 'lr_inside', 'ema', not 'sgd'"),
-    ("count negative", edit(["step_count"], -1), ValueError, "state_dict['step_count'] must be at least 0 and below 2**63, not -1"),
+    ("count negative", edit(["step_count"], -1), ValueError, "state_dict['step_count'] must be at least 0 and below 2**62, not -1"),
+    ("count at the end", edit(["step_count"], 2**63 - 1), ValueError,
+     "state_dict['step_count'] must be at least 0 and below 2**62, not 9223372036854775807"),
+    ("keys of another type", edit(["velocity", 3], 1), ValueError,
+     "state_dict['velocity'] must have strings as keys, not 3"),
+    ("a surrogate", edit(["\ud800"], 1), ValueError, "state_dict must not have the key '\\\\ud800'"),
     ("count boolean", edit(["step_count"], True), TypeError, "state_dict['step_count'] must be an integer, not bool"),
     ("lr missing", edit(["hyperparameters", "lr"], KeyError), ValueError,
      "state_dict['hyperparameters'] must have the key 'lr', not lack it"),
@@ -421,7 +438,7 @@ LOADS: list[tuple[str, Callable[[Any], Any], type[Exception], str]] = [
     ("hyperparameters list", edit(["hyperparameters"], []), TypeError, "state_dict['hyperparameters'] must be a dict, not list"),
     ("velocity list", edit(["velocity"], []), TypeError, "state_dict['velocity'] must be a dict, not list"),
     ("velocity missing", edit(["velocity", "['w']"], KeyError), ValueError,
-     "state_dict['velocity'] must have the key '['w']', not lack it"),
+     "state_dict['velocity'] must have the key \"['w']\", not lack it"),
     ("velocity of another", edit(["velocity", "['x']"], np.ones(2)), ValueError,
      'state_dict[\'velocity\'] must not have the key "[\'x\']"'),
     ("velocity shape", edit(["velocity", "['w']"], lambda v: v.T), ValueError,
@@ -433,7 +450,7 @@ LOADS: list[tuple[str, Callable[[Any], Any], type[Exception], str]] = [
     ("last velocity big-endian", edit(["velocity", "['enc'][1][0]"], lambda v: v.astype(">f4")), TypeError,
      "state_dict['velocity'][\"['enc'][1][0]\"] must be in native byte order, not >f4; .astype('float32') makes a copy that is"),
     ("started missing", edit(["started", "['w']"], KeyError), ValueError,
-     "state_dict['started'] must have the key '['w']', not lack it"),
+     "state_dict['started'] must have the key \"['w']\", not lack it"),
     ("started number", edit(["started", "['w']"], 1), TypeError, "state_dict['started'][\"['w']\"] must be True or False, not int"),
     ("moves but has not started", edit(["started", "['enc'][0]"], False), ValueError,
      "state_dict['velocity'][\"['enc'][0]\"] must be zero where state_dict['started'][\"['enc'][0]\"] is False, not hold other values"),
@@ -452,6 +469,25 @@ def test_load_refuses(
     assert str(raised.value) == message
     assert type(raised.value) is error
     assert snapshot(state, params) == before
+
+
+class Lazy(dict[str, Any]):
+    """Hands out something else each time; its own methods must not be asked."""
+
+    def __getitem__(self, key: str) -> Any:
+        pytest.fail("an overridden method ran")
+
+    __iter__ = __contains__ = keys = items = get = __getitem__
+
+
+def test_load_reads_dicts_through_the_base(rng: np.random.Generator) -> None:
+    params, state = stepped(rng)
+    other = fm.init(params, lr=1.0)
+    d = state.state_dict()
+    d = {k: Lazy(v) if isinstance(v, dict) else v for k, v in d.items()}
+    other.load_state_dict(Lazy(d))
+    other.load_state_dict(Lazy(d), strict=False)
+    assert_bits(other.velocity, state.velocity)
 
 
 def test_keys_with_one_repr_cannot_be_saved() -> None:

@@ -56,7 +56,7 @@ def apply_environment() -> None:
                 f"FAST_MOMENTUM_NUM_THREADS must be an integer of at least 1, not {threads!r}; using one thread"
             )
     disabled = os.environ.get("FAST_MOMENTUM_DISABLE_CPU_FEATURES", "")
-    unknown = _core.disable_isas(disabled)
+    unknown = _core.disable_isas(disabled.encode("ascii", "backslashreplace").decode())
     if unknown:
         names = [name for name in _core.config()["instruction sets"] if name != "baseline"]
         _warn(

@@ -7,6 +7,6 @@ from typing import Any
 from . import _core
 
 
-def restore(containers: Any, checkpoint: dict[str, Any]) -> _core.State:
-    """Return the State that was pickled as these two."""
-    return _core.unpickled(containers, checkpoint)
+def restore(containers: Any, rest: dict[str, Any]) -> _core.State:
+    """Return the State of which these are the velocities and all the rest."""
+    return _core.unpickled(containers, rest)
