@@ -63,6 +63,11 @@ def interleaved(contenders: dict[str, Callable[[], None]], calls: int, rounds: i
     return {name: statistics.median(seconds) for name, seconds in times.items()}
 
 
+def same_memory(velocity: np.ndarray) -> np.ndarray:
+    """A writable view of a velocity: every contender works on the same memory, or caches would favour some."""
+    return np.frombuffer((ctypes.c_float * velocity.size).from_address(velocity.ctypes.data), "f4")
+
+
 def in_numpy(p: np.ndarray, g: np.ndarray, v: np.ndarray, scratch: np.ndarray) -> None:
     """What one writes who avoids temporaries."""
     np.multiply(v, np.float32(0.9), out=v)
@@ -72,8 +77,9 @@ def in_numpy(p: np.ndarray, g: np.ndarray, v: np.ndarray, scratch: np.ndarray) -
 
 
 def one_array(n: int, calls: int, bare: Callable[..., None] | None) -> None:
-    p, g, v, scratch = np.ones(n, "f4"), np.full(n, 1e-3, "f4"), np.zeros(n, "f4"), np.empty(n, "f4")
+    p, g, scratch = np.ones(n, "f4"), np.full(n, 1e-3, "f4"), np.empty(n, "f4")
     state = fm.init(p, lr=1e-3)
+    v = same_memory(state.velocity)
     contenders: dict[str, Callable[[], None]] = {
         "fast_momentum": lambda: fm.step(p, g, state),
         "NumPy in place": lambda: in_numpy(p, g, v, scratch),
@@ -86,18 +92,19 @@ def one_array(n: int, calls: int, bare: Callable[..., None] | None) -> None:
 
 def many_arrays(count: int, n: int, kind: str) -> None:
     params, grads = ([np.ones(n, "f4") for _ in range(count)] for _ in range(2))
-    velocities, scratch = [np.zeros(n, "f4") for _ in range(count)], np.empty(n, "f4")
+    scratch = np.empty(n, "f4")
     names = [f"layer{k}" for k in range(count)]
     given = (dict(zip(names, a, strict=True)) if kind == "dict" else a for a in (params, grads))
     ps, gs = given
     state = fm.init(ps, lr=1e-3)
+    velocities = [same_memory(v) for v in (state.velocity.values() if kind == "dict" else state.velocity)]
 
     def numpy_steps() -> None:
         for p, g, v in zip(params, grads, velocities, strict=True):
             in_numpy(p, g, v, scratch)
 
     contenders = {"fast_momentum": lambda: fm.step(ps, gs, state), "NumPy in place": numpy_steps}
-    show(f"{kind} of {count:,} arrays of {n}, per array", interleaved(contenders, 3), count)
+    show(f"{kind} of {count:,} arrays of {n}, per array", interleaved(contenders, 10, rounds=9), count)
 
 
 def show(case: str, seconds: dict[str, float], per: int) -> None:

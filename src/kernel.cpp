@@ -5,9 +5,17 @@
 #include "update.hpp"
 
 #ifdef _MSC_VER
-#define FAST_MOMENTUM_RESTRICT __restrict
+#define RESTRICT __restrict
 #else
-#define FAST_MOMENTUM_RESTRICT __restrict__
+#define RESTRICT __restrict__
+#endif
+
+// gcc does not unroll what it vectorises; short of bandwidth the loops are up to 1.3 times faster for it.
+// Clang does.
+#if defined(__GNUC__) && !defined(__clang__)
+#define UNROLLED _Pragma("GCC unroll 4")
+#else
+#define UNROLLED
 #endif
 
 namespace fast_momentum::FAST_MOMENTUM_ISA {
@@ -17,25 +25,37 @@ namespace fast_momentum::FAST_MOMENTUM_ISA {
 constexpr std::size_t block = 512;
 
 template <class T, unsigned terms>
+inline void velocity_line(const LinearRule<T, terms>& rule, const T* RESTRICT param, const T* RESTRICT grad,
+                          T* RESTRICT velocity, std::size_t n) noexcept {
+    UNROLLED for (std::size_t i = 0; i < n; ++i) velocity[i] =
+        rule.new_velocity(param[i], grad[i], velocity[i]);
+}
+
+template <class T, unsigned terms>
+inline void param_line(const LinearRule<T, terms>& rule, T* RESTRICT param, const T* RESTRICT grad,
+                       const T* RESTRICT velocity, std::size_t n) noexcept {
+    UNROLLED for (std::size_t i = 0; i < n; ++i) param[i] = rule.new_param(param[i], grad[i], velocity[i]);
+}
+
+template <class T, unsigned terms>
 void step(char* first, const char* second, char* third, std::size_t n, const Coefficients& c) noexcept {
     const LinearRule<T, terms> rule(c);
-    T* FAST_MOMENTUM_RESTRICT param = reinterpret_cast<T*>(first);
-    const T* FAST_MOMENTUM_RESTRICT grad = reinterpret_cast<const T*>(second);
-    T* FAST_MOMENTUM_RESTRICT velocity = reinterpret_cast<T*>(third);
+    T* param = reinterpret_cast<T*>(first);
+    const T* grad = reinterpret_cast<const T*>(second);
+    T* velocity = reinterpret_cast<T*>(third);
     for (std::size_t begin = 0; begin < n; begin += block) {
-        const std::size_t end = n - begin < block ? n : begin + block;
-        for (std::size_t i = begin; i < end; ++i)
-            velocity[i] = rule.new_velocity(param[i], grad[i], velocity[i]);
-        for (std::size_t i = begin; i < end; ++i) param[i] = rule.new_param(param[i], grad[i], velocity[i]);
+        const std::size_t length = n - begin < block ? n - begin : block;
+        velocity_line(rule, param + begin, grad + begin, velocity + begin, length);
+        param_line(rule, param + begin, grad + begin, velocity + begin, length);
     }
 }
 
 template <class T>
 void lookahead(char* first, const char* second, char* third, std::size_t n, const Coefficients& c) noexcept {
     const T ahead = T(c.ahead);
-    T* FAST_MOMENTUM_RESTRICT out = reinterpret_cast<T*>(first);
-    const T* FAST_MOMENTUM_RESTRICT param = reinterpret_cast<const T*>(second);
-    const T* FAST_MOMENTUM_RESTRICT velocity = reinterpret_cast<const T*>(third);
+    T* RESTRICT out = reinterpret_cast<T*>(first);
+    const T* RESTRICT param = reinterpret_cast<const T*>(second);
+    const T* RESTRICT velocity = reinterpret_cast<const T*>(third);
     for (std::size_t i = 0; i < n; ++i) out[i] = lookahead_point(param[i], velocity[i], ahead);
 }
 

@@ -25,12 +25,17 @@ struct LinearRule {
           direct(T(c.direct)),
           carried(T(c.carried)),
           scale(T(c.scale)),
-          decay(T(c.decay)) {}
+          decay(T(c.decay)) {
+        // A sign commutes with rounding: without a second term in the direction it can go into its factors.
+        if constexpr (!(terms & Term::coupled_decay)) {
+            gain = sign * gain;
+            direct = sign * direct;
+        }
+    }
 
     T direction(T param, T grad) const {
-        T d = sign * grad;
-        if constexpr (terms & Term::coupled_decay) d = d + weight_decay * param;
-        return d;
+        if constexpr (terms & Term::coupled_decay) return sign * grad + weight_decay * param;
+        return grad;
     }
 
     T new_velocity(T param, T grad, T velocity) const {

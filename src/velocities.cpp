@@ -7,13 +7,19 @@
 #include <new>
 #include <numeric>
 
+#ifdef __linux__
+#include <sys/mman.h>
+#endif
+
 #include "isa.hpp"
 
 namespace fast_momentum {
 
 namespace {
 
-constexpr std::size_t alignment = 64;
+constexpr std::size_t alignment = 64;                    // of each velocity
+constexpr std::size_t page = 4096;                       // of the block of memory
+constexpr std::size_t huge_from = std::size_t(1) << 22;  // as NumPy does for its own arrays
 constexpr std::size_t most_bytes = std::size_t(PTRDIFF_MAX) / 2 / alignment * alignment;
 
 // Strides of a dense array whose dimensions follow one another in memory as `strides` do.
@@ -55,6 +61,15 @@ int contiguity(const std::ptrdiff_t* shape, const std::ptrdiff_t* strides, int n
            (f || size == 0 ? py::detail::npy_api::NPY_ARRAY_F_CONTIGUOUS_ : 0);
 }
 
+// Where a large velocity begins: half a page from its parameter, modulo a page. A load waits for an earlier
+// store whose address agrees with its own in the last twelve bits (docs/decisions.md).
+std::size_t padding(std::size_t end, std::size_t bytes, const char* param) {
+    if (bytes < 4 * page) return 0;
+    const std::size_t wanted =
+        (reinterpret_cast<std::uintptr_t>(param) + page / 2) % page / alignment * alignment;
+    return (wanted + page - end % page) % page;
+}
+
 }  // namespace
 
 Velocities::Velocities(const Leaves& params, const std::vector<unsigned char>& dtypes) {
@@ -68,7 +83,8 @@ Velocities::Velocities(const Leaves& params, const std::vector<unsigned char>& d
             size *= length;
         }
         const std::size_t bytes = (size * itemsize + alignment - 1) / alignment * alignment;
-        if (bytes > most_bytes - bytes_) throw std::bad_alloc();
+        bytes_ += padding(bytes_, bytes, param.data);
+        if (bytes_ > most_bytes || bytes > most_bytes - bytes_) throw std::bad_alloc();
         arrays_.push_back({dtypes[i], param.nd, 0, size, dimensions_.size(), bytes_});
         dimensions_.insert(dimensions_.end(), param.dimensions, param.dimensions + param.nd);
         append_dense_strides(dimensions_, param.dimensions, param.strides, param.nd, itemsize);
@@ -86,10 +102,14 @@ Velocities::Velocities(const Velocities& other)
 
 // Zero pages that nobody has written take no memory yet, so calloc() and not a vector.
 void Velocities::allocate() {
-    std::shared_ptr<void> block(std::calloc(bytes_ + alignment, 1), std::free);
+    std::shared_ptr<void> block(std::calloc(bytes_ + page, 1), std::free);
     if (!block) throw std::bad_alloc();
-    const std::size_t past = reinterpret_cast<std::uintptr_t>(block.get()) % alignment;
-    memory_ = std::shared_ptr<char>(block, static_cast<char*>(block.get()) + (alignment - past) % alignment);
+    const std::size_t past = reinterpret_cast<std::uintptr_t>(block.get()) % page;
+    memory_ = std::shared_ptr<char>(block, static_cast<char*>(block.get()) + (page - past) % page);
+#ifdef MADV_HUGEPAGE
+    // Fewer page faults in the first step, fewer entries of the TLB in all; a refusal does not matter.
+    if (bytes_ >= huge_from) madvise(memory_.get(), bytes_, MADV_HUGEPAGE);
+#endif
 }
 
 const DtypeKernels& Velocities::dtype(std::size_t i) const {
