@@ -12,7 +12,7 @@ namespace {
 
 // Calls that move less than this run in one thread: starting the others would cost more than they save
 // (docs/decisions.md).
-constexpr std::size_t threads_bytes = std::size_t(2) << 20;
+constexpr std::size_t threads_bytes = std::size_t(1) << 20;
 
 // A piece of an array begins at a multiple of this many elements: where the array begins a cache line, the
 // piece does too, and no two threads write to one line.
