@@ -29,7 +29,8 @@ def install_wheel(session: nox.Session, *config: str, build: str = "release", **
     session.run(
         "python", "-m", "pip", "wheel", "-q", "--no-deps", "-w", wheels, *settings, ".", env=environment
     )
-    session.install("--force-reinstall", *map(str, wheels.glob("*.whl")))
+    session.install(*PROJECT["project"]["dependencies"])
+    session.install("--no-deps", "--force-reinstall", *map(str, wheels.glob("*.whl")))
     return folder
 
 
@@ -107,7 +108,6 @@ def mutants(session: nox.Session) -> None:
 @nox.session
 def bench(session: nox.Session) -> None:
     """The three figures that a change must not lose."""
-    session.install("numpy")
     install_wheel(session)
     session.run("python", "benchmarks/quick.py")
 

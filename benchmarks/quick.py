@@ -25,6 +25,10 @@ import fast_momentum as fm
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from numpy.typing import NDArray
+
+    Array = NDArray[np.float32]
+
 BARE_LOOP = """
 #include <stddef.h>
 void bare(float *restrict p, const float *restrict g, float *restrict v, size_t n, float m, float lr) {
@@ -63,12 +67,13 @@ def interleaved(contenders: dict[str, Callable[[], None]], calls: int, rounds: i
     return {name: statistics.median(seconds) for name, seconds in times.items()}
 
 
-def same_memory(velocity: np.ndarray) -> np.ndarray:
+def same_memory(velocity: Array) -> Array:
     """A writable view of a velocity: every contender works on the same memory, or caches would favour some."""
-    return np.frombuffer((ctypes.c_float * velocity.size).from_address(velocity.ctypes.data), "f4")
+    memory = (ctypes.c_float * velocity.size).from_address(velocity.ctypes.data)
+    return np.frombuffer(memoryview(memory), np.float32)
 
 
-def in_numpy(p: np.ndarray, g: np.ndarray, v: np.ndarray, scratch: np.ndarray) -> None:
+def in_numpy(p: Array, g: Array, v: Array, scratch: Array) -> None:
     """What one writes who avoids temporaries."""
     np.multiply(v, np.float32(0.9), out=v)
     np.add(v, g, out=v)
