@@ -83,8 +83,8 @@ def types(session: nox.Session) -> None:
 def sanitize(session: nox.Session) -> None:
     """The test suite on a module built with the address and undefined-behaviour sanitizers of gcc."""
     session.install(*group("test"))
-    flags = "-O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all"
-    install_wheel(session, "-Ccmake.build-type=RelWithDebInfo", "-Cinstall.strip=false",
+    flags = "-O1 -g1 -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all"
+    install_wheel(session, "-Ccmake.build-type=Debug", "-Cinstall.strip=false",
                   build="sanitize", CXXFLAGS=flags)  # fmt: skip
     # Preloading libasan alone aborts at the first C++ exception.
     libraries = [

@@ -58,12 +58,12 @@ class Reader {
   private:
     void read_sequence(Tree::Node& node, py::handle object, const Path& path, std::size_t depth) {
         node.kind = Tree::Node::sequence;
-        node.size = size_of(object);
-        node.children.reserve(node.size);
-        for (std::size_t i = 0; i < node.size; ++i) {
+        node.children.reserve(size_of(object));
+        for (std::size_t i = 0; i < size_of(object); ++i) {
             PyObject* item = PySequence_Fast_GET_ITEM(object.ptr(), static_cast<Py_ssize_t>(i));
             node.children.push_back(read(item, path.item(i), depth + 1));
         }
+        node.size = node.children.size();
     }
 
     void read_mapping(Tree::Node& node, py::handle object, const Path& path, std::size_t depth) {

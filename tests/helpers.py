@@ -5,6 +5,10 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import itertools
+import os
+import subprocess
+import sys
+import textwrap
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,8 +19,6 @@ from fast_momentum import _core, reference
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-
-    from numpy.typing import NDArray
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -209,5 +211,15 @@ def assert_steps_agree(params: Any, grads: list[Any], **options: Any) -> fm.Stat
     return state
 
 
-def scale(grads: Any, factor: float) -> NDArray[Any]:
-    return reference._map(lambda g: None if g is None else (g * g.dtype.type(factor)), grads)
+def run_python(code: str, timeout: float = 120, **environment: str) -> str:
+    """What `code` prints in a fresh interpreter; a hang or a crash fails the test."""
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)],
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        env={**os.environ, **environment},
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout

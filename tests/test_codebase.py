@@ -15,8 +15,7 @@ import pytest
 
 import fast_momentum as fm
 from fast_momentum import _core
-from helpers import ISAS
-from test_run import run_python
+from helpers import ISAS, run_python
 
 ROOT = Path(__file__).resolve().parents[1]
 SOURCES = {path.name: path.read_text() for path in sorted((ROOT / "src").glob("*pp"))}

@@ -8,8 +8,7 @@ import warnings
 import pytest
 
 from fast_momentum import _core
-from helpers import ISAS
-from test_run import run_python
+from helpers import ISAS, run_python
 
 CODE = """
     import warnings

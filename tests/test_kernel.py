@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from helpers import (
     guarded,
     option_id,
     random_like,
+    run_python,
 )
 
 if TYPE_CHECKING:
@@ -119,3 +121,43 @@ def test_lookahead(isa: str, dtype: Any, rng: np.random.Generator) -> None:
         fm.step(params, grads, state)
         reference.step([p.copy() for p in params], grads, expected_state)
         assert_bits(fm.lookahead(params, state), reference.lookahead(params, expected_state))
+
+
+def test_guard_pages(dtype: Any) -> None:
+    """Neither parameters nor gradients are read or written past their ends: there the memory is not accessible.
+    The gradients cannot be written at all."""
+    code = f"""
+        import ctypes, mmap
+        import numpy as np
+        import fast_momentum as fm
+        from fast_momentum import _core
+
+        libc = ctypes.CDLL(None, use_errno=True)
+        page, dtype = mmap.PAGESIZE, np.dtype("{np.dtype(dtype)}")
+
+        def fenced():
+            memory = mmap.mmap(-1, 3 * page)
+            start = ctypes.addressof(ctypes.c_char.from_buffer(memory))
+            for fence in (start, start + 2 * page):
+                assert libc.mprotect(ctypes.c_void_p(fence), page, 0) == 0
+            return np.frombuffer((ctypes.c_char * page).from_address(start + page), dtype), start + page, memory
+
+        (p, _, keep_p), (g, g_start, keep_g) = fenced(), fenced()
+        for isa, found in _core.config()["instruction sets"].items():
+            assert not found or _core.use_isa(isa)
+            for n in [*range(70), p.size]:
+                for at in (slice(0, n), slice(p.size - n, p.size)):
+                    p[...] = 1
+                    assert libc.mprotect(ctypes.c_void_p(g_start), page, mmap.PROT_READ | mmap.PROT_WRITE) == 0
+                    g[...] = 0.5
+                    assert libc.mprotect(ctypes.c_void_p(g_start), page, mmap.PROT_READ) == 0
+                    for step in (1, 2):
+                        params = p[at][::step]
+                        state = fm.init(params, lr=0.5, nesterov=True, weight_decay=0.1, maximize=True)
+                        fm.step(params, g[at][::step], state)
+                        fm.step(params, g[at][::-step], state)
+        print("ok")
+    """
+    if not hasattr(os, "fork"):
+        pytest.skip("needs mprotect()")
+    assert run_python(code).strip() == "ok"

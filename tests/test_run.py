@@ -25,6 +25,7 @@ from helpers import (
     assert_guards,
     assert_steps_agree,
     random_like,
+    run_python,
     threads_in_use,
 )
 
@@ -188,20 +189,6 @@ def test_thread_count_of_another_type(bad: Any) -> None:
     with pytest.raises(TypeError, match=r"^threads must be an integer, not "):
         fm.set_num_threads(bad)
     assert fm.get_num_threads() == 1
-
-
-def run_python(code: str, timeout: float = 120, **environment: str) -> str:
-    """What `code` prints in a fresh interpreter; a hang or a crash fails the test."""
-    done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(code)],
-        capture_output=True,
-        text=True,
-        timeout=timeout,
-        env={**os.environ, **environment},
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
 
 
 @pytest.mark.parametrize(
