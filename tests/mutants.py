@@ -28,44 +28,43 @@ class Mutant(NamedTuple):
 
 MUTANTS = [
     Mutant("skip the tail", "src/kernel.cpp",
-           "const std::size_t end = n - begin < block ? n : begin + block;",
-           "const std::size_t end = n - begin < block ? (n > 8 ? n / 8 * 8 : n) : begin + block;"),
+           "const std::size_t length = n - begin < block ? n - begin : block;",
+           "const std::size_t length = n - begin < block ? (n > 8 ? (n - begin) / 8 * 8 : n) : block;"),
     Mutant("forget a store", "src/kernel.cpp",
-           "for (std::size_t i = begin; i < end; ++i) param[i] = rule.new_param(param[i], grad[i], velocity[i]);",
-           "for (std::size_t i = begin + (end - begin == block ? 8 : 0); i < end; ++i) "
-           "param[i] = rule.new_param(param[i], grad[i], velocity[i]);"),
+           "param_line(rule, param + begin, grad + begin, velocity + begin, length);",
+           "param_line(rule, param + begin, grad + begin, velocity + begin, length == block ? length - 8 : length);"),
     Mutant("fused multiply-add", "src/update.hpp",
            "return keep * velocity + gain * direction(param, grad);",
            "return T(__builtin_fma(double(keep), double(velocity), double(gain * direction(param, grad))));"),
     Mutant("one element too far", "src/kernel.cpp",
-           "for (std::size_t i = begin; i < end; ++i) param[i]",
-           "for (std::size_t i = begin; i < end + (n == 5); ++i) param[i]"),
+           "UNROLLED for (std::size_t i = 0; i < n; ++i) param[i]",
+           "UNROLLED for (std::size_t i = 0; i < n + (n == 5); ++i) param[i]"),
     Mutant("decoupled decay as (1 - lr*w)*p", "src/update.hpp",
-           "if constexpr (terms & decoupled_decay) displacement = displacement + decay * param;\n"
-           "        return param - displacement;",
-           "if constexpr (terms & decoupled_decay) return (1 - decay) * param - displacement;\n"
-           "        return param - displacement;"),
-    Mutant("first-step flag per call", "src/checks.hpp",
-           "+ started[i];", "+ started[0];"),
+           "displacement = displacement + decay * param;\n        return param - displacement;",
+           "return (1 - decay) * param - displacement;\n        return param - displacement;"),
+    Mutant("first-step flag per call", "src/checks.cpp",
+           "constants.of(i, started[i])", "constants.of(i, started[0])"),
     Mutant("decay twice", "src/coefficients.cpp",
-           "        c.terms |= decoupled_decay;\n",
-           "        c.terms |= decoupled_decay | coupled_decay;\n        c.weight_decay = h.weight_decay;\n"),
+           "        c.terms |= Term::decoupled_decay;\n",
+           "        c.terms |= Term::decoupled_decay | Term::coupled_decay;\n"
+           "        c.weight_decay = h.weight_decay;\n"),
     Mutant("gradients written", "src/kernel.cpp",
-           "        for (std::size_t i = begin; i < end; ++i) param[i] = rule.new_param(param[i], grad[i], velocity[i]);\n",
-           "        for (std::size_t i = begin; i < end; ++i) param[i] = rule.new_param(param[i], grad[i], velocity[i]);\n"
-           "        for (std::size_t i = begin; i < end; ++i) const_cast<T*>(grad)[i] = rule.direction(param[i], grad[i]);\n"),
+           "        param_line(rule, param + begin, grad + begin, velocity + begin, length);\n",
+           "        param_line(rule, param + begin, grad + begin, velocity + begin, length);\n"
+           "        for (std::size_t i = begin; i < begin + length; ++i)\n"
+           "            const_cast<T*>(grad)[i] = rule.direction(param[i], grad[i]);\n"),
     Mutant("partial update before an error", "src/checks.cpp",
            "        const Memory grad = checker.gradient(i, call.others[i]);\n",
-           "        if (i == 0 && param.contiguity && velocities[0].size)\n"
-           "            param.data[0] ^= 1;\n"
+           "        const bool early = i == 0 && velocities[0].size;\n"
+           "        if (early) param.data[0] ^= 1;\n"
            "        const Memory grad = checker.gradient(i, call.others[i]);\n"
-           "        if (i == 0 && param.contiguity && velocities[0].size) param.data[0] ^= 1;\n"),
+           "        if (early) param.data[0] ^= 1;\n"),
     Mutant("wrong order on transposed input", "src/checks.cpp",
            "if (first.contiguity & second.contiguity & third.contiguity)",
            "if (first.contiguity && second.contiguity && third.contiguity)"),
     Mutant("stale lr", "src/state.cpp",
-           "    numbers_[name] = checked_number(name, value);\n    table_is_stale_ = true;",
-           "    numbers_[name] = checked_number(name, value);\n    table_is_stale_ = name != lr;"),
+           "    numbers_[name] = checked_number(name, value);\n    constants_are_stale_ = true;",
+           "    numbers_[name] = checked_number(name, value);\n    constants_are_stale_ = name != Number::lr;"),
 ]  # fmt: skip
 
 
@@ -88,9 +87,12 @@ def failing_test(source: Path) -> str | None:
 
 def main() -> None:
     wanted = " ".join(sys.argv[1:])
+    survivors = []
+    for mutant in MUTANTS:
+        if (ROOT / mutant.file).read_text().count(mutant.old) != 1:
+            sys.exit(f"{mutant.name}: its place in {mutant.file} is gone; bring the mutant up to date")
     requirements = ["scikit-build-core>=1.0", "pybind11>=3.0.2", "ninja"]
     subprocess.run([sys.executable, "-m", "pip", "install", "-q", *requirements], check=True)
-    survivors = []
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder) / "source"
         shutil.copytree(
@@ -105,8 +107,6 @@ def main() -> None:
                 continue
             file = source / mutant.file
             original = file.read_text()
-            if original.count(mutant.old) != 1:
-                sys.exit(f"{mutant.name}: its place in {mutant.file} is gone; bring the mutant up to date")
             file.write_text(original.replace(mutant.old, mutant.new))
             build(source)
             failed = failing_test(source)
