@@ -52,7 +52,7 @@ def peers(session: nox.Session) -> None:
 
 @nox.session
 def examples(session: nox.Session) -> None:
-    """The example programs. Arguments go to train_digits.py."""
+    """The example program. Arguments go to it."""
     session.install(*group("examples"))
     install_wheel(session)
     session.run("python", "examples/train_digits.py", *session.posargs)

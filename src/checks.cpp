@@ -99,13 +99,20 @@ std::string dtype_text(const ArrayStruct& array) {
     return text.size() <= most ? text : text.substr(0, most) + "...";
 }
 
+// What to do about an array that `made_by` would mend. A copy of an array that is written has to be kept: an
+// update of a copy that nobody has is lost.
+std::string copy_way_out(const std::string& made_by, bool is_written) {
+    return is_written ? "; keep a copy in its place, made by " + made_by
+                      : "; pass a copy, made by " + made_by;
+}
+
 // `wanted` is a dtype that meets the requirement.
 [[noreturn]] void refuse_dtype(const ArrayStruct& array, const std::string& path,
-                               const std::string& requirement, const DtypeKernels& wanted) {
+                               const std::string& requirement, const DtypeKernels& wanted, bool is_written) {
     const bool swapped = py::detail::array_descriptor_proxy(array.descr)->type_num == wanted.number;
     throw py::type_error(
         path + (swapped ? " must be in native byte order" : " must have dtype " + requirement) + ", not " +
-        dtype_text(array) + "; .astype('" + wanted.name + "') makes a copy that " + (swapped ? "is" : "has"));
+        dtype_text(array) + copy_way_out(std::string(".astype('") + wanted.name + "')", is_written));
 }
 
 bool has_shape(const ArrayStruct& array, const Velocities& velocities, std::size_t i) {
@@ -115,12 +122,12 @@ bool has_shape(const ArrayStruct& array, const Velocities& velocities, std::size
 // Array i lacks the dtype or shape of its velocity; `model` is the array that has them too, if not that of
 // init().
 [[noreturn]] void refuse_kind(const ArrayStruct& array, const Velocities& velocities, std::size_t i,
-                              const std::string& path, const std::string& model) {
+                              const std::string& path, const std::string& model, bool is_written) {
     const DtypeKernels& dtype = velocities.dtype(i);
     if (!has_dtype(array, dtype))
         refuse_dtype(array, path,
                      std::string(dtype.name) + (model.empty() ? ", as in init()" : ", as " + model + " has"),
-                     dtype);
+                     dtype, is_written);
     throw py::value_error(path + " must have the shape " +
                           (model.empty() ? "it had in init()" : "of " + model) + ", " +
                           shape_text(velocities.shape(i), velocities[i].ndim) + ", not " +
@@ -206,8 +213,18 @@ class Checker {
         if (clash.verdict == Verdict::disjoint) return;
         const auto [first_role, first] = names[clash.first];
         const auto [second_role, second] = names[clash.second];
-        refuse_overlap(name(first_role, first), name(second_role, second), clash.verdict,
-                       regions[clash.first].data == regions[clash.second].data);
+        const bool same = regions[clash.first].data == regions[clash.second].data;
+        const bool with_grad = first_role == Role::grads || second_role == Role::grads;
+        const std::string way_out = with_grad             ? "; pass a copy of the gradient"
+                                    : others == Role::out ? "; pass other arrays as out"
+                                                          : "; give each array once";
+        const std::string first_name = name(first_role, first), second_name = name(second_role, second);
+        const std::string requirement = second_name + " must share no memory with " + first_name;
+        if (clash.verdict == Verdict::unknown)
+            throw py::value_error("cannot prove that " + first_name + " and " + second_name +
+                                  " are disjoint: " + requirement + ", not have such strides" + way_out);
+        throw py::value_error(requirement + ", not " + (same ? "begin at the same element" : "overlap it") +
+                              way_out);
     }
 
   private:
@@ -223,11 +240,11 @@ class Checker {
         const ArrayStruct& array = array_struct(object);
         if (!has_dtype(array, dtype(i)) || !has_shape(array, velocities_, i))
             refuse_kind(array, velocities_, i, name(role, i),
-                        role == Role::params ? "" : name(Role::params, i));
+                        role == Role::params ? "" : name(Role::params, i), role != Role::grads);
         if (!(array.flags & aligned))
-            throw py::value_error(name(role, i) +
-                                  " must be aligned in memory, not at addresses that are no multiple of " +
-                                  std::to_string(dtype(i).itemsize) + "; .copy() makes an array that is");
+            throw py::value_error(
+                name(role, i) + " must be aligned in memory, not at addresses that are no multiple of " +
+                std::to_string(dtype(i).itemsize) + copy_way_out(".copy()", role != Role::grads));
         if (is_written) check_writable(role, i, array);
         add_span(i, array, is_written);
         return {array.data, array.strides, array.flags & contiguous};
@@ -235,25 +252,15 @@ class Checker {
 
     void check_writable(Role::Name role, std::size_t i, const ArrayStruct& array) const {
         if (!(array.flags & writeable))
-            throw py::value_error(name(role, i) +
-                                  " must be writable, not read-only; .copy() makes an array that is");
+            throw py::value_error(name(role, i) + " must be writable, not read-only" +
+                                  copy_way_out(".copy()", true));
         if (array.flags & contiguous) return;
         const Verdict verdict = self_overlap(region(i, array, true));
         if (verdict == Verdict::disjoint) return;
         throw py::value_error(name(role, i) + " must have elements that share no memory, not " +
                               (verdict == Verdict::overlapping ? "overlapping ones"
                                                                : "strides of which that cannot be proved") +
-                              "; .copy() makes an array that has");
-    }
-
-    [[noreturn]] static void refuse_overlap(const std::string& first, const std::string& second,
-                                            Verdict verdict, bool same) {
-        const std::string requirement = second + " must share no memory with " + first;
-        if (verdict == Verdict::unknown)
-            throw py::value_error("cannot prove that " + first + " and " + second + " are disjoint: " +
-                                  requirement + ", not have such strides; pass a copy of one of them");
-        throw py::value_error(requirement + ", not " + (same ? "begin at the same element" : "overlap it") +
-                              "; give each array once, or pass a copy");
+                              copy_way_out(".copy()", true));
     }
 
     Region region(std::size_t i, const ArrayStruct& array, bool is_written) const {
@@ -306,9 +313,9 @@ std::vector<unsigned char> checked_dtypes(const Tree& tree, const Leaves& params
         if (row == rows + n_dtypes) {
             std::string names;
             for (unsigned k = 0; k < n_dtypes; ++k) names += std::string(k ? " or " : "") + rows[k].name;
-            refuse_dtype(array, path(), names, rows[0]);
+            refuse_dtype(array, path(), names, rows[0], true);
         }
-        if (!has_dtype(array, *row)) refuse_dtype(array, path(), row->name, *row);
+        if (!has_dtype(array, *row)) refuse_dtype(array, path(), row->name, *row, true);
         dtypes.push_back(static_cast<unsigned char>(row - rows));
     }
     return dtypes;
@@ -319,7 +326,7 @@ void check_velocity(const Tree& tree, const Velocities& velocities, std::size_t 
     if (!numpy_types().is_array(array.ptr())) refuse_type(array, path, false);
     const ArrayStruct& given = array_struct(array.ptr());
     if (!has_dtype(given, velocities.dtype(i)) || !has_shape(given, velocities, i))
-        refuse_kind(given, velocities, i, path, role_names[Role::params] + tree.path(i));
+        refuse_kind(given, velocities, i, path, role_names[Role::params] + tree.path(i), false);
 }
 
 void check_step(const Tree& tree, const Velocities& velocities, const Constants& constants,

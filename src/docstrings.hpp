@@ -43,7 +43,7 @@ form : {'lr_outside', 'lr_inside', 'ema'}, default 'lr_outside'
 Returns
 -------
 State
-    Its attributes are the parameters above; all but `form` can be set between steps.
+    Its attributes are the keyword parameters above; all but `form` can be set between steps.
 
 Raises
 ------
@@ -55,8 +55,8 @@ ValueError
 
 Notes
 -----
-A *prefix* of `params` is a list, tuple or dict like `params` at each level, down to numbers, each of which holds
-for everything below it: ``weight_decay={"w": 1e-4, "b": 0.0}``.
+A *prefix* of `params` is a list, tuple or dict like `params` at each level, down to numbers. A number holds for all
+arrays below its place: ``weight_decay={"w": 1e-4, "b": 0.0}``.
 
 References
 ----------
@@ -89,11 +89,13 @@ Parameters
 ----------
 params : ndarray, or list, tuple or dict of them, nested
     The structure, shapes and dtypes given to `init`. Updated in place, whatever their strides. Writable, aligned,
-    in native byte order; no element may share memory with another one, of any array.
+    in native byte order; no element may share memory with another one, of any array. That these are the arrays given
+    to `init` is not checked, and they need not be.
 grads : same structure as `params`
     The gradients, of the same shapes and dtypes; lists and tuples match each other, dicts match by key. Not
-    modified, and may be read-only, broadcast or given twice. None leaves an array, its velocity and its first
-    step as they are.
+    modified, and may be read-only, broadcast or given twice. A NumPy scalar will do for a 0-d array. None leaves an
+    array (writable all the same), its velocity and its first step as they are; a call with nothing but None counts as
+    a step.
 state : State
     From `init`. Its velocities and its `step_count` are updated.
 
@@ -178,11 +180,11 @@ array([0.5])
 )doc";
 
 constexpr const char* state_doc =
-    R"doc(The hyperparameters, velocities and counters of one optimization; `init` returns it.
+    R"doc(The hyperparameters, velocities and counters of one training run; `init` returns it.
 
-The attributes are those of `init`, with the formula there, plus `step_count` and `velocity`. Hyperparameters can be
-set between steps and are checked when they are set. A State is not changed by `lookahead`, and is changed by `step`,
-`load_state_dict` and `reset`. copy, deepcopy and pickle make States that are independent of the original.
+The attributes are the keyword parameters of `init`, which has the formula, plus `step_count` and `velocity`.
+Hyperparameters can be set between steps and are checked when they are set; a prefix is set anew as a whole. copy,
+deepcopy and pickle make States that are independent of the original.
 
 Raises
 ------
@@ -228,7 +230,8 @@ Returns
 -------
 dict
     ``{"format": 1, "form": str, "step_count": int, "hyperparameters": {name: value}, "velocity": {path: array},
-    "started": {path: bool}}``, with paths as ``['encoder'][2]``, and ``''`` for a single array.
+    "started": {path: bool}}``, with paths as ``['encoder'][2]``, and ``''`` for a single array. The parameters are not
+    in it.
 
 Raises
 ------
@@ -279,7 +282,7 @@ Examples
 constexpr const char* reset_doc = R"doc(reset(self, path=None)
 --
 
-Set velocities to zero and forget that their arrays have started.
+Set velocities to zero and forget that their arrays have started. `step_count` and hyperparameters stay.
 
 Parameters
 ----------

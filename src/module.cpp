@@ -67,10 +67,11 @@ void def(Scope& scope, const char* name, Function function, const char* doc, con
     scope.def(name, [name, signature](const py::args& args, const py::kwargs& kwargs) {
         std::string keywords;
         for (const auto& [keyword, value] : kwargs)
-            keywords += (keywords.empty() ? "" : ", ") + text_of(keyword);
+            keywords += (keywords.empty() ? " and " : ", ") + text_of(keyword);
         throw py::type_error(std::string(name) + "() must be called as " + signature + ", not with " +
-                             std::to_string(args.size()) + " positional arguments and the keywords (" +
-                             keywords + ")");
+                             std::to_string(args.size()) + " positional argument" +
+                             (args.size() == 1 ? "" : "s") +
+                             (keywords.empty() ? " and no keyword" : keywords));
     });
 }
 
