@@ -111,8 +111,9 @@ ConcurrentStepError
 
 Notes
 -----
-Whatever is raised, nothing has been written. The result equals that of `fast_momentum.reference.step` bit for bit. From 1 MiB moved the GIL is released.
-Resizing an array in another thread meanwhile is not guarded against.
+Whatever is raised, nothing has been written. The result equals that of `fast_momentum.reference.step` bit
+for bit. From 1 MiB moved the GIL is released. Resizing an array in another thread meanwhile is not guarded
+against.
 
 References
 ----------
