@@ -281,7 +281,7 @@ def number_cases() -> list[tuple[str, str, Any, type[Exception], str]]:
             (np.complex64(1), "numpy.complex64"), (decimal.Decimal("0.1"), "decimal.Decimal"),
             (fractions.Fraction(1, 10), "fractions.Fraction"), (b"1", "bytes"), ({0.1}, "set"),
             (np.array([0.1]), "numpy.ndarray of shape (1,)" + ANY), (np.array(True), "numpy.ndarray of dtype bool"),
-            (np.array(1j), "numpy.ndarray of dtype complex128"), (np.ma.array(0.1), "numpy.ma.MaskedArray"), (np.timedelta64(1), "numpy.timedelta64"),
+            (np.array(1j), "numpy.ndarray of dtype complex128"), (np.ma.array(0.1), "numpy.ma.MaskedArray"), (np.timedelta64(1, "s"), "numpy.timedelta64"),
             (lambda: 0.1, "function"),
         ]:  # fmt: skip
             message = f"{name} must be a real number, not {kind}"
