@@ -56,10 +56,12 @@ def compiled_bare_loop(folder: str) -> Callable[..., None] | None:
 
 
 def interleaved(contenders: dict[str, Callable[[], None]], calls: int, rounds: int = 15) -> dict[str, float]:
-    """Median seconds a call; each round gives each contender its turn."""
+    """Median seconds a call; each round gives each contender its turn, after a call that brings its data back into
+    the caches."""
     times: dict[str, list[float]] = {name: [] for name in contenders}
     for _ in range(rounds):
         for name, contender in contenders.items():
+            contender()
             begin = time.perf_counter()
             for _ in range(calls):
                 contender()
