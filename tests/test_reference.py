@@ -205,6 +205,49 @@ def test_ensmallen_function(case: dict[str, Any]) -> None:
     np.testing.assert_allclose(x, case["expected_params"][0], atol=0.01)
 
 
+@pytest.mark.parametrize("case", [c for c in GOLDEN if "rosenbrock" in c["id"]], ids=lambda c: c["id"])
+def test_ensmallen_rosenbrock(case: dict[str, Any]) -> None:
+    """The generalised Rosenbrock function, one of its terms at a time, in a fraction of the steps of the source."""
+    given = case["hyperparameters"]
+    dimensions, steps = 10, 500_000
+    x = np.where(np.arange(dimensions) % 2 == 0, 1.0, -1.2)
+    state = fm.init(
+        x, lr=given["lr"], momentum=given["momentum"], nesterov=given["nesterov"], form=case["convention"]
+    )
+    rounds = np.tile(np.arange(dimensions - 1), (steps // (dimensions - 1), 1))
+    g, last = np.zeros(dimensions), 0
+    for p in np.random.default_rng(0).permuted(rounds, axis=1).ravel().tolist():
+        g[last] = g[last + 1] = 0
+        a, b = x[p], x[p + 1]
+        g[p], g[p + 1], last = 400 * (a**3 - a * b) + 2 * (a - 1), 200 * (b - a**2), p
+        fm.step(x, g, state)
+    np.testing.assert_allclose(x, 1, atol=1e-6)
+
+
+@pytest.mark.parametrize("stepper", STEPPERS)
+def test_optax_moving_average(stepper: str) -> None:
+    case = next(case for case in GOLDEN if case["id"] == "optax_ema_no_debias")
+    package, p = STEPPERS[stepper], np.zeros(1, np.float32)
+    state = package.init(p, lr=1.0, momentum=case["hyperparameters"]["decay"], form=case["convention"])
+    for g, expected in zip(case["grads"], case["expected_outputs"], strict=True):
+        package.step(p, np.full(1, g, np.float32), state)
+        np.testing.assert_allclose(state.velocity, expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("stepper", STEPPERS)
+def test_optax_example(stepper: str) -> None:
+    case = next(case for case in GOLDEN if case["id"] == "optax_sgd_doc_example")
+    package, p = STEPPERS[stepper], np.array(case["params"][0], np.float32)
+    state = package.init([p], form=case["convention"], **case["hyperparameters"])
+    objectives = [float(p @ p)]
+    for _ in range(5):
+        package.step([p], [2 * p], state)
+        objectives.append(float(p @ p))
+    assert objectives[0] == 14
+    printed = " ".join(f"{objective:.2E}" for objective in objectives[1:])
+    assert printed in case["expected"]
+
+
 def test_worked_example() -> None:
     """J = theta**2 from 5: theta = 4, 2.3, 0.31 and v = 1, 1.7, 1.99."""
     for package in STEPPERS.values():
