@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 import hypothesis
@@ -13,8 +14,16 @@ from helpers import DTYPES, ISAS, isa_in_use
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-hypothesis.settings.register_profile("default", deadline=None, print_blob=True)
-hypothesis.settings.load_profile("default")
+# Other examples in each run, but in continuous integration, where a run must be like the one before. How long an
+# example takes to draw says something about the machine alone.
+hypothesis.settings.register_profile(
+    "fast_momentum",
+    deadline=None,
+    print_blob=True,
+    derandomize="CI" in os.environ,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow, hypothesis.HealthCheck.filter_too_much],
+)
+hypothesis.settings.load_profile("fast_momentum")
 
 
 def pytest_report_header() -> str:
