@@ -111,7 +111,7 @@ def many_arrays(count: int, n: int, kind: str) -> None:
             in_numpy(p, g, v, scratch)
 
     contenders = {"fast_momentum": lambda: fm.step(ps, gs, state), "NumPy in place": numpy_steps}
-    show(f"{kind} of {count:,} arrays of {n}, per array", interleaved(contenders, 10, rounds=9), count)
+    show(f"{kind} of {count:,} arrays of {n}, per array", interleaved(contenders, 30, rounds=7), count)
 
 
 def show(case: str, seconds: dict[str, float], per: int) -> None:
