@@ -46,7 +46,7 @@ def compiled_bare_loop(folder: str) -> Callable[..., None] | None:
         return None
     source, library = Path(folder) / "bare.c", Path(folder) / "bare.so"
     source.write_text(BARE_LOOP)
-    isa = ["-mavx2"] if fm.show_config("dicts")["in use"] == "avx2" else []  # type: ignore[index]
+    isa = ["-mavx2"] if fm.show_config("dicts")["in use"] == "avx2" else []
     flags = ["-O3", "-ffp-contract=off", "-shared", "-fPIC", *isa]
     subprocess.run([compiler, *flags, "-o", library, source], check=True)
     function = ctypes.CDLL(str(library)).bare

@@ -124,7 +124,7 @@ def test_prefixes_are_copied_and_read_only(rng: np.random.Generator) -> None:
     lr = {"w": 0.1, "enc": [0.2, [0.3]]}
     state = fm.init(model(rng), lr=lr)
     lr["w"] = 9
-    lr["enc"][1][0] = 9  # type: ignore[index]
+    lr["enc"][1][0] = 9
     assert state.lr == MappingProxyType({"w": 0.1, "enc": (0.2, (0.3,))})
     for assign in (
         lambda: state.lr.__setitem__("w", 1),
@@ -526,7 +526,7 @@ def test_reset(rng: np.random.Generator) -> None:
     ):
         state.reset("w")
     with pytest.raises(TypeError, match="^path must be a string or None, not int$"):
-        state.reset(0)  # type: ignore[arg-type]
+        state.reset(0)
     assert snapshot(state, params) == before
 
 
