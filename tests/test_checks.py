@@ -158,7 +158,8 @@ STEP = [
     ],
     *[
         Bad(f"grad is {dtype}", T, f"grads['w'] must have dtype float32, as params['w'] has, not {np.dtype(dtype)}; pass a copy, made by .astype('float32')", put("grads", "w", lambda a, dtype=dtype: np.zeros(a.shape, dtype)))
-        for dtype in ["float16", "float64", "int32", "bool", "complex64", "object", "V4"]
+        for dtype in ["float16", "float64", "longdouble", "int8", "int32", "int64", "uint8", "bool", "complex64",
+                      "complex128", "object", "S4", "U2", "M8[s]", "m8[s]", "V4"]
     ],
     Bad("param is structured", T, "params['w'] must have dtype float32, as in init(), not [('x', '<f4')]; keep a copy in its place, made by .astype('float32')", put("params", "w", lambda a: np.zeros(a.shape, [("x", "f4")]))),
     Bad("param is big-endian", T, "params['w'] must be in native byte order, not >f4; keep a copy in its place, made by .astype('float32')", put("params", "w", lambda a: a.astype(">f4"))),
@@ -553,7 +554,7 @@ def test_what_is_accepted() -> None:
 
 
 def test_there_are_enough_bad_calls() -> None:
-    assert len(STEP) + len(number_cases()) + len(INIT) + len(LOOKAHEAD) >= 100
+    assert len(STEP) >= 100
     ids = [bad.id for bad in STEP]
     assert len(ids) == len(set(ids))
 
