@@ -7,6 +7,12 @@
 
 #include "isa.hpp"
 
+#ifdef _MSC_VER
+#define INLINED __forceinline
+#else
+#define INLINED inline __attribute__((always_inline))
+#endif
+
 namespace fast_momentum {
 
 namespace {
@@ -158,11 +164,9 @@ class Checker {
 
     const DtypeKernels& dtype(std::size_t i) const { return dtypes_[velocities_[i].dtype]; }
 
-    // An array that is only read, and its bounds.
-    Memory read(Role::Name role, std::size_t i, PyObject* object) { return checked(role, i, object, false); }
-
+    Memory read(Role::Name role, std::size_t i, PyObject* object) { return checked<false>(role, i, object); }
     Memory written(Role::Name role, std::size_t i, PyObject* object) {
-        return checked(role, i, object, true);
+        return checked<true>(role, i, object);
     }
 
     // A gradient may be a NumPy scalar where the parameter is 0-d: operations on 0-d arrays return scalars.
@@ -195,8 +199,8 @@ class Checker {
 
     // No array that is written may share memory with another one. Nearly always their bounds tell.
     void check_overlap(Role::Name others, bool velocities_written) {
-        call_.spans.push_back(velocities_.span(velocities_written));
-        if (!bounds_meet(call_.spans, call_.scratch)) return;
+        call_.bounds.add(velocities_.span(velocities_written));
+        if (!call_.bounds.meet()) return;
         std::vector<Region> regions;
         std::vector<std::pair<Role::Name, std::size_t>> names;
         const auto add = [&](Role::Name role, std::size_t i, const Region& region) {
@@ -235,27 +239,29 @@ class Checker {
         return {data, nullptr, contiguous};
     }
 
-    Memory checked(Role::Name role, std::size_t i, PyObject* object, bool is_written) {
-        if (!types_.is_array(object)) refuse_type(object, name(role, i), role != Role::grads);
+    // Inlined, as ten thousand arrays make ten thousand calls; what refuses is not.
+    template <bool is_written>
+    INLINED Memory checked(Role::Name role, std::size_t i, PyObject* object) {
+        if (!types_.is_array(object)) refuse_type(role, i, object);
         const ArrayStruct& array = array_struct(object);
-        if (!has_dtype(array, dtype(i)) || !has_shape(array, velocities_, i))
-            refuse_kind(array, velocities_, i, name(role, i),
-                        role == Role::params ? "" : name(Role::params, i), role != Role::grads);
-        if (!(array.flags & aligned))
-            throw py::value_error(
-                name(role, i) + " must be aligned in memory, not at addresses that are no multiple of " +
-                std::to_string(dtype(i).itemsize) + copy_way_out(".copy()", role != Role::grads));
-        if (is_written) check_writable(role, i, array);
-        add_span(i, array, is_written);
+        if (!has_dtype(array, dtype(i)) || !has_shape(array, velocities_, i)) refuse_kind(role, i, array);
+        if (!(array.flags & aligned)) refuse_misaligned(role, i);
+        if (is_written && !(array.flags & writeable)) refuse_read_only(role, i);
+        if (!(array.flags & contiguous)) return checked_strided(role, i, array, is_written);
+        const std::size_t bytes = velocities_[i].size * dtype(i).itemsize;
+        if (bytes) call_.bounds.add({reinterpret_cast<std::uintptr_t>(array.data), bytes, is_written});
         return {array.data, array.strides, array.flags & contiguous};
     }
 
-    void check_writable(Role::Name role, std::size_t i, const ArrayStruct& array) const {
-        if (!(array.flags & writeable))
-            throw py::value_error(name(role, i) + " must be writable, not read-only" +
-                                  copy_way_out(".copy()", true));
-        if (array.flags & contiguous) return;
-        const Verdict verdict = self_overlap(region(i, array, true));
+    Memory checked_strided(Role::Name role, std::size_t i, const ArrayStruct& array, bool is_written) {
+        const Region elements = region(i, array, is_written);
+        if (is_written) check_own_elements(role, i, elements);
+        if (velocities_[i].size) call_.bounds.add(elements.span());
+        return {array.data, array.strides, 0};
+    }
+
+    void check_own_elements(Role::Name role, std::size_t i, const Region& elements) const {
+        const Verdict verdict = self_overlap(elements);
         if (verdict == Verdict::disjoint) return;
         throw py::value_error(name(role, i) + " must have elements that share no memory, not " +
                               (verdict == Verdict::overlapping ? "overlapping ones"
@@ -263,18 +269,28 @@ class Checker {
                               copy_way_out(".copy()", true));
     }
 
-    Region region(std::size_t i, const ArrayStruct& array, bool is_written) const {
-        return {array.data, dtype(i).itemsize, array.nd, array.dimensions, array.strides, is_written};
+    [[noreturn]] void refuse_type(Role::Name role, std::size_t i, PyObject* object) const {
+        fast_momentum::refuse_type(object, name(role, i), role != Role::grads);
     }
 
-    void add_span(std::size_t i, const ArrayStruct& array, bool is_written) {
-        const std::size_t n = velocities_[i].size;
-        if (n == 0) return;
-        if (array.flags & contiguous)
-            call_.spans.emplace_back(reinterpret_cast<std::uintptr_t>(array.data), n * dtype(i).itemsize,
-                                     is_written);
-        else
-            call_.spans.push_back(region(i, array, is_written).span());
+    [[noreturn]] void refuse_kind(Role::Name role, std::size_t i, const ArrayStruct& array) const {
+        fast_momentum::refuse_kind(array, velocities_, i, name(role, i),
+                                   role == Role::params ? "" : name(Role::params, i), role != Role::grads);
+    }
+
+    [[noreturn]] void refuse_misaligned(Role::Name role, std::size_t i) const {
+        throw py::value_error(
+            name(role, i) + " must be aligned in memory, not at addresses that are no multiple of " +
+            std::to_string(dtype(i).itemsize) + copy_way_out(".copy()", role != Role::grads));
+    }
+
+    [[noreturn]] void refuse_read_only(Role::Name role, std::size_t i) const {
+        throw py::value_error(name(role, i) + " must be writable, not read-only" +
+                              copy_way_out(".copy()", true));
+    }
+
+    Region region(std::size_t i, const ArrayStruct& array, bool is_written) const {
+        return {array.data, dtype(i).itemsize, array.nd, array.dimensions, array.strides, is_written};
     }
 
     std::string name(Role::Name role, std::size_t i) const { return role_names[role] + tree_.path(i); }
@@ -292,8 +308,8 @@ void Call::clear() {
     params.clear();
     others.clear();
     work.clear();
-    scalars.clear();
-    spans.clear();
+    if (!scalars.empty()) scalars.clear();
+    bounds.clear();
 }
 
 void find_numpy_types() {
@@ -332,8 +348,9 @@ void check_velocity(const Tree& tree, const Velocities& velocities, std::size_t 
 void check_step(const Tree& tree, const Velocities& velocities, const Constants& constants,
                 const std::vector<unsigned char>& started, Call& call) {
     Checker checker(tree, velocities, call);
-    call.work.set_operands({true, true, true}, {true, false, true});
-    for (std::size_t i = 0; i < velocities.size(); ++i) {
+    call.work.access = {{true, true, true}, {true, false, true}};
+    const std::size_t n = velocities.size();
+    for (std::size_t i = 0; i < n; ++i) {
         const Memory param = checker.written(Role::params, i, call.params[i]);
         if (call.others[i] == Py_None) continue;
         const Memory grad = checker.gradient(i, call.others[i]);
@@ -346,7 +363,7 @@ void check_step(const Tree& tree, const Velocities& velocities, const Constants&
 
 void check_lookahead(const Tree& tree, const Velocities& velocities, const Constants& constants, Call& call) {
     Checker checker(tree, velocities, call);
-    call.work.set_operands({false, true, true}, {true, false, false});
+    call.work.access = {{false, true, true}, {true, false, false}};
     for (std::size_t i = 0; i < velocities.size(); ++i) {
         const Memory param = checker.read(Role::params, i, call.params[i]);
         const Memory point = checker.written(Role::out, i, call.others[i]);

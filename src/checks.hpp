@@ -19,7 +19,7 @@ struct Call {
     Leaves params, others;  // others: the gradients, or the arrays that lookahead() writes
     Work work;
     std::deque<double> scalars;  // gradients that are NumPy scalars
-    std::vector<Span> spans, scratch;
+    Bounds bounds;
 
     void clear();
 };

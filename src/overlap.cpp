@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <cstring>
 #include <functional>
 #include <numeric>
 #include <utility>
@@ -251,14 +252,18 @@ class Search {
 
 }  // namespace
 
-bool bounds_meet(std::vector<Span>& spans, std::vector<Span>& scratch) {
-    sort_by_low(spans, scratch);
+bool Bounds::meet() {
+    const std::size_t bytes = spans_.size() * sizeof(Span);
+    if (spans_.size() == apart_.size() && std::memcmp(spans_.data(), apart_.data(), bytes) == 0) return false;
+    sorted_ = spans_;
+    sort_by_low(sorted_, scratch_);
     std::uintptr_t end = 0, end_of_written = 0;
-    for (const Span& span : spans) {
+    for (const Span& span : sorted_) {
         if (span.low < (span.written() ? end : end_of_written)) return true;
         end = std::max(end, span.high());
         if (span.written()) end_of_written = std::max(end_of_written, span.high());
     }
+    apart_.swap(spans_);
     return false;
 }
 

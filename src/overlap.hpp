@@ -22,8 +22,18 @@ class Span {
     std::uintptr_t length_and_written_;
 };
 
-// Do the bounds of two arrays meet, one of which is written? Sorts `spans`; `scratch` is memory to use.
-bool bounds_meet(std::vector<Span>& spans, std::vector<Span>& scratch);
+// The bounds of all arrays of a call. The last ones that did not meet are remembered: a step mostly works on
+// the arrays of the step before, and then nothing has to be sorted to say so again.
+class Bounds {
+  public:
+    void clear() { spans_.clear(); }
+    void add(const Span& span) { spans_.push_back(span); }
+    // Do those of two arrays meet, one of which is written?
+    bool meet();
+
+  private:
+    std::vector<Span> spans_, apart_, sorted_, scratch_;
+};
 
 // The elements of one array; strides in bytes.
 struct Region {

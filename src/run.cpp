@@ -89,7 +89,7 @@ void run_strided(const Work& work, const Slice& slice, std::size_t begin, std::s
             operands[operand] =
                 apart[operand] ? buffers[operand] : slice.operands[operand] + begin * itemsize;
             char* to = buffers[operand];
-            if (!apart[operand] || !work.read[operand]) continue;
+            if (!apart[operand] || !work.access.read[operand]) continue;
             walk(slice, dims, operand, begin, length,
                  [&](char* from, std::ptrdiff_t stride, std::size_t part) {
                      copy<itemsize>(to, item, from, stride, part);
@@ -99,7 +99,7 @@ void run_strided(const Work& work, const Slice& slice, std::size_t begin, std::s
         slice.kernel(operands[0], operands[1], operands[2], length, *slice.coefficients);
         for (unsigned operand = 0; operand < n_operands; ++operand) {
             const char* from = buffers[operand];
-            if (!apart[operand] || !work.written[operand]) continue;
+            if (!apart[operand] || !work.access.written[operand]) continue;
             walk(slice, dims, operand, begin, length, [&](char* to, std::ptrdiff_t stride, std::size_t part) {
                 copy<itemsize>(to, stride, from, item, part);
                 from += part * itemsize;
@@ -142,26 +142,20 @@ void run_part(const Work& work, std::size_t total, std::size_t part, std::size_t
 void Work::clear() {
     slices.clear();
     dimensions.clear();
-    bytes = 0;
-}
-
-void Work::set_operands(const bool (&read_)[n_operands], const bool (&written_)[n_operands]) {
-    std::copy(read_, read_ + n_operands, read);
-    std::copy(written_, written_ + n_operands, written);
-    streams = 0;
-    for (unsigned operand = 0; operand < n_operands; ++operand) streams += read[operand] + written[operand];
+    operand_bytes = 0;
 }
 
 void Work::add_dense(char* const (&operands)[n_operands], std::size_t n, std::size_t itemsize, Kernel kernel,
                      const Coefficients* coefficients) {
     if (n == 0) return;
-    Slice& slice = slices.emplace_back();
-    std::copy(operands, operands + n_operands, slice.operands);
-    slice.n = n;
-    slice.kernel = kernel;
-    slice.coefficients = coefficients;
-    slice.itemsize = static_cast<unsigned>(itemsize);
-    bytes += n * itemsize * streams;
+    slices.push_back({{operands[0], operands[1], operands[2]},
+                      n,
+                      kernel,
+                      coefficients,
+                      static_cast<unsigned>(itemsize),
+                      0,
+                      0});
+    operand_bytes += n * itemsize;
 }
 
 void Work::add_strided(char* const (&operands)[n_operands],
@@ -217,7 +211,7 @@ void Work::add_strided(char* const (&operands)[n_operands],
 }
 
 int threads_for(const Work& work) {
-    return work.bytes < threads_bytes ? 1 : usable_threads();
+    return work.bytes_moved() < threads_bytes ? 1 : usable_threads();
 }
 
 void run(const Work& work, int threads) noexcept {

@@ -21,20 +21,31 @@ struct Slice {
     Kernel kernel;
     const Coefficients* coefficients;
     unsigned itemsize;
-    unsigned n_dimensions = 0;
-    std::size_t first_dimension = 0;
+    unsigned n_dimensions;
+    std::size_t first_dimension;
+};
+
+// Which operands a kernel reads, and which it writes.
+struct Access {
+    bool read[n_operands], written[n_operands];
+
+    constexpr unsigned streams() const {
+        unsigned count = 0;
+        for (unsigned operand = 0; operand < n_operands; ++operand) count += read[operand] + written[operand];
+        return count;
+    }
 };
 
 // All that one call is going to do.
 struct Work {
     std::vector<Slice> slices;
     std::vector<Dimension> dimensions;
-    bool read[n_operands] = {}, written[n_operands] = {};
-    unsigned streams = 0;   // operands read, and operands written
-    std::size_t bytes = 0;  // that they move
+    Access access = {};
+    std::size_t operand_bytes = 0;  // of one operand of each slice
+
+    std::size_t bytes_moved() const { return operand_bytes * access.streams(); }
 
     void clear();
-    void set_operands(const bool (&read)[n_operands], const bool (&written)[n_operands]);
     void add_dense(char* const (&operands)[n_operands], std::size_t n, std::size_t itemsize, Kernel kernel,
                    const Coefficients* coefficients);
     // Operands of one shape, each with its own strides. Dense after all if they lie in the same order.

@@ -7,9 +7,12 @@ namespace fast_momentum {
 namespace {
 
 State& checked_state(py::handle state) {
-    if (!py::isinstance<State>(state))
+    // isinstance() and cast() would look the type up by name, twice.
+    static const py::detail::type_info* type = py::detail::get_type_info(typeid(State));
+    py::detail::type_caster_generic caster(type);
+    if (state.is_none() || !caster.load(state, false))
         throw py::type_error("state must be a State, as init() returns it, not " + type_name(state));
-    return state.cast<State&>();
+    return *static_cast<State*>(caster.value);
 }
 
 // Empties the scratch memory of a call, however it ends.
@@ -25,7 +28,7 @@ struct Cleared {
 void run_unlocked(const Work& work) {
     const int threads = threads_for(work);
     std::optional<py::gil_scoped_release> release;
-    if (work.bytes >= release_gil_bytes) release.emplace();
+    if (work.bytes_moved() >= release_gil_bytes) release.emplace();
     run(work, threads);
 }
 

@@ -24,7 +24,7 @@ int main() {
         const Coefficients coefficients{};
         std::vector<std::vector<float>> arrays;
         Work work;
-        work.set_operands({true, false, false}, {true, false, false});
+        work.access = {{true, false, false}, {true, false, false}};
         for (const std::size_t n : sizes) {
             arrays.emplace_back(2 * n + 1);
             char* data = reinterpret_cast<char*>(arrays.back().data());

@@ -201,3 +201,24 @@ def test_velocities_are_out_of_reach(rng: np.random.Generator) -> None:
     assert snapshot(state, params) == before
     other = fm.init(params, lr=0.1)
     fm.step(params, other.velocity, state)  # those of another state are arrays like any other
+
+
+@pytest.mark.parametrize("count", [2, 400])
+def test_arrays_of_the_step_before_are_no_excuse(count: int) -> None:
+    """The bounds of the last step are remembered: nothing that meets may pass for them."""
+    memory = np.zeros((2 * count, 8))
+    params = list(memory[:count])
+    grads = list(memory[count:])
+    state = fm.init(params, lr=0.1)
+    for _ in range(2):
+        fm.step(params, grads, state)
+        for k, shifted in ((count - 1, memory[:count].reshape(-1)[1:9]), (0, memory[1])):
+            bad = [*params[:k], shifted, *params[k + 1 :]]
+            before = snapshot(state, bad, grads)
+            for _ in range(2):
+                with pytest.raises(ValueError, match="must share no memory with"):
+                    fm.step(bad, grads, state)
+            assert snapshot(state, bad, grads) == before
+        fm.step(grads, params, state)  # the same bounds, and as much of them is written
+        with pytest.raises(ValueError, match="must share no memory with"):
+            fm.step(params, params, state)
