@@ -4,7 +4,9 @@
 #include <vector>
 
 #include "../src/run.cpp"
+#include "../src/strided.cpp"
 #include "../src/threads.cpp"
+#include "../src/work.cpp"
 
 namespace {
 
@@ -35,12 +37,19 @@ int main() {
             const std::ptrdiff_t strides[] = {2 * item}, shape[] = {length};
             work.add_strided({data, data, data}, {strides, strides, strides}, shape, 1, sizeof(float), count,
                              &coefficients);
+            // Rows and columns of which the second operand has the other order.
+            const std::ptrdiff_t square[] = {length, 40}, across[] = {40 * item, item},
+                                 down[] = {item, length * item};
+            arrays.emplace_back(n * 40);
+            data = reinterpret_cast<char*>(arrays.back().data());
+            work.add_strided({data, data, data}, {across, down, across}, square, 2, sizeof(float), count,
+                             &coefficients);
         }
         std::size_t total = 0;
         for (const Slice& slice : work.slices) total += slice.n;
         for (std::size_t part = 0; part < parts; ++part) run_part(work, total, part, parts);
         for (std::size_t k = 0; k < arrays.size(); ++k) {
-            const std::size_t n = sizes[k / 2], step = k % 2 ? 2 : 1;
+            const std::size_t n = k % 3 == 2 ? arrays[k].size() : sizes[k / 3], step = k % 3 == 1 ? 2 : 1;
             for (std::size_t i = 0; i < arrays[k].size(); ++i) {
                 const float expected = i % step == 0 && i / step < n ? 1 : 0;
                 if (arrays[k][i] == expected) continue;
