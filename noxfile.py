@@ -44,10 +44,10 @@ def tests(session: nox.Session) -> None:
 
 @nox.session
 def peers(session: nox.Session) -> None:
-    """The tests that hold the step against PyTorch and optax, with both installed."""
+    """The tests that hold the step against PyTorch, optax and the other peers, with all of them installed."""
     session.install(*group("test"), *group("peers"))
     install_wheel(session)
-    session.run("python", "-m", "pytest", "tests/test_peers.py", *session.posargs)
+    session.run("python", "-m", "pytest", "tests/test_peers.py", "tests/test_bench.py", *session.posargs)
 
 
 @nox.session

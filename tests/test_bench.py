@@ -1,0 +1,132 @@
+"""`python -m fast_momentum`, and the harness behind it: a contender has to make the same step."""
+
+from __future__ import annotations
+
+import gc
+import json
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+import fast_momentum as fm
+from fast_momentum._bench import quick, views
+from fast_momentum._bench.contenders import CONTENDERS, add_passes, numpy_add, prepared
+from fast_momentum._bench.problems import LR, MOMENTUM, many_arrays, one_array
+from fast_momentum._bench.timing import LEAST_ROUNDS, interleaved
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def command(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "fast_momentum", *arguments], capture_output=True, text=True, check=False
+    )
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("kind", ["list", "dict"])
+@pytest.mark.parametrize("name", CONTENDERS)
+def test_contenders_make_the_same_step(name: str, kind: str, dtype: str) -> None:
+    problem = many_arrays([(3, 5), (7,)], kind, dtype)
+    for array in problem.arrays:
+        array[...] = 0  # then a step is all that is left
+    expected = [array.copy() for array in problem.arrays]
+    calls = prepared(problem, [name])
+    if not calls:
+        pytest.skip(f"{name} is not installed")
+    state = fm.reference.init(expected, lr=LR, momentum=MOMENTUM)
+    for _ in range(3):
+        fm.reference.step(expected, problem.gradients, state)
+        stepped = calls[name]()
+    made = stepped if isinstance(stepped, list) else problem.arrays
+    for mine, theirs in zip(made, expected, strict=True):
+        np.testing.assert_allclose(np.asarray(mine), theirs, rtol=1e-6)
+
+
+def test_velocities_share_the_memory_of_the_state() -> None:
+    params = [np.ones((3, 4), order="F"), np.ones(5)]
+    problem = many_arrays([(1,)])
+    problem = type(problem)(params, [np.ones((3, 4)), np.ones(5)], fm.init(params, lr=LR))
+    for mine, theirs in zip(problem.velocities, problem.state.velocity, strict=True):
+        mine[...] = np.arange(mine.size).reshape(mine.shape)
+        assert (theirs == mine).all()
+        assert np.shares_memory(mine, theirs)
+
+
+def test_interleaved_counts_calls_and_restores_the_collector() -> None:
+    made = {"a": 0, "b": 0}
+    times = interleaved({name: lambda name=name: made.update({name: made[name] + 1}) for name in made}, 0.0)
+    assert gc.isenabled()
+    assert {len(seconds) for seconds in times.seconds.values()} == {LEAST_ROUNDS}
+    assert all(count > LEAST_ROUNDS for count in made.values())
+
+
+def test_ratio_says_which_is_slower() -> None:
+    times = interleaved({"slow": lambda: time.sleep(0.004), "fast": lambda: time.sleep(0.001)}, 0.0)
+    ratio = times.ratio("slow", "fast")
+    assert ratio.median > 1
+    assert ratio.low <= ratio.median <= ratio.high
+
+
+def test_roofline_counts_bytes() -> None:
+    problem = one_array(1000)
+    assert problem.moved_bytes == 20 * 1000
+    assert add_passes(problem) == pytest.approx(20 * 1000 / (3 * 4 * 1500))
+    numpy_add(problem)()
+
+
+@pytest.fixture
+def rows(monkeypatch: pytest.MonkeyPatch) -> list[quick.Row]:
+    cases = {"100": lambda: one_array(100), "2 x 3": lambda: many_arrays([(3,)] * 2), "100k": lambda: one_array(100_000),
+             "1M": lambda: one_array(1_000_000)}  # fmt: skip
+    monkeypatch.setattr(quick, "CASES", cases)
+    monkeypatch.setattr(quick, "BUDGET", 0.0)
+    return list(quick.measured())
+
+
+def test_views(rows: list[quick.Row], capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert [row.of_roofline is None for row in rows] == [True, True, False, False]
+    views.print_plainly(rows)
+    printed = capsys.readouterr().out
+    for line in ("us", "GB/s", "of np.add", "NumPy in place"):
+        assert f"\n{line} " in printed
+    found = json.loads(views.as_json(rows))
+    assert found["rows"][0]["ratios"]["NumPy in place"]["median"] > 0
+    assert found["machine"]["fast_momentum"] == fm.show_config("dicts")
+    if views.is_installed("rich"):
+        views.print_richly(rows)
+        assert "GB/s at 1,000,000 elements" in capsys.readouterr().out
+    if views.is_installed("matplotlib"):
+        views.save_plot(rows, tmp_path / "plot.svg")
+        assert "fast_momentum" in (tmp_path / "plot.svg").read_text()
+
+
+def test_without_a_command_the_configuration(capsys: pytest.CaptureFixture[str]) -> None:
+    fm.show_config()
+    assert command().stdout == capsys.readouterr().out
+
+
+def test_bench_as_a_user_runs_it() -> None:
+    result = command("bench", "--json")
+    assert result.returncode == 0, result.stderr
+    assert [row["case"] for row in json.loads(result.stdout)["rows"]] == list(quick.CASES)
+
+
+@pytest.mark.parametrize(
+    ("plot", "message"),
+    [
+        ("plot.xyz", "--plot must end in one of "),
+        ("no/such/folder/plot.png", "--plot must be in a folder that exists, not in "),
+    ],
+)
+def test_a_plot_that_cannot_be_saved_is_refused_before_measuring(plot: str, message: str) -> None:
+    result = command("bench", "--plot", plot)
+    assert result.returncode == 2
+    if not views.is_installed("matplotlib"):
+        message = "--plot must have matplotlib, which is not installed. "
+    assert message in result.stderr
