@@ -107,9 +107,39 @@ def mutants(session: nox.Session) -> None:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """The three figures that a change must not lose."""
+    """The asv suite in its quick form: each benchmark once, on the wheel of this tree. Arguments go to asv."""
+    session.install(*group("bench"))
     install_wheel(session)
-    session.run("python", "benchmarks/quick.py")
+    session.run("asv", "machine", "--yes", silent=True)
+    session.run("asv", "run", "--quick", "--show-stderr", "--environment", "existing:python", *session.posargs,
+                env={"FAST_MOMENTUM_BENCHMARK_SECONDS": "0"})  # fmt: skip
+
+
+@nox.session(name="bench-compare")
+def bench_compare(session: nox.Session) -> None:
+    """The suite for another commit and for HEAD in turns, by default the last release, or main; what became slower."""
+    session.install(*group("bench"))
+    tags = subprocess.run(
+        ["git", "describe", "--tags", "--abbrev=0"], capture_output=True, text=True, check=False
+    )
+    base, *rest = session.posargs or [tags.stdout.strip() or "main"]
+    session.run("asv", "machine", "--yes", silent=True)
+    session.run("asv", "continuous", "--show-stderr", "--interleave-rounds", *rest, base, "HEAD")
+
+
+@nox.session
+def instructions(session: nox.Session) -> None:
+    """How many instructions a step takes, against the budget; `-- --renew` writes a new one. Needs valgrind."""
+    install_wheel(session)
+    session.run("python", "benchmarks/instructions.py", *session.posargs)
+
+
+@nox.session
+def report(session: nox.Session) -> None:
+    """Measure everything against every peer, and write docs/benchmarks.md with its pictures; a quarter of an hour."""
+    session.install(*group("bench"), *group("peers"))
+    install_wheel(session)
+    session.run("python", "benchmarks/report.py", *session.posargs)
 
 
 @nox.session(default=False)

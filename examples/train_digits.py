@@ -30,14 +30,14 @@ SIZES = [64, 256, 256, 10]
 BATCH = 32
 
 
-def new_layers(rng: np.random.Generator) -> Layers:
+def new_layers(rng: np.random.Generator, sizes: list[int] = SIZES) -> Layers:
     """He's initialisation: weights of variance 2 / inputs."""
     return [
         {
             "w": (rng.standard_normal((n_in, n_out)) * np.sqrt(2 / n_in)).astype(np.float32),
             "b": np.zeros(n_out, np.float32),
         }
-        for n_in, n_out in itertools.pairwise(SIZES)
+        for n_in, n_out in itertools.pairwise(sizes)
     ]
 
 

@@ -48,6 +48,7 @@ struct DtypeKernels {
 constexpr unsigned n_dtypes = 2;
 
 struct Kernels {
+    const char* flags;  // that they were compiled with
     DtypeKernels dtypes[n_dtypes];
 };
 

@@ -41,7 +41,8 @@ py::dict config() {
     for (const DtypeKernels& dtype : isa_in_use().kernels->dtypes) dtypes.append(dtype.name);
     return py::dict("version"_a = FAST_MOMENTUM_VERSION, "compiler"_a = FAST_MOMENTUM_COMPILER,
                     "dtypes"_a = dtypes, "instruction sets"_a = found, "in use"_a = isa_in_use().name,
-                    "threading layer"_a = threading_layer(), "threads"_a = requested_threads());
+                    "flags"_a = isa_in_use().kernels->flags, "threading layer"_a = threading_layer(),
+                    "threads"_a = requested_threads());
 }
 
 template <Number::Name name>

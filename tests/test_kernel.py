@@ -24,8 +24,8 @@ from helpers import (
 if TYPE_CHECKING:
     from helpers import Array
 
-# From nothing to beyond four vectors of eight, and around the block of 512 in which the kernel works.
-LENGTHS = [*range(42), 63, 64, 65, 511, 512, 513, 515, 1023, 1024, 1025, 1543]
+# From nothing to beyond four vectors of eight, and around the blocks of 256 and 512 in which the kernel works.
+LENGTHS = [*range(42), 63, 64, 65, 255, 256, 257, 511, 512, 513, 515, 1023, 1024, 1025, 1543]
 
 
 @pytest.mark.parametrize("options", OPTIONS, ids=option_id)

@@ -25,7 +25,7 @@ def show_config(mode: str = "stdout") -> dict[str, Any] | None:
     -------
     dict or None
         With the version, compiler, dtypes, the instruction sets built (and whether this CPU may use each), the one
-        in use, the threading layer and the number of threads asked for.
+        in use and the flags that its kernels were compiled with, the threading layer and the number of threads asked for.
 
     Raises
     ------

@@ -180,7 +180,7 @@ def jax_donated(problem: Problem) -> Call:
 
     compiled = jax.jit(step, donate_argnums=(0, 1))
 
-    def call() -> list[Any]:
+    def call() -> Any:
         nonlocal params, velocities
         params, velocities = compiled(params, velocities, grads)
         jax.block_until_ready((params, velocities))
@@ -201,7 +201,7 @@ def optax_sgd(problem: Problem) -> Call:
 
     compiled = jax.jit(step, donate_argnums=(0, 1))
 
-    def call() -> list[Any]:
+    def call() -> Any:
         nonlocal params, state
         params, state = compiled(params, state, grads)
         jax.block_until_ready((params, state))

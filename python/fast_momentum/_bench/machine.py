@@ -27,6 +27,10 @@ def cpus() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def system() -> str:
+    return f"{platform.system()} {platform.machine()}"
+
+
 def versions() -> dict[str, str]:
     found = {"python": platform.python_version()}
     for name in PEERS:
@@ -42,7 +46,7 @@ def described() -> dict[str, object]:
     return {
         "processor": processor(),
         "cpus": cpus(),
-        "system": f"{platform.system()} {platform.machine()}",
+        "system": system(),
         "versions": versions(),
         "fast_momentum": fm.show_config("dicts"),
     }

@@ -1,0 +1,43 @@
+"""Measurements that need a process of their own."""
+
+from __future__ import annotations
+
+import statistics
+import subprocess
+import sys
+
+IMPORT = "import numpy, time; t = time.perf_counter(); import fast_momentum; print(time.perf_counter() - t)"
+
+GROWTH = """
+import numpy as np
+import fast_momentum as fm
+
+def peak():  # getrusage() would begin at the peak of the parent
+    with open("/proc/self/status") as file:
+        return next(int(line.split()[1]) * 1024 for line in file if line.startswith("VmHWM"))
+
+p, g = np.ones({n}, "f4"), np.full({n}, 1e-3, "f4")
+small = np.ones(1, "f4")
+fm.step(small, small.copy(), fm.init(small, lr=1e-3))
+before = peak()
+state = fm.init(p, lr=1e-3)
+fm.step(p, g, state)
+print((peak() - before) / state.velocity.nbytes)
+"""
+
+
+def printed(code: str) -> float:
+    """What a fresh Python prints."""
+    return float(
+        subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
+    )
+
+
+def growth_of_memory(elements: int) -> float:
+    """By how much init and a step raise the peak of resident memory, as a multiple of the velocities."""
+    return printed(GROWTH.format(n=elements))
+
+
+def seconds_of_import() -> float:
+    """Median of nine, with NumPy imported before."""
+    return statistics.median(printed(IMPORT) for _ in range(9))

@@ -1,0 +1,147 @@
+"""Measure everything, against every peer that is installed, and write docs/benchmarks.md and its pictures.
+
+    nox -s report
+
+A quarter of an hour. Each section runs in a process of its own: the threads of one library disturb the next.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime as dt
+import multiprocessing
+import time
+from concurrent.futures import ProcessPoolExecutor
+from typing import TYPE_CHECKING
+
+from compiled import BARE
+from sections import DOCS, FUSED, NUMPY, ONE, SECTIONS, Section, shown
+from training import IN_PLACE, PERCEPTRONS
+
+import fast_momentum as fm
+from fast_momentum._bench.contenders import OURS
+from fast_momentum._bench.machine import cpus, processor, system, versions
+
+if TYPE_CHECKING:
+    from fast_momentum._bench.timing import Times
+
+HOW = f"""All contenders make the same step on the same memory (JAX and optax on arrays of their own), in turns, in an
+order that is drawn anew for each round. Figures are medians, in brackets the quartiles. Unless said otherwise they are
+times as long as `{OURS}` takes: above 1, `{OURS}` is faster. The {BARE} is the roofline: a loop in C with the traffic
+of a step and nothing else, compiled with the flags of the kernels."""
+
+PHASES = """The machine is shared and has fast and slow phases: only ratios carry over to others, and what differs by a few
+percent differs the other way in the next run."""
+
+
+def goals(found: dict[str, Section]) -> list[list[str]]:
+    """Each goal, what was measured, and whether it was reached."""
+    rows: list[list[str]] = []
+
+    def goal(case: str, least: str, value: float, text: str, reached: bool | None = None) -> None:
+        good = value >= float(least.split()[0]) if reached is None else reached
+        rows.append([case, least, text, "yes" if good else "**no**"])
+
+    def ratio(case: str, least: float, times: Times, other: str) -> None:
+        if other in times.seconds:
+            value = times.ratio(other, OURS)
+            goal(case, f"{least:.2f} x {other}", value.median, shown(value))
+
+    def limit(case: str, most: float, value: float, scale: float, name: str) -> None:
+        goal(case, f"at most {most:g} {name}", 0, f"{value * scale:.3g} {name}", value * scale <= most)
+
+    one = found["one array"].figures["one array"]
+    limit("one array of 100", 250, one["100"].median(OURS), 1e9, "ns")
+    ratio("one array of 100", 13, one["100"], NUMPY)
+    ratio("one array of 100", 90, one["100"], FUSED)
+    many = found["many arrays"].figures
+    listed, keyed = many["list of 10,000 arrays of 32"], many["dict of 10,000 arrays of 32"]
+    limit("10,000 arrays of 32, each", 60, listed.median(OURS) / 10_000, 1e9, "ns")
+    ratio("10,000 arrays of 32", 35, listed, NUMPY)
+    ratio("10,000 arrays of 32", 30, listed, FUSED)
+    limit("the same as a dict", 2.5, keyed.median(OURS) / listed.median(OURS), 1, "x the list")
+    ratio("100,000 elements", 1.8, one["100,000"], NUMPY)
+    ratio("100,000 elements", 1, one["100,000"], FUSED)
+    ratio("50,000,000 elements", 0.95, one["50,000,000"], BARE)
+    ratio("50,000,000 elements", 1.9, one["50,000,000"], NUMPY)
+    ratio("50,000,000 elements", 3.7, one["50,000,000"], ONE)
+    ratio("50,000,000 elements", 1, one["50,000,000"], FUSED)
+    models = found["models"].figures
+    for name in ("ResNet-50", "GPT-2"):
+        flat = models[f"{name}, of flat"]
+        goal(name, "0.88 of one flat array", flat.median, shown(flat))
+        ratio(name, 1.8, models[name], NUMPY)
+        ratio(name, 1, models[name], FUSED)
+    options = found["options"].figures["options"]
+    slowest = max(options, key=lambda name: options[name].median)
+    limit(f"any options; the slowest: {slowest}", 1.07, options[slowest].median, 1, "x plain")
+    layouts = found["layouts"].figures
+    for name in ("Fortran", "transposed"):
+        share = layouts["C"].median(OURS) / layouts[name].median(OURS)
+        goal(f"{name} against C", "0.95 of its speed", share, f"{share:.2f}")
+    for name in layouts:
+        if name not in ("C", "Fortran", "transposed"):
+            ratio(f"1500 x 1500, {name}", 1, layouts[name], NUMPY)
+    training = found["training"].figures
+    for name, least in zip(PERCEPTRONS, (1.4, 1.7, 1.9), strict=False):
+        ratio(f"the step in training {name}", least, training[name][1], IN_PLACE)
+    for name, least in zip(PERCEPTRONS, (1.1, 1.1, 1.18, 1.3, 1.04), strict=True):
+        ratio(f"training {name}", least, training[name][0], IN_PLACE)
+    fit = found["scikit-learn"].figures[2048][32]
+    goal("scikit-learn, layers of 2048, batch 32", "1.3 x", fit.median, shown(fit))
+    for n, (gain, times) in found["threads"].figures.items():
+        goal(f"two threads, {n:,}", "0.95 of one thread", gain.median, shown(gain))
+        if n >= 100_000:
+            ratio(f"two threads, {n:,}", 0.7 if n < 10_000_000 else 0.85, times, BARE)
+    process = found["process"].figures
+    limit("resident memory grows by", 1.01, process["growth"], 1, "x the velocities")
+    limit("import beyond NumPy's", 20, process["import"], 1e3, "ms")
+    return rows
+
+
+def document(found: dict[str, Section], seconds: float) -> str:
+    faster = [entry for section in found.values() for entry in section.faster]
+    found_versions = ", ".join(f"{name} {version}" for name, version in versions().items())
+    config = "; ".join(f"{name}: {value}" for name, value in fm.show_config("dicts").items())
+    made = f"Made by `nox -s report` in one run of {seconds / 60:.0f} minutes on {dt.datetime.now(dt.UTC):%Y-%m-%d}."
+    header = Section(["# Benchmarks", "", made, "", HOW, ""])
+    header.lines += [f"- {processor()}, {cpus()} CPUs, {system()}", f"- {found_versions}", f"- {config}", ""]
+    header.lines += [PHASES, ""]
+    header.lines += ["## What was to be reached", ""]
+    header.table(["case", "goal", "measured", "reached"], goals(found))
+    header.lines += [
+        "## Where someone else is faster",
+        "",
+        "Every case below with a median under 1, of this run:",
+        "",
+    ]
+    header.table(["case", "who", f"time, of {OURS}"], ([case, who, shown(r)] for case, who, r in faster))
+    return (
+        "\n".join([*header.lines, *(line for section in found.values() for line in section.lines)]).rstrip()
+        + "\n"
+    )
+
+
+def run_alone(name: str) -> Section:
+    """In a fresh process."""
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, mp_context=context) as pool:
+        return pool.submit(SECTIONS[name]).result()
+
+
+def main() -> None:
+    argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    ).parse_args()
+    (DOCS / "pictures").mkdir(exist_ok=True)
+    begin = time.perf_counter()
+    found = {}
+    for name in SECTIONS:
+        print(name, flush=True)
+        found[name] = run_alone(name)
+    (DOCS / "benchmarks.md").write_text(document(found, time.perf_counter() - begin), encoding="utf-8")
+    print(DOCS / "benchmarks.md")
+
+
+if __name__ == "__main__":
+    main()
