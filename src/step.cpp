@@ -1,6 +1,11 @@
 #include "step.hpp"
 
-#include <optional>
+#include <chrono>
+#include <thread>
+
+#ifdef __GLIBCXX__
+#include <cxxabi.h>
+#endif
 
 namespace fast_momentum {
 
@@ -24,12 +29,28 @@ struct Cleared {
     Call& call;
 };
 
+// Python before 3.14 ends a daemon thread that asks for the GIL of an interpreter that is shutting down, by
+// way of an exception through all C++ frames, where it meets destructors that need the GIL. As 3.14 does,
+// wait until the process has ended.
+void take_gil(PyThreadState* thread) {
+#ifdef __GLIBCXX__
+    try {
+        PyEval_RestoreThread(thread);
+    } catch (abi::__forced_unwind&) {
+        for (;;) std::this_thread::sleep_for(std::chrono::hours(1));
+    }
+#else
+    PyEval_RestoreThread(thread);
+#endif
+}
+
 // From here on nothing can fail: no allocation, no Python code.
 void run_unlocked(const Work& work) {
     const int threads = threads_for(work);
-    std::optional<py::gil_scoped_release> release;
-    if (work.bytes_moved() >= release_gil_bytes) release.emplace();
+    if (work.bytes_moved() < release_gil_bytes) return run(work, threads);
+    PyThreadState* thread = PyEval_SaveThread();
     run(work, threads);
+    take_gil(thread);
 }
 
 }  // namespace

@@ -371,3 +371,24 @@ def test_runs_along_the_last_dimension(dtype: Any, rng: np.random.Generator) -> 
         params = random_like((4, 6, 10), dtype, rng).transpose(axes)
         grads = random_like(params.shape, dtype, rng)
         assert_steps_agree(params, [grads, grads[::-1, ::-1]], lr=0.1)
+
+
+def test_a_daemon_thread_in_a_step_does_not_disturb_the_exit() -> None:
+    code = """
+        import threading, time
+        import numpy as np
+        import fast_momentum as fm
+
+        def work():
+            p = np.ones(3_000_000, "f4")
+            state = fm.init(p, lr=1e-3)
+            grads = np.ones_like(p)
+            while True:
+                fm.step(p, grads, state)
+
+        threading.Thread(target=work, daemon=True).start()
+        time.sleep(0.1)
+        print("end")
+    """
+    for _ in range(3):
+        assert run_python(code) == "end\n"
