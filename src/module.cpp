@@ -76,6 +76,31 @@ void def(Scope& scope, const char* name, Function function, const char* doc, con
     });
 }
 
+// step(), but for calls in another way than with three positional arguments: those get pybind11's treatment.
+PyObject* slow_step = nullptr;
+
+// Python's own calling convention: the dispatcher of pybind11 takes as long as all the rest of a small step.
+PyObject* call_step(PyObject*, PyObject* const* args, Py_ssize_t n, PyObject* keywords) {
+    if (n != 3 || keywords)
+        return PyObject_Vectorcall(slow_step, args, static_cast<std::size_t>(n), keywords);
+    try {
+        step(args[0], args[1], args[2]);
+        Py_RETURN_NONE;
+    } catch (...) {
+        py::detail::try_translate_exceptions();
+        return nullptr;
+    }
+}
+
+void def_step(py::module_& m) {
+    def(m, "step", &step, step_doc, "params"_a, "grads"_a, "state"_a);
+    slow_step = py::object(m.attr("step")).release().ptr();
+    static PyMethodDef method = {"step",
+                                 reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(call_step)),
+                                 METH_FASTCALL | METH_KEYWORDS, step_doc};
+    m.attr("step") = owned(PyCFunction_NewEx(&method, nullptr, m.attr("__name__").ptr()));
+}
+
 }  // namespace
 
 PYBIND11_MODULE(_core, m) {
@@ -136,7 +161,7 @@ PYBIND11_MODULE(_core, m) {
     def(m, "init", &init, init_doc, "params"_a, py::kw_only(), "lr"_a, "momentum"_a = 0.9,
         "dampening"_a = 0.0, "nesterov"_a = false, "weight_decay"_a = 0.0, "decoupled_weight_decay"_a = false,
         "maximize"_a = false, "form"_a = "lr_outside");
-    def(m, "step", &step, step_doc, "params"_a, "grads"_a, "state"_a);
+    def_step(m);
     def(m, "lookahead", &lookahead, lookahead_doc, "params"_a, "state"_a, "out"_a = py::none());
     def(m, "get_num_threads", &requested_threads, get_num_threads_doc);
     def(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import inspect
 import sys
 from typing import Any
 
@@ -355,3 +356,26 @@ def test_decay_is_per_array_and_once() -> None:
     state = fm.init(params, lr=0.5, weight_decay=[0.5, 0.5, 0.0], decoupled_weight_decay=True)
     fm.step(params, [np.zeros(2, np.float32), np.zeros(2), np.zeros(2, np.float32)], state)
     assert [p.tolist() for p in params] == [[0.75] * 2, [0.75] * 2, [1.0] * 2]
+
+
+def test_arguments_by_position_and_by_keyword() -> None:
+    """Three positional arguments take a shorter way than all other calls."""
+    p = np.zeros(3)
+    state = fm.init(p, lr=1.0, momentum=0.0)
+    fm.step(p, np.ones(3), state)
+    fm.step(p, np.ones(3), state=state)
+    fm.step(state=state, grads=np.ones(3), params=p)
+    assert p.tolist() == [-3, -3, -3]
+    assert state.step_count == 3
+    assert str(inspect.signature(fm.step)) == "(params, grads, state)"
+    for arguments, keywords in [
+        ((p,), {}),
+        ((p, p, state, 1), {}),
+        ((p, np.ones(3), state), {"lr": 1}),
+        ((p, p), {"p": p}),
+    ]:
+        with pytest.raises(
+            TypeError, match=r"^step\(\) must be called as step\(params, grads, state\), not with "
+        ):
+            fm.step(*arguments, **keywords)
+    assert state.step_count == 3
