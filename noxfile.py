@@ -20,6 +20,13 @@ def group(name: str) -> list[str]:
     return list(nox.project.dependency_groups(PROJECT, name))
 
 
+def git(*arguments: str) -> str:
+    """What git prints, or nothing where it fails."""
+    return subprocess.run(
+        ["git", *arguments], capture_output=True, text=True, check=False, cwd=ROOT
+    ).stdout.strip()
+
+
 def install_wheel(session: nox.Session, *config: str, build: str = "release", **environment: str) -> Path:
     """Build the wheel and install it, as a user would get it; return the folder with the objects."""
     folder = ROOT / "build" / build
@@ -111,20 +118,21 @@ def bench(session: nox.Session) -> None:
     session.install(*group("bench"))
     install_wheel(session)
     session.run("asv", "machine", "--yes", silent=True)
-    session.run("asv", "run", "--quick", "--show-stderr", "--environment", "existing:python", *session.posargs,
-                env={"FAST_MOMENTUM_BENCHMARK_SECONDS": "0"})  # fmt: skip
+    printed = session.run("asv", "run", "--quick", "--show-stderr", "--environment", "existing:python", *session.posargs,
+                          env={"FAST_MOMENTUM_BENCHMARK_SECONDS": "0"}, silent=True)  # fmt: skip
+    print(printed)
+    if " failed" in printed:  # asv itself is content with that
+        session.error("a benchmark has failed")
 
 
 @nox.session(name="bench-compare")
 def bench_compare(session: nox.Session) -> None:
-    """The suite for another commit and for HEAD in turns, by default the last release, or main; what became slower."""
+    """Another commit (the last release, or main, or the one given) and this tree in turns; new files need git add."""
     session.install(*group("bench"))
-    tags = subprocess.run(
-        ["git", "describe", "--tags", "--abbrev=0"], capture_output=True, text=True, check=False
-    )
-    base, *rest = session.posargs or [tags.stdout.strip() or "main"]
+    base, *rest = session.posargs or [git("describe", "--tags", "--abbrev=0") or "main"]
+    tree = git("stash", "create") or "HEAD"  # a commit of what is not committed yet, on no branch
     session.run("asv", "machine", "--yes", silent=True)
-    session.run("asv", "continuous", "--show-stderr", "--interleave-rounds", *rest, base, "HEAD")
+    session.run("asv", "continuous", "--show-stderr", "--interleave-rounds", *rest, base, tree)
 
 
 @nox.session

@@ -15,7 +15,7 @@ from concurrent.futures import ProcessPoolExecutor
 from typing import TYPE_CHECKING
 
 from compiled import BARE
-from sections import DOCS, FUSED, NUMPY, ONE, SECTIONS, Section, shown
+from sections import DENSE, DOCS, FUSED, NUMPY, ONE, SECTIONS, Section, shown
 from training import IN_PLACE, PERCEPTRONS
 
 import fast_momentum as fm
@@ -76,11 +76,12 @@ def goals(found: dict[str, Section]) -> list[list[str]]:
     slowest = max(options, key=lambda name: options[name].median)
     limit(f"any options; the slowest: {slowest}", 1.07, options[slowest].median, 1, "x plain")
     layouts = found["layouts"].figures
-    for name in ("Fortran", "transposed"):
-        share = layouts["C"].median(OURS) / layouts[name].median(OURS)
-        goal(f"{name} against C", "0.95 of its speed", share, f"{share:.2f}")
+    dense = layouts.pop("dense")
+    for name in DENSE[1:]:
+        share = dense.ratio("C", name)
+        goal(f"{name} against C", "0.95 of its speed", share.median, shown(share))
     for name in layouts:
-        if name not in ("C", "Fortran", "transposed"):
+        if name not in DENSE:
             ratio(f"1500 x 1500, {name}", 1, layouts[name], NUMPY)
     training = found["training"].figures
     for name, least in zip(PERCEPTRONS, (1.4, 1.7, 1.9), strict=False):

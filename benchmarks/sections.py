@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 DOCS = Path(__file__).parents[1] / "docs"
 SECONDS = 6.0  # for one table row
 
+DENSE = ["C", "Fortran", "transposed"]  # one piece of memory, whatever the order of its dimensions
+
 NUMPY, ONE = "NumPy in place", "NumPy one-liner"
 FUSED = "PyTorch fused"
 
@@ -192,6 +194,9 @@ def layouts_section() -> Section:
             [layout, unit(times.median(OURS)), *(shown(times.ratio(name, OURS)) for name in (NUMPY, ONE))]
         )
     section.table(["layout", OURS, NUMPY, ONE], rows)
+    in_one_piece = [problem(*laid_out(layout)) for layout in DENSE]
+    calls = {layout: prepared(given, [OURS])[OURS] for layout, given in zip(DENSE, in_one_piece, strict=True)}
+    section.figures["dense"] = interleaved(calls, SECONDS)
     return section
 
 
@@ -230,10 +235,10 @@ def training_section() -> Section:
         whole, steps = perceptron(name, 2.5 * SECONDS)
         section.figures[name] = whole, steps
         section.note(f"training {name}", whole, [IN_PLACE, ONE_LINER])
-        ratios = [steps.ratio(IN_PLACE, OURS), whole.ratio(IN_PLACE, OURS), whole.ratio(ONE_LINER, OURS),
+        ratios = [steps.ratio(IN_PLACE, OURS), steps.ratio(BARE, OURS), whole.ratio(IN_PLACE, OURS), whole.ratio(ONE_LINER, OURS),
                   whole.ratio(IN_PLACE, NO_STEP)]  # fmt: skip
         rows.append([name, unit(steps.median(OURS)), unit(whole.median(OURS)), *map(shown, ratios)])
-    section.table(["layers, batch", "step", "iteration", f"step: {IN_PLACE}", f"iteration: {IN_PLACE}",
+    section.table(["layers, batch", "step", "iteration", f"step: {IN_PLACE}", f"step: {BARE}", f"iteration: {IN_PLACE}",
                    f"iteration: {ONE_LINER}", "no step at all"], rows)  # fmt: skip
     section.lines += [
         "The last column is what a step that takes no time would reach against NumPy in place.",
@@ -249,8 +254,8 @@ def save_iterations(found: dict[str, Times]) -> None:
     axes = figure.subplots()
     for k, name in enumerate(STEPPERS):
         heights = [times.ratio(name, IN_PLACE).median for times in found.values()]
-        places = [place + (k - 1.5) * 0.2 for place in range(len(found))]
-        axes.bar(places, heights, width=0.18, label=name)
+        places = [place + (k - 2) * 0.17 for place in range(len(found))]
+        axes.bar(places, heights, width=0.15, label=name)
     axes.set_xticks(range(len(found)), [name.replace(", ", "\nbatch ") for name in found], fontsize="small")
     axes.set(ylabel="time of an iteration, of NumPy in place")
     axes.legend(ncols=4, fontsize="small", loc="lower center")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import random
 import sys
 import time
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from unittest import mock
 
 import numpy as np
+from compiled import BARE, bare_library
 
 import fast_momentum as fm
 from fast_momentum._bench.contenders import OURS
@@ -72,10 +74,30 @@ def one_liner(layers: Any) -> Stepper:
     return step
 
 
+def bare(layers: Any) -> Stepper:
+    """One loop in C, all operands in turn: what the memory allows here."""
+    step = bare_library().bare_float32
+    sizes = [{key: ctypes.c_ssize_t(p.size) for key, p in layer.items()} for layer in layers]
+    kept = [
+        (layer, {k: np.zeros_like(a) for k, a in layer.items()}, n)
+        for layer, n in zip(layers, sizes, strict=True)
+    ]
+    m, lr, threads = ctypes.c_float(MOMENTUM), ctypes.c_float(LR), ctypes.c_int(1)
+
+    def call(grads: Any) -> None:
+        for (layer, velocities, n), gradients in zip(kept, grads, strict=True):
+            for key, p in layer.items():
+                arrays = (ctypes.c_void_p(a.ctypes.data) for a in (p, gradients[key], velocities[key]))
+                step(*arrays, n[key], m, lr, threads)
+
+    return call
+
+
 STEPPERS: dict[str, Callable[[Any], Stepper]] = {
     OURS: ours,
     IN_PLACE: in_place,
     ONE_LINER: one_liner,
+    BARE: bare,
     NO_STEP: lambda layers: lambda grads: None,  # noqa: ARG005
 }
 
