@@ -118,8 +118,8 @@ def bench(session: nox.Session) -> None:
     session.install(*group("bench"))
     install_wheel(session)
     session.run("asv", "machine", "--yes", silent=True)
-    printed = session.run("asv", "run", "--quick", "--show-stderr", "--environment", "existing:python", *session.posargs,
-                          env={"FAST_MOMENTUM_BENCHMARK_SECONDS": "0"}, silent=True)  # fmt: skip
+    printed = str(session.run("asv", "run", "--quick", "--show-stderr", "--environment", "existing:python", *session.posargs,
+                          env={"FAST_MOMENTUM_BENCHMARK_SECONDS": "0"}, silent=True))  # fmt: skip
     print(printed)
     if " failed" in printed:  # asv itself is content with that
         session.error("a benchmark has failed")
