@@ -44,14 +44,19 @@ def shared_library(source: Path, flags: str) -> Path:
         raise ImportError(msg)
     library = build_folder() / f"{source.stem}.so"
     command = [compiler, *shlex.split(flags), "-shared", "-fPIC", "-o", str(library), str(source)]
-    subprocess.run(command, check=True, capture_output=True)
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    if done.returncode:
+        msg = f"the suite must have a compiler that takes {flags}, which {compiler} does not: {done.stderr}"
+        raise ImportError(msg)
     return library
 
 
 @cache
 def bare_library() -> ctypes.CDLL:
     """Compiled with the flags of the kernels in use."""
-    return ctypes.CDLL(str(shared_library(HERE / "bare.c", f"{fm.show_config('dicts')['flags']} -fopenmp")))
+    return ctypes.CDLL(
+        str(shared_library(HERE / "bare.c", f"{fm.show_config('dicts').get('flags', '-O3')} -fopenmp"))
+    )
 
 
 def bare_loop(problem: Problem) -> Call:

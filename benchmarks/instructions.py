@@ -67,7 +67,8 @@ def instructions_of_a_call(problem: str, calls: int) -> int:
 
 
 def build() -> str:
-    return f"{fm.show_config('dicts')['compiler']}, Python {'.'.join(platform.python_version_tuple()[:2])}, {platform.machine()}"
+    config, python = fm.show_config("dicts"), ".".join(platform.python_version_tuple()[:2])
+    return f"{config['compiler']}, {config['in use']}, Python {python}, {platform.machine()}"
 
 
 def compared(found: dict[str, int], budget: dict[str, int]) -> bool:

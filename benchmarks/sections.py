@@ -157,8 +157,6 @@ def models_section() -> Section:
         calls = {OURS: prepared(given, [OURS])[OURS], "flat": prepared(flat, [OURS])[OURS]}
         times = interleaved(calls, SECONDS)
         section.figures[f"{name}, of flat"] = times.ratio("flat", OURS)
-        calls = prepared(given, [OURS, NUMPY, FUSED], ALL_CONTENDERS)
-        section.figures[name] = interleaved(calls, SECONDS)
         rows.append([name, f"{given.elements:,}", f"{len(shapes)}", shown(times.ratio("flat", OURS))])
     section.table(["", "elements", "arrays", "speed, of one flat array"], rows)
     return section
@@ -234,7 +232,8 @@ def training_section() -> Section:
     for name in PERCEPTRONS:
         whole, steps = perceptron(name, 2.5 * SECONDS)
         section.figures[name] = whole, steps
-        section.note(f"training {name}", whole, [IN_PLACE, ONE_LINER])
+        section.note(f"training {name}", whole, [IN_PLACE, ONE_LINER, BARE])
+        section.note(f"the step in training {name}", steps, [IN_PLACE, ONE_LINER, BARE])
         ratios = [steps.ratio(IN_PLACE, OURS), steps.ratio(BARE, OURS), whole.ratio(IN_PLACE, OURS), whole.ratio(ONE_LINER, OURS),
                   whole.ratio(IN_PLACE, NO_STEP)]  # fmt: skip
         rows.append([name, unit(steps.median(OURS)), unit(whole.median(OURS)), *map(shown, ratios)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import random
 import sys
@@ -131,7 +132,8 @@ def perceptron(name: str, budget: float) -> tuple[Times, Times]:
     runs = {}
     for contender, stepper in STEPPERS.items():
         layers = new_layers(np.random.default_rng(0), list(widths))
-        runs[contender] = Run(layers, stepper(layers))
+        with contextlib.suppress(ImportError):  # no compiler, no bare loop
+            runs[contender] = Run(layers, stepper(layers))
     one = runs[OURS]
     one.iterate(x, y, 3)
     turn = max(3, round(0.05 / one.whole[0]))  # iterations

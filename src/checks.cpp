@@ -5,13 +5,8 @@
 #include <cstring>
 #include <utility>
 
+#include "compilers.hpp"
 #include "isa.hpp"
-
-#ifdef _MSC_VER
-#define INLINED __forceinline
-#else
-#define INLINED inline __attribute__((always_inline))
-#endif
 
 namespace fast_momentum {
 

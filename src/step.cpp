@@ -3,10 +3,6 @@
 #include <chrono>
 #include <thread>
 
-#ifdef __GLIBCXX__
-#include <cxxabi.h>
-#endif
-
 namespace fast_momentum {
 
 namespace {
@@ -31,18 +27,16 @@ struct Cleared {
 
 // Python before 3.14 ends a daemon thread that asks for the GIL of an interpreter that is shutting down, by
 // way of an exception through all C++ frames, where it meets destructors that need the GIL. As 3.14 does,
-// wait until the process has ended.
-void take_gil(PyThreadState* thread) {
-#ifdef __GLIBCXX__
-    try {
-        PyEval_RestoreThread(thread);
-    } catch (abi::__forced_unwind&) {
-        for (;;) std::this_thread::sleep_for(std::chrono::hours(1));
+// this waits until the process has ended.
+struct WaitForTheEnd {
+    WaitForTheEnd() = default;
+    WaitForTheEnd(const WaitForTheEnd&) = delete;
+    WaitForTheEnd& operator=(const WaitForTheEnd&) = delete;
+    ~WaitForTheEnd() {
+        while (!has_gil) std::this_thread::sleep_for(std::chrono::hours(1));
     }
-#else
-    PyEval_RestoreThread(thread);
-#endif
-}
+    bool has_gil = false;
+};
 
 // From here on nothing can fail: no allocation, no Python code.
 void run_unlocked(const Work& work) {
@@ -50,7 +44,9 @@ void run_unlocked(const Work& work) {
     if (work.bytes_moved() < release_gil_bytes) return run(work, threads);
     PyThreadState* thread = PyEval_SaveThread();
     run(work, threads);
-    take_gil(thread);
+    WaitForTheEnd guard;
+    PyEval_RestoreThread(thread);
+    guard.has_gil = true;
 }
 
 }  // namespace

@@ -5,17 +5,7 @@
 #include <cstring>
 #include <utility>
 
-#if defined(__GNUC__) && !defined(__clang__)
-#define UNROLLED _Pragma("GCC unroll 4")
-#else
-#define UNROLLED
-#endif
-
-#ifdef __GNUC__
-#define PREFETCH(address) __builtin_prefetch(address)
-#else
-#define PREFETCH(address)
-#endif
+#include "compilers.hpp"
 
 namespace fast_momentum {
 
@@ -57,10 +47,11 @@ class Grid {
         for (std::size_t d = 0; d < n_outer_; ++d) n_tiles_ *= outer_[d].size;
     }
 
-    // The tile where element `at` of the slice is due, if each tile has as many.
+    // Divides the tiles as evenly among the elements as whole numbers can: 0 for the first, all for n.
     std::size_t tile_at(std::size_t at) const {
-        return static_cast<std::size_t>(static_cast<double>(at) / static_cast<double>(slice_.n) *
-                                        static_cast<double>(n_tiles_));
+        const std::size_t each = slice_.n / n_tiles_, longer = slice_.n % n_tiles_;
+        const std::size_t of_longer = longer * (each + 1);
+        return at < of_longer ? at / (each + 1) : longer + (at - of_longer) / each;
     }
 
     Tile tile(std::size_t i) const {
@@ -137,15 +128,17 @@ void copy(char* to, std::ptrdiff_t to_stride, const char* from, std::ptrdiff_t f
         each(to_stride, from_stride);
 }
 
-// Copies between a tile of an array and a buffer, along the rows or the columns of the array, whichever are
-// closer together.
+// Copies between a tile of an array and a buffer, along the columns or the rows, whichever are closer
+// together in the array; but in long runs rather than in short ones.
 template <std::size_t itemsize, bool gather>
 void copy_tile(char* buffer, char* array, std::ptrdiff_t row_stride, std::ptrdiff_t column_stride,
                std::size_t rows, std::size_t columns) {
     std::ptrdiff_t inner = column_stride, outer = row_stride;
     auto buffer_inner = static_cast<std::ptrdiff_t>(itemsize);
     auto buffer_outer = static_cast<std::ptrdiff_t>(itemsize * columns);
-    if (std::abs(row_stride) < std::abs(column_stride) && rows > 1) {
+    constexpr std::size_t short_run = 8;
+    if (rows > 1 &&
+        (std::abs(row_stride) < std::abs(column_stride) || (columns < short_run && columns < rows))) {
         std::swap(inner, outer);
         std::swap(buffer_inner, buffer_outer);
         std::swap(rows, columns);

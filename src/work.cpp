@@ -66,8 +66,11 @@ bool is_dense(const Box& box, std::size_t itemsize) {
     return box.dims.size() == 1 && strides[0] == item && strides[1] == item && strides[2] == item;
 }
 
-// The dimension along which some operand has its smallest stride, if that is not the last, comes before the
-// last: the two are worked on in tiles (strided.cpp).
+constexpr std::size_t small_tile = 256;
+
+// The last two dimensions are worked on in tiles (strided.cpp). Where some operand has its smallest stride
+// along another one than the last, that one comes before the last; else, where the two are small, the longest
+// one.
 void put_rows_before_columns(std::vector<Dimension>& dims) {
     const auto last = dims.end() - 1;
     const auto smaller = [](unsigned operand) {
@@ -81,6 +84,10 @@ void put_rows_before_columns(std::vector<Dimension>& dims) {
         std::rotate(rows, rows + 1, last);
         return;
     }
+    if (dims.size() < 3 || last->size * (last - 1)->size >= small_tile) return;
+    const auto longest = std::max_element(
+        dims.begin(), last, [](const Dimension& a, const Dimension& b) { return a.size <= b.size; });
+    std::rotate(longest, longest + 1, last);
 }
 
 }  // namespace

@@ -37,19 +37,21 @@ int main() {
             const std::ptrdiff_t strides[] = {2 * item}, shape[] = {length};
             work.add_strided({data, data, data}, {strides, strides, strides}, shape, 1, sizeof(float), count,
                              &coefficients);
-            // Rows and columns of which the second operand has the other order.
-            const std::ptrdiff_t square[] = {length, 40}, across[] = {40 * item, item},
-                                 down[] = {item, length * item};
-            arrays.emplace_back(n * 40);
-            data = reinterpret_cast<char*>(arrays.back().data());
-            work.add_strided({data, data, data}, {across, down, across}, square, 2, sizeof(float), count,
-                             &coefficients);
+            // The second operand has the other order; few and many columns, and a third dimension.
+            const std::ptrdiff_t shapes[][3] = {{1, length, 40}, {1, 40, length}, {length, 3, 2}};
+            for (const auto& box : shapes) {
+                const std::ptrdiff_t c[] = {box[1] * box[2] * item, box[2] * item, item};
+                const std::ptrdiff_t f[] = {item, box[0] * item, box[0] * box[1] * item};
+                arrays.emplace_back(static_cast<std::size_t>(box[0] * box[1] * box[2]));
+                data = reinterpret_cast<char*>(arrays.back().data());
+                work.add_strided({data, data, data}, {c, f, c}, box, 3, sizeof(float), count, &coefficients);
+            }
         }
         std::size_t total = 0;
         for (const Slice& slice : work.slices) total += slice.n;
         for (std::size_t part = 0; part < parts; ++part) run_part(work, total, part, parts);
         for (std::size_t k = 0; k < arrays.size(); ++k) {
-            const std::size_t n = k % 3 == 2 ? arrays[k].size() : sizes[k / 3], step = k % 3 == 1 ? 2 : 1;
+            const std::size_t n = k % 5 > 1 ? arrays[k].size() : sizes[k / 5], step = k % 5 == 1 ? 2 : 1;
             for (std::size_t i = 0; i < arrays[k].size(); ++i) {
                 const float expected = i % step == 0 && i / step < n ? 1 : 0;
                 if (arrays[k][i] == expected) continue;

@@ -96,7 +96,7 @@ class Models(Step):
 
 
 def laid_out(layout: str) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
-    """Parameters and gradients of 1500 x 1500."""
+    """Parameters and gradients of 1500 x 1500, or 250 x 1000 kernels of 3 x 3, which is as much."""
     n = 1500
     c, f, wide = np.ones((n, n), "f4"), np.ones((n, n), "f4", order="F"), np.ones((2 * n, 2 * n), "f4")
     grads_c, grads_f = np.full_like(c, 1e-3), np.full_like(f, 1e-3)
@@ -111,12 +111,21 @@ def laid_out(layout: str) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
         "a slice of columns": (wide[:n, :n], grads_c),
         "reversed": (c[::-1, ::-1], grads_c),
         "broadcast gradient": (c, np.broadcast_to(grads_c[0], (n, n))),
+        "3 x 3 out of 4 x 4": (
+            np.ones((250, 1000, 4, 4), "f4")[:, :, :3, :3],
+            grads_c.reshape(250, 1000, 3, 3),
+        ),
+        "3 x 3, Fortran gradients": (
+            c.reshape(250, 1000, 3, 3),
+            np.full((250, 1000, 3, 3), 1e-3, "f4", order="F"),
+        ),
     }[layout]
 
 
 LAYOUTS = [
     "C", "Fortran", "transposed", "C, Fortran gradients", "Fortran, C gradients", "every second row",
-    "every second column", "a slice of columns", "reversed", "broadcast gradient",
+    "every second column", "a slice of columns", "reversed", "broadcast gradient", "3 x 3 out of 4 x 4",
+    "3 x 3, Fortran gradients",
 ]  # fmt: skip
 
 

@@ -152,9 +152,7 @@ def numexpr_evaluate(problem: Problem) -> Call:
 
 @cache
 def jax_cpu() -> Any:
-    """JAX on one thread, which has to be said before it is imported, with float64."""
-    flags = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
-    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {flags}"
+    """JAX on the CPU, with float64. It has no setting for the number of threads that would hold."""
     os.environ.setdefault("JAX_PLATFORMS", "cpu")
     jax = importlib.import_module("jax")
     jax.config.update("jax_enable_x64", True)

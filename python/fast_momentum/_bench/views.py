@@ -20,7 +20,7 @@ LEGEND = (
     "step. of np.add: its share of the bandwidth of np.add(a, b, out=a) over as many bytes. The others: times as long "
     f"as {OURS} takes. Medians of interleaved repetitions, one thread."
 )
-MORE = "For a progress bar, a bar chart and --plot: python -m pip install 'fast-momentum[bench]'"
+MORE = "For a progress bar, a bar chart and --plot: python -m pip install rich matplotlib, which the extra fast-momentum[bench] does"
 
 
 def is_installed(module: str) -> bool:
