@@ -82,7 +82,7 @@ def types(session: nox.Session) -> None:
     install_wheel(session)
     session.run("mypy")
     with session.chdir(session.create_tmp()):  # where no source is that could be taken for the package
-        session.run("python", "-m", "mypy.stubtest", "fast_momentum",
+        session.run("python", "-m", "mypy.stubtest", "fast_momentum._core",
                     "--allowlist", str(ROOT / "tests" / "stubtest_allowlist.txt"))  # fmt: skip
 
 

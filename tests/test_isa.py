@@ -78,6 +78,9 @@ def test_show_config(capsys: pytest.CaptureFixture[str]) -> None:
     for name in config:
         assert f"{name}: " in printed
     assert config["version"] == fm.__version__
+    if "MSVC" not in config["compiler"]:
+        assert "-ffp-contract=off" in config["flags"]
+        assert ("-mavx2" in config["flags"]) == (config["in use"] == "avx2")
     with pytest.raises(ValueError, match=r"^mode must be 'stdout' or 'dicts', not 'yaml'$"):
         fm.show_config("yaml")
 
