@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from fast_momentum._bench.timing import Call
 
 DOCS = Path(__file__).parents[1] / "docs"
-SECONDS = 6.0  # for one table row
+SECONDS = 2.5  # for one table row
 
 DENSE = ["C", "Fortran", "transposed"]  # one piece of memory, whatever the order of its dimensions
 
@@ -147,7 +147,7 @@ def many_arrays_section() -> Section:
 def models_section() -> Section:
     """The last row of a model: all of its elements in one array, which is the best that can be hoped for."""
     section = Section(["## Models", "", "float32, the shapes of the parameters, one thread.", ""])
-    contenders_table(
+    section.figures |= contenders_table(
         section, {name: functools.partial(many_arrays, shapes) for name, shapes in MODELS.items()}
     )
     rows = []
