@@ -144,7 +144,7 @@ def instructions(session: nox.Session) -> None:
 
 @nox.session
 def report(session: nox.Session) -> None:
-    """Measure everything against every peer, and write docs/benchmarks.md with its pictures; a quarter of an hour."""
+    """Measure everything against every peer, and write docs/benchmarks.md with its pictures; six minutes."""
     session.install(*group("bench"), *group("peers"))
     install_wheel(session)
     session.run("python", "benchmarks/report.py", *session.posargs)

@@ -2,7 +2,7 @@
 
     nox -s report
 
-A quarter of an hour. Each section runs in a process of its own: the threads of one library disturb the next.
+Six minutes. Each section runs in a process of its own: the threads of one library disturb the next.
 """
 
 from __future__ import annotations
