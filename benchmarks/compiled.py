@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import fast_momentum as fm
-from fast_momentum._bench.contenders import CONTENDERS, Unsuitable
+from fast_momentum._bench.contenders import CONTENDERS, serial_loop
 from fast_momentum._bench.problems import LR, MOMENTUM
 
 if TYPE_CHECKING:
@@ -95,20 +95,7 @@ def cython_module() -> Any:
 
 
 def cython_loop(problem: Problem) -> Call:
-    if problem.threads > 1:
-        raise Unsuitable
-    step = cython_module().step
-    m, lr = problem.dtype(MOMENTUM), problem.dtype(LR)
-    triples = [
-        (p.reshape(-1), g.reshape(-1), v.reshape(-1))
-        for p, g, v in zip(problem.arrays, problem.gradients, problem.velocities, strict=True)
-    ]
-
-    def call() -> None:
-        for p, g, v in triples:
-            step(p, g, v, m, lr)
-
-    return call
+    return serial_loop(problem, cython_module().step)
 
 
 ALL_CONTENDERS = {**CONTENDERS, CYTHON: cython_loop, BARE: bare_loop}

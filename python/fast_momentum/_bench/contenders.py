@@ -119,10 +119,10 @@ def compiled_with_numba() -> Any:
     return importlib.import_module("numba").njit(step)
 
 
-def numba_serial(problem: Problem) -> Call:
+def serial_loop(problem: Problem, step: Callable[..., object]) -> Call:
+    """Call a compiled step(p, g, v, m, lr), which works on flat arrays in one thread, for each array."""
     if problem.threads > 1:
         raise Unsuitable
-    step = compiled_with_numba()
     m, lr = problem.dtype(MOMENTUM), problem.dtype(LR)
     triples = [
         (p.reshape(-1), g.reshape(-1), v.reshape(-1))
@@ -134,6 +134,10 @@ def numba_serial(problem: Problem) -> Call:
             step(p, g, v, m, lr)
 
     return call
+
+
+def numba_serial(problem: Problem) -> Call:
+    return serial_loop(problem, compiled_with_numba())
 
 
 def numexpr_evaluate(problem: Problem) -> Call:
