@@ -7,6 +7,7 @@ import warnings
 
 import pytest
 
+import fast_momentum as fm
 from fast_momentum import _core
 from helpers import ISAS, run_python
 
@@ -69,8 +70,6 @@ def test_unknown_name_for_tests() -> None:
 
 
 def test_show_config(capsys: pytest.CaptureFixture[str]) -> None:
-    import fast_momentum as fm
-
     assert fm.show_config() is None
     printed = capsys.readouterr().out
     config = fm.show_config("dicts")
@@ -89,3 +88,15 @@ def test_import_is_silent() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert run_python("import fast_momentum") == ""
+
+
+def test_the_logger_is_there_for_those_who_ask() -> None:
+    code = """
+        import logging, sys
+        logging.basicConfig(level=logging.DEBUG, stream=sys.stdout, format="%(name)s: %(message)s")
+        import fast_momentum as fm
+        assert isinstance(logging.getLogger("fast_momentum").handlers[0], logging.NullHandler)
+    """
+    found = fm.show_config("dicts")
+    expected = f"fast_momentum: instruction set {found['in use']}, threading layer {found['threading layer']}"
+    assert run_python(code).strip() == expected

@@ -224,6 +224,19 @@ def test_no_thread_at_import_nor_by_default() -> None:
     assert run_python(code).strip() == "0"
 
 
+def test_threadpoolctl_sees_and_limits_the_threads() -> None:
+    threadpoolctl = pytest.importorskip("threadpoolctl")
+    if _core.config()["threading layer"] == "none":
+        pytest.skip("built without OpenMP")
+    assert "openmp" in {library["user_api"] for library in threadpoolctl.threadpool_info()}
+    with threads_in_use(64):
+        before = _core.usable_threads()
+        with threadpoolctl.threadpool_limits(1, user_api="openmp"):
+            assert _core.usable_threads() == 1
+            assert fm.get_num_threads() == 64
+        assert _core.usable_threads() == before
+
+
 def test_large_steps_release_the_gil() -> None:
     """Another thread gets to run while a step of 16 million elements is under way."""
     params = np.ones(16_000_000, np.float32)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import warnings
 from typing import Any, Literal, overload
 
 from . import _core
+
+logger = logging.getLogger("fast_momentum")
+logger.addHandler(logging.NullHandler())
 
 
 @overload
@@ -67,6 +71,8 @@ def apply_environment() -> None:
             f"FAST_MOMENTUM_DISABLE_CPU_FEATURES must name instruction sets that this build can do without "
             f"({', '.join(names) or 'it has none'}), not {', '.join(unknown)}; ignored"
         )
+
+    logger.debug("instruction set %(in use)s, threading layer %(threading layer)s", _core.config())
 
 
 def _warn(message: str) -> None:
