@@ -35,6 +35,12 @@ array."""
 PHASES = """The machine is shared and has fast and slow phases: only ratios carry over to others, and what differs by a few
 percent differs the other way in the next run."""
 
+# The first page of the documentation shows what is between these lines.
+BEGIN, END = "<!-- in short -->", "<!-- end of in short -->"
+SHORT = [NUMPY, FUSED]
+IN_SHORT = f"""`{NUMPY}` is `np.multiply` and `np.add` with `out=` and a scratch array, which few people write; the usual line
+takes longer still."""
+
 
 def goals(found: dict[str, Section]) -> list[list[str]]:
     """Each goal, what was measured, and whether it was reached."""
@@ -102,6 +108,22 @@ def goals(found: dict[str, Section]) -> list[list[str]]:
     return rows
 
 
+def in_short(found: dict[str, Section]) -> list[list[str]]:
+    """What the first page of the documentation shows: times as long, in a few cases."""
+    one, many = found["one array"].figures["one array"], found["many arrays"].figures
+    cases: dict[str, Times] = {
+        "one array of 100": one["100"],
+        "one array of 100,000": one["100,000"],
+        "one array of 50,000,000": one["50,000,000"],
+        "10,000 arrays of 32": many["list of 10,000 arrays of 32"],
+        "the 161 arrays of ResNet-50": found["models"].figures["ResNet-50"],
+    }
+    return [
+        [case, *(f"{times.ratio(name, OURS).median:.3g} x" for name in SHORT)]
+        for case, times in cases.items()
+    ]
+
+
 def document(found: dict[str, Section], seconds: float) -> str:
     faster = [entry for section in found.values() for entry in section.faster]
     found_versions = ", ".join(f"{name} {version}" for name, version in versions().items())
@@ -109,7 +131,9 @@ def document(found: dict[str, Section], seconds: float) -> str:
     made = f"Made by `nox -s report` in one run of {seconds / 60:.0f} minutes on {dt.datetime.now(dt.UTC):%Y-%m-%d}."
     header = Section(["# Benchmarks", "", made, "", HOW, ""])
     header.lines += [f"- {processor()}, {cpus()} CPUs, {system()}", f"- {found_versions}", f"- {config}", ""]
-    header.lines += [PHASES, ""]
+    header.lines += [PHASES, "", "## In short", "", IN_SHORT, "", BEGIN]
+    header.table([f"float32, one thread: times as long as `{OURS}`", *SHORT], in_short(found))
+    header.lines += [END, ""]
     header.lines += ["## What was to be reached", ""]
     header.table(["case", "goal", "measured", "reached"], goals(found))
     header.lines += [
