@@ -1,3 +1,9 @@
+#!/usr/bin/env -S uv run --script
+
+# /// script
+# dependencies = ["nox>=2025.2.9"]
+# ///
+
 """Every task of a contributor: `nox -s tests`, `nox -l` for the list."""
 
 from __future__ import annotations
@@ -9,8 +15,7 @@ from pathlib import Path
 import nox
 
 nox.needs_version = ">=2025.2.9"
-nox.options.sessions = ["tests", "lint", "types"]
-nox.options.default_venv_backend = "virtualenv"
+nox.options.default_venv_backend = "uv|virtualenv"
 
 PROJECT = nox.project.load_toml("pyproject.toml")
 ROOT = Path(__file__).parent
@@ -33,9 +38,8 @@ def install_wheel(session: nox.Session, *config: str, build: str = "release", **
     wheels = Path(session.create_tmp()) / "wheels"
     shutil.rmtree(wheels, ignore_errors=True)
     settings = [f"-Cbuild-dir={folder}", *config]
-    session.run(
-        "python", "-m", "pip", "wheel", "-q", "--no-deps", "-w", wheels, *settings, ".", env=environment
-    )
+    session.install("build")  # uv makes environments without pip
+    session.run("python", "-m", "build", "-q", "--wheel", "--outdir", wheels, *settings, env=environment)
     session.install(*PROJECT["project"]["dependencies"])
     session.install("--no-deps", "--force-reinstall", *map(str, wheels.glob("*.whl")))
     return folder
@@ -49,7 +53,7 @@ def tests(session: nox.Session) -> None:
     session.run("python", "-m", "pytest", *session.posargs, env={"FAST_MOMENTUM_BUILD_DIR": str(folder)})
 
 
-@nox.session
+@nox.session(default=False)
 def peers(session: nox.Session) -> None:
     """The tests that hold the step against PyTorch, optax and the other peers, with all of them installed."""
     session.install(*group("test"), *group("peers"))
@@ -57,7 +61,7 @@ def peers(session: nox.Session) -> None:
     session.run("python", "-m", "pytest", "tests/test_peers.py", "tests/test_bench.py", *session.posargs)
 
 
-@nox.session
+@nox.session(default=False)
 def examples(session: nox.Session) -> None:
     """The example program. Arguments go to it."""
     session.install(*group("examples"))
@@ -86,7 +90,7 @@ def types(session: nox.Session) -> None:
                     "--allowlist", str(ROOT / "tests" / "stubtest_allowlist.txt"))  # fmt: skip
 
 
-@nox.session
+@nox.session(default=False)
 def sanitize(session: nox.Session) -> None:
     """The test suite on a module built with the address and undefined-behaviour sanitizers of gcc."""
     session.install(*group("test"))
@@ -105,14 +109,14 @@ def sanitize(session: nox.Session) -> None:
     )  # fmt: skip
 
 
-@nox.session
+@nox.session(default=False)
 def mutants(session: nox.Session) -> None:
     """Break the kernel on purpose, in eleven ways, and see the test suite notice each."""
-    session.install(*group("test"))
+    session.install(*group("test"), "pip")
     session.run("python", "tests/mutants.py", *session.posargs)
 
 
-@nox.session
+@nox.session(default=False)
 def bench(session: nox.Session) -> None:
     """The asv suite in its quick form: each benchmark once, on the wheel of this tree. Arguments go to asv."""
     session.install(*group("bench"))
@@ -125,7 +129,7 @@ def bench(session: nox.Session) -> None:
         session.error("a benchmark has failed")
 
 
-@nox.session(name="bench-compare")
+@nox.session(name="bench-compare", default=False)
 def bench_compare(session: nox.Session) -> None:
     """Another commit (the last release, or main, or the one given) and this tree in turns; new files need git add."""
     session.install(*group("bench"))
@@ -135,19 +139,34 @@ def bench_compare(session: nox.Session) -> None:
     session.run("asv", "continuous", "--show-stderr", "--interleave-rounds", *rest, base, tree)
 
 
-@nox.session
+@nox.session(default=False)
 def instructions(session: nox.Session) -> None:
     """How many instructions a step takes, against the budget; `-- --renew` writes a new one. Needs valgrind."""
     install_wheel(session)
     session.run("python", "benchmarks/instructions.py", *session.posargs)
 
 
-@nox.session
+@nox.session(default=False)
 def report(session: nox.Session) -> None:
     """Measure everything against every peer, and write docs/benchmarks.md with its pictures; six minutes."""
     session.install(*group("bench"), *group("peers"))
     install_wheel(session)
     session.run("python", "benchmarks/report.py", *session.posargs)
+
+
+@nox.session(default=False)
+def workflows(session: nox.Session) -> None:
+    """The workflows of GitHub: faults, and what an attacker could use."""
+    session.install(*group("workflows"))
+    session.run("actionlint")
+    session.run("zizmor", "--offline", "--pedantic", ".")
+
+
+@nox.session(default=False)
+def review(session: nox.Session) -> None:
+    """The checks of the Scientific Python development guide on how the repository is set up."""
+    session.install("sp-repo-review[cli]")
+    session.run("repo-review", ".")
 
 
 @nox.session(default=False)
