@@ -7,7 +7,7 @@ Coefficients coefficients(Form form, const Numbers& h, const Flags& flags, bool 
     c.sign = flags.maximize ? -1 : 1;
     c.keep = c.carried = h.momentum;
     c.scale = h.lr;
-    c.ahead = h.lr * h.momentum;
+    c.ahead = lookahead_has_lr(form) ? h.lr * h.momentum : h.momentum;
     switch (form) {
         case Form::lr_outside:
             c.keep = first ? 0 : h.momentum;
@@ -17,7 +17,6 @@ Coefficients coefficients(Form form, const Numbers& h, const Flags& flags, bool 
         case Form::lr_inside:
             c.gain = c.direct = h.lr;
             c.scale = 1;
-            c.ahead = h.momentum;
             break;
         case Form::ema:
             c.gain = c.direct = 1 - h.momentum;

@@ -6,9 +6,11 @@
 namespace fast_momentum {
 
 enum class Form { lr_outside, lr_inside, ema };
+constexpr unsigned n_forms = 3;
+constexpr const char* form_names[n_forms] = {"lr_outside", "lr_inside", "ema"};
 
 constexpr const char* name_of(Form form) {
-    return form == Form::lr_outside ? "lr_outside" : form == Form::lr_inside ? "lr_inside" : "ema";
+    return form_names[static_cast<unsigned>(form)];
 }
 
 // Hyperparameters of one array.
@@ -23,6 +25,11 @@ struct Flags {
 // Only this form has a first step of its own, and dampening.
 constexpr bool has_dampening(Form form) {
     return form == Form::lr_outside;
+}
+
+// Whether the look-ahead is lr*momentum*v away; else momentum*v, as the velocity has lr in it.
+constexpr bool lookahead_has_lr(Form form) {
+    return form != Form::lr_inside;
 }
 
 // `first`: whether this is the first step of the array.

@@ -186,9 +186,9 @@ Form checked_form(py::handle value) {
         throw py::type_error("form must be a string, not " + type_name(value));
     const std::string given = text_of(value);
     std::string names;
-    for (const Form form : {Form::lr_outside, Form::lr_inside, Form::ema}) {
-        if (given == name_of(form)) return form;
-        names += std::string(names.empty() ? "'" : ", '") + name_of(form) + "'";
+    for (unsigned form = 0; form < n_forms; ++form) {
+        if (given == form_names[form]) return Form(form);
+        names += std::string(form ? ", '" : "'") + form_names[form] + "'";
     }
     throw py::value_error("form must be one of " + names + ", not " + brief(value));
 }

@@ -119,6 +119,7 @@ PYBIND11_MODULE(_core, m) {
 
     m.doc() = "The compiled part of fast_momentum; use the names of the package instead.";
     m.attr("__version__") = FAST_MOMENTUM_VERSION;
+    m.attr("forms") = py::tuple(py::cast(std::vector<const char*>(form_names, form_names + n_forms)));
     find_numpy_types();
     install_fork_handlers();
 

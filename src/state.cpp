@@ -113,7 +113,7 @@ void State::check_lookahead() const {
         throw py::value_error(
             "state.nesterov must be False in lookahead(), not True: such parameters are the look-ahead point "
             "already");
-    if (form_ != Form::lr_inside) check_products("lr * momentum", Number::lr, Number::momentum);
+    if (lookahead_has_lr(form_)) check_products("lr * momentum", Number::lr, Number::momentum);
 }
 
 Constants State::constants() const {

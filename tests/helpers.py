@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
+FORMS: tuple[str, ...] = _core.forms
 DTYPES = [np.dtype(name) for name in _core.config()["dtypes"]]
 ISAS = [name for name, found in _core.config()["instruction sets"].items() if found]
 
@@ -34,7 +35,7 @@ def _options() -> list[dict[str, Any]]:
         {"weight_decay": 0.02, "decoupled_weight_decay": True},
     ]
     options = []
-    for form, decay, maximize in itertools.product(["lr_outside", "lr_inside", "ema"], decays, [False, True]):
+    for form, decay, maximize in itertools.product(FORMS, decays, [False, True]):
         variants: list[dict[str, Any]] = [{}, {"nesterov": True}]
         if form == "lr_outside":
             variants.append({"dampening": 0.3})

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from numpy.lib.stride_tricks import as_strided, sliding_window_view
 
 import fast_momentum as fm
-from helpers import random_like, snapshot
+from helpers import FORMS, random_like, snapshot
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -347,13 +347,13 @@ def test_flags(name: str, value: Any) -> None:
     assert getattr(state, name) is True
 
 
-FORMS = "form must be one of 'lr_outside', 'lr_inside', 'ema', not "
+UNKNOWN_FORM = f"form must be one of {str(FORMS)[1:-1]}, not "
 INIT: list[tuple[str, Any, dict[str, Any], type[Exception], str]] = [
-    ("form unknown", np.ones(2), {"form": "torch"}, V, FORMS + "'torch'"),
-    ("form empty", np.ones(2), {"form": ""}, V, FORMS + "''"),
+    ("form unknown", np.ones(2), {"form": "torch"}, V, UNKNOWN_FORM + "'torch'"),
+    ("form empty", np.ones(2), {"form": ""}, V, UNKNOWN_FORM + "''"),
     ("form None", np.ones(2), {"form": None}, T, "form must be a string, not None"),
-    ("form surrogate", np.ones(2), {"form": "\ud800"}, V, FORMS + "'\\ud800'"),
-    ("form long", np.ones(2), {"form": "x" * 10**6}, V, FORMS + "'" + "x" * 79 + "..."),
+    ("form surrogate", np.ones(2), {"form": "\ud800"}, V, UNKNOWN_FORM + "'\\ud800'"),
+    ("form long", np.ones(2), {"form": "x" * 10**6}, V, UNKNOWN_FORM + "'" + "x" * 79 + "..."),
     ("form bytes", np.ones(2), {"form": b"ema"}, T, "form must be a string, not bytes"),
     ("nesterov without momentum", np.ones(2), {"momentum": 0, "nesterov": True}, V,
      "momentum must be above 0 where nesterov is True, not 0.0"),
@@ -454,7 +454,7 @@ def test_dampening_cannot_be_set_in_another_form() -> None:
 
 
 def test_a_schedule_may_end_at_momentum_zero() -> None:
-    for form in ("lr_outside", "lr_inside", "ema"):
+    for form in FORMS:
         params = [np.ones(3), np.ones(3)]
         fm.init(params, lr=0.1, momentum=[0.9, 0.0], nesterov=True, form=form)
         state = fm.init(params, lr=0.1, nesterov=True, form=form)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from fast_momentum import _core, reference
-from helpers import OPTIONS, option_id
+from helpers import FORMS, OPTIONS, option_id
 
 TABLE = {
     # form, first: keep, gain, direct, carried, scale, with lr 0.25, momentum 0.5, dampening 0.125
@@ -19,6 +19,10 @@ TABLE = {
     ("ema", False): (0.5, 0.5, 0.5, 0.5, 0.25),
     ("ema", True): (0.5, 0.5, 0.5, 0.5, 0.25),
 }
+
+
+def test_every_form_is_in_the_table() -> None:
+    assert {form for form, _ in TABLE} == set(FORMS)
 
 
 @pytest.mark.parametrize(("form", "first"), TABLE)

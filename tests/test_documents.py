@@ -13,6 +13,7 @@ import pytest
 
 import fast_momentum as fm
 from fast_momentum import _config, _core, reference
+from helpers import FORMS
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = {
@@ -64,6 +65,19 @@ def test_public_names() -> None:
     }  # fmt: skip
     assert fm.show_config is _config.show_config
     assert fm.__version__ == _core.config()["version"]
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_every_form_is_written_down(form: str) -> None:
+    for where, text, pattern in [
+        ("the stub", (ROOT / "python/fast_momentum/_core.pyi").read_text(), rf'_Form: .*"{form}"'),
+        ("the table of the README", (ROOT / "README.md").read_text(), rf'^\| `"{form}"` \|'),
+        ("the formulas of init", fm.init.__doc__, rf"^    {form} +v = "),
+        ("the choices of init", fm.init.__doc__, rf"^form : {{.*'{form}'"),
+        ("the choices of State.form", STATE["State.form"].__doc__, f"'{form}'"),
+        ("the formulas of reference.update", reference.update.__doc__, rf"^ +{form} +v = "),
+    ]:
+        assert re.search(pattern, text or "", re.MULTILINE), f"{form} is not in {where}"
 
 
 @pytest.mark.parametrize("name", PAGES)

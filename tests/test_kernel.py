@@ -11,6 +11,7 @@ import pytest
 import fast_momentum as fm
 from fast_momentum import reference
 from helpers import (
+    FORMS,
     OPTIONS,
     assert_bits,
     assert_guards,
@@ -113,7 +114,7 @@ def test_large_array_spans_many_blocks(isa: str, dtype: Any, rng: np.random.Gene
 
 
 def test_lookahead(isa: str, dtype: Any, rng: np.random.Generator) -> None:
-    for form in ("lr_outside", "lr_inside", "ema"):
+    for form in FORMS:
         params = [random_like((n,), dtype, rng) for n in LENGTHS]
         options = {"lr": 0.3, "momentum": 0.7, "form": form}
         state, expected_state = fm.init(params, **options), reference.init(params, **options)

@@ -13,10 +13,9 @@ import pytest
 
 import fast_momentum as fm
 from fast_momentum import reference
-from helpers import OPTIONS, Array, option_id
+from helpers import FORMS, OPTIONS, Array, option_id
 
 GOLDEN = json.loads((Path(__file__).parent / "data" / "golden.json").read_text())["cases"]
-FORMS = {"lr_outside", "lr_inside", "ema"}
 STEPPERS = {"kernels": fm, "reference": reference}
 
 

@@ -18,7 +18,7 @@ import pytest
 
 import fast_momentum as fm
 from fast_momentum import reference
-from helpers import OPTIONS, assert_bits, copied, leaves, option_id, random_like, snapshot
+from helpers import FORMS, OPTIONS, assert_bits, copied, leaves, option_id, random_like, snapshot
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -418,7 +418,7 @@ LOADS: list[tuple[str, Callable[[Any], Any], type[Exception], str]] = [
     ("format text", edit(["format"], "1"), TypeError, "state_dict['format'] must be an integer, not str"),
     ("form differs", edit(["form"], "ema"), ValueError, "state_dict['form'] must be 'lr_outside', as in init(), not 'ema'"),
     ("form unknown", edit(["form"], "sgd"), ValueError,
-     "form must be one of 'lr_outside', 'lr_inside', 'ema', not 'sgd'"),
+     f"form must be one of {str(FORMS)[1:-1]}, not 'sgd'"),
     ("count negative", edit(["step_count"], -1), ValueError, "state_dict['step_count'] must be at least 0 and below 2**62, not -1"),
     ("count at the end", edit(["step_count"], 2**63 - 1), ValueError,
      "state_dict['step_count'] must be at least 0 and below 2**62, not 9223372036854775807"),

@@ -17,6 +17,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 import fast_momentum as fm
 from fast_momentum import reference
 from helpers import (
+    FORMS,
     ISAS,
     OPTIONS,
     assert_bits,
@@ -303,7 +304,7 @@ def test_dampening_is_no_average(rng: np.random.Generator) -> None:
         np.testing.assert_allclose(damped.velocity, ema.velocity + m**t * grads[0])
 
 
-@pytest.mark.parametrize("form", ["lr_outside", "lr_inside", "ema"])
+@pytest.mark.parametrize("form", FORMS)
 def test_nesterov_twice(form: str) -> None:
     """The original form, gradient at the look-ahead point and a plain step, and nesterov=True trace one path: the
     parameters of the second are the look-ahead points of the first. They part when lr and momentum change."""
