@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import tempfile
@@ -198,6 +199,40 @@ def sanitize(session: nox.Session) -> None:
         env={"LD_PRELOAD": " ".join(libraries), "ASAN_OPTIONS": "detect_leaks=0", "PYTHONMALLOC": "malloc",
              "FAST_MOMENTUM_SANITIZED": "1"},
     )  # fmt: skip
+
+
+@nox.session(default=False)
+def arm(session: nox.Session) -> None:
+    """The bits of a step on Arm and on x86-64 without AVX2, both emulated; needs packages of Debian."""
+    tools = ["aarch64-linux-gnu-g++", "aarch64-linux-gnu-objdump", "qemu-aarch64", "qemu-x86_64"]
+    missing = [tool for tool in tools if not shutil.which(tool)]
+    if missing:
+        session.error(f"{', '.join(missing)} missing: apt-get install g++-aarch64-linux-gnu qemu-user")
+    session.install("cmake", "ninja")
+    install_wheel(session)
+    cases = str(Path(session.create_tmp()) / "cases")
+    session.run("python", "tests/record.py", cases)
+
+    def recorded(build: str, *settings: str) -> str:
+        folder = ROOT / "build" / build
+        session.run("cmake", "-G", "Ninja", "-S", str(ROOT), "-B", str(folder), "-DFAST_MOMENTUM_MODULE=OFF",
+                    "-DCMAKE_BUILD_TYPE=Release", *settings)  # fmt: skip
+        session.run("cmake", "--build", str(folder))
+        return str(folder / "recorded")
+
+    program = recorded("recorded")
+    session.run(program, cases, external=True)
+    for cpu, isa in [("Nehalem", "baseline"), ("max", "avx2")]:
+        session.run("qemu-x86_64", "-cpu", cpu, program, cases, isa, external=True)
+
+    program = recorded("recorded-arm", "-DCMAKE_SYSTEM_NAME=Linux", "-DCMAKE_SYSTEM_PROCESSOR=aarch64",
+                       "-DCMAKE_CXX_COMPILER=aarch64-linux-gnu-g++")  # fmt: skip
+    session.run("qemu-aarch64", "-L", "/usr/aarch64-linux-gnu", program, cases, "baseline", external=True)
+    code = str(session.run("aarch64-linux-gnu-objdump", "-d", program, external=True, silent=True))
+    if not re.search(r"\bfmul\tv\d+\.4s", code):
+        session.error("the kernels are not vectorised")
+    if re.search(r"\tfn?m(add|sub|la|ls)\b", code):
+        session.error("a multiplication and an addition are fused")
 
 
 @nox.session(default=False)

@@ -128,6 +128,12 @@ def test_only_these_files_know_python() -> None:
              "overlap.hpp", "overlap.cpp", "run.hpp", "run.cpp", "threads.hpp", "threads.cpp", "work.hpp", "work.cpp", "strided.hpp", "strided.cpp", "compilers.hpp"]  # fmt: skip
     for name in plain:
         assert not re.search(r"pybind11|Python\.h|PyObject|py::", SOURCES[name]), name
+    listed = re.search(r"set\(without_python([^)]*)\)", (ROOT / "CMakeLists.txt").read_text())
+    assert listed
+    assert {f"src/{name}" for name in plain if name.endswith(".cpp")} == {
+        *listed[1].split(),
+        "src/kernel.cpp",
+    }
     for name in ("kernels.hpp", "update.hpp", "kernel.cpp"):
         assert set(re.findall(r"#include <(\w+)>", SOURCES[name])) <= {"cstddef"}, name
 

@@ -1,0 +1,151 @@
+"""Write what a step gives here into a file, for tests/recorded.cpp to do again elsewhere.
+
+    python tests/record.py FILE
+
+The file, all of it little-endian: MAGIC, the number of cases in eight bytes, and the cases. A case is a HEADER and
+pieces of memory: the three operands of a kernel (kernels.hpp) before the call, and those that it writes after the call.
+A piece is all the memory from the first to the last byte of an operand, with what lies between its elements.
+
+Nothing is written that differs from the reference.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+import fast_momentum as fm
+from fast_momentum import reference
+from helpers import DTYPES, FORMS, LAYOUTS, OPTIONS, Array, assert_bits
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+MAGIC = b"momentum"
+OPERAND = np.dtype([("bytes", "<i8"), ("offset", "<i8"), ("strides", "<i8", 3)])  # offset: of element 0
+HEADER = np.dtype(
+    [
+        *[(name, "<f8") for name in ("lr", "momentum", "dampening", "weight_decay")],
+        *[(name, "<i8") for name in ("nesterov", "decoupled_weight_decay", "maximize")],
+        ("form", "<i8"),  # its number in coefficients.hpp
+        ("first", "<i8"),  # whether it is the first step of the array
+        ("lookahead", "<i8"),  # 0 for a step
+        ("dtype", "<i8"),  # numpy.dtype.num
+        ("ndim", "<i8"),
+        ("shape", "<i8", 3),
+        ("operands", OPERAND, 3),
+    ]
+)
+
+# Around the sizes of vectors, unrolled vectors and blocks.
+SHORT = [0, 1, 3, 7, 8, 9, 31, 33]
+LONG = [255, 511, 513, 1025, 4099]
+
+# Layouts of the parameter and of the gradient, for a shape of several tiles and for a small one.
+TILED = [("F", "F"), ("C", "F"), ("every second", "C"), ("reversed", "C")]
+SMALL = [
+    *TILED,
+    ("F", "broadcast"),
+    ("sliced", "C"),
+    ("C", "strided and reversed"),
+    ("all sliced", "permuted"),
+]
+SHAPES = [((1, 40, 65), TILED), ((3, 9, 7), SMALL), ((), [("0-d", "0-d")])]
+
+
+def values(shape: tuple[int, ...], dtype: Any, rng: np.random.Generator) -> Array:
+    """Half of them ordinary, a quarter any bits, a quarter at the ends of what the dtype can hold."""
+    finfo = np.finfo(dtype)
+    ends = [0, finfo.smallest_subnormal, finfo.smallest_normal, finfo.eps, 1, finfo.max, np.inf, np.nan]
+    n = int(np.prod(shape))
+    kinds = [
+        rng.standard_normal(n),
+        rng.standard_normal(n),
+        rng.integers(0, 256, (n, finfo.dtype.itemsize), np.uint8).view(dtype)[:, 0],
+        rng.choice(ends, n) * rng.choice([-1, 1], n),
+    ]
+    with np.errstate(invalid="ignore"):  # signalling NaNs
+        return np.choose(rng.integers(0, 4, n), [kind.astype(dtype) for kind in kinds]).reshape(shape)
+
+
+def layout(name: str) -> Callable[[Array], Array]:
+    if name == "broadcast":
+        return lambda x: np.broadcast_to(x[:, :1], x.shape)
+    return LAYOUTS.get(name, np.copy)
+
+
+def memory(array: Array) -> bytes:
+    low, high = np.lib.array_utils.byte_bounds(array)
+    return ctypes.string_at(low, high - low)
+
+
+def case(state: fm.State, operands: list[Array], before: list[bytes], lookahead: bool = False) -> bytes:
+    param = operands[0]
+    written = [operands[0]] if lookahead else [operands[0], operands[2]]
+    header = np.zeros((), HEADER)
+    for name in reference.HYPERPARAMETERS:
+        header[name] = getattr(state, name)
+    header["form"] = FORMS.index(state.form)
+    header["first"] = state.step_count == 1
+    header["lookahead"] = lookahead
+    header["dtype"] = param.dtype.num
+    header["ndim"] = param.ndim
+    header["shape"][: param.ndim] = param.shape
+    for row, array, piece in zip(header["operands"], operands, before, strict=True):
+        row["bytes"] = len(piece)
+        row["offset"] = array.ctypes.data - np.lib.array_utils.byte_bounds(array)[0]
+        row["strides"][: array.ndim] = array.strides
+    return b"".join([header.tobytes(), *before, *map(memory, written)])
+
+
+def cases(param: Array, grads: list[Array], out: Array, options: dict[str, Any]) -> Iterator[bytes]:
+    """Steps, and after each the look-ahead where there is one."""
+    state = fm.init(param, **options)
+    expected = param.copy()
+    expected_state = reference.init(expected, **options)
+    velocity = state.velocity  # live
+    for grad in grads:
+        operands = [param, grad, velocity]
+        before = [memory(operand) for operand in operands]
+        fm.step(param, grad, state)
+        reference.step(expected, grad, expected_state)
+        assert_bits(param, expected)
+        assert_bits(velocity, expected_state.velocity)
+        yield case(state, operands, before)
+        if state.nesterov:
+            continue
+        operands = [out, param, velocity]
+        before = [memory(operand) for operand in operands]
+        fm.lookahead(param, state, out)
+        assert_bits(out, reference.lookahead(expected, expected_state))
+        yield case(state, operands, before, lookahead=True)
+
+
+def all_cases(rng: np.random.Generator) -> Iterator[bytes]:
+    for dtype in DTYPES:
+        for options in OPTIONS:
+            # A kernel knows of the options which terms there are, and nothing else: one form has them all.
+            every_term = options["form"] == "ema" and not options["maximize"]
+            for n in SHORT + LONG if every_term else SHORT:
+                param, out, *grads = [values((n,), dtype, rng) for _ in range(4)]
+                yield from cases(param, grads, out, options)
+        for shape, layouts in SHAPES:
+            for of_param, of_grad in layouts:
+                param, out = [layout(of_param)(values(shape, dtype, rng)) for _ in range(2)]
+                grads = [layout(of_grad)(values(shape, dtype, rng)) for _ in range(2)]
+                yield from cases(param, grads, out, {"form": "ema", "lr": 0.05})
+
+
+def main() -> None:
+    written = list(all_cases(np.random.default_rng(20)))
+    file = Path(sys.argv[1])
+    file.write_bytes(b"".join([MAGIC, np.array(len(written), "<i8").tobytes(), *written]))
+    print(f"{len(written)} cases, {file.stat().st_size / 1e6:.1f} MB")
+
+
+if __name__ == "__main__":
+    main()
