@@ -14,7 +14,7 @@ class Span {
 
     Span() = default;
     Span(std::uintptr_t low_, std::uintptr_t length, bool written)
-        : low(low_), length_and_written_(length << 1 | written) {}
+        : low(low_), length_and_written_(length << 1 | std::uintptr_t(written)) {}
     std::uintptr_t high() const { return low + (length_and_written_ >> 1); }
     bool written() const { return length_and_written_ & 1; }
 

@@ -17,9 +17,8 @@ namespace fast_momentum {
 
 namespace {
 
-constexpr std::size_t alignment = 64;                    // of each velocity
-constexpr std::size_t page = 4096;                       // of the block of memory
-constexpr std::size_t huge_from = std::size_t(1) << 22;  // as NumPy does for its own arrays
+constexpr std::size_t alignment = 64;  // of each velocity
+constexpr std::size_t page = 4096;     // of the block of memory
 constexpr std::size_t most_bytes = std::size_t(PTRDIFF_MAX) / 2 / alignment * alignment;
 
 // Strides of a dense array whose dimensions follow one another in memory as `strides` do.
@@ -108,6 +107,7 @@ void Velocities::allocate() {
     memory_ = std::shared_ptr<char>(block, static_cast<char*>(block.get()) + (page - past) % page);
 #ifdef MADV_HUGEPAGE
     // Fewer page faults in the first step, fewer entries of the TLB in all; a refusal does not matter.
+    constexpr std::size_t huge_from = std::size_t(1) << 22;  // as NumPy does for its own arrays
     if (bytes_ >= huge_from) madvise(memory_.get(), bytes_, MADV_HUGEPAGE);
 #endif
 }
