@@ -21,6 +21,7 @@ from helpers import (
     ISAS,
     OPTIONS,
     assert_bits,
+    assert_steps_agree,
     copied,
     isa_in_use,
     random_like,
@@ -212,6 +213,14 @@ def test_the_same_arrays_are_updated_in_place() -> None:
     assert params["b"][0] is b
     assert w.__array_interface__["data"] == address
     np.testing.assert_array_equal(w, 0.9)
+
+
+def test_the_gradient_of_a_0d_array_may_be_a_scalar(dtype: Any, rng: np.random.Generator) -> None:
+    """Operations on 0-d arrays return NumPy scalars."""
+    params = [random_like((), dtype, rng) for _ in range(3)]
+    grads = [[random_like((), dtype, rng)[()] for _ in params] for _ in range(2)]
+    assert all(type(g) is dtype.type for gs in grads for g in gs)
+    assert_steps_agree(params, grads, lr=0.1)
 
 
 def test_peak_memory_grows_by_the_velocities_alone() -> None:
