@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from numpy.lib.stride_tricks import as_strided, sliding_window_view
 
 import fast_momentum as fm
+from fast_momentum import _core
 from helpers import FORMS, random_like, snapshot
 
 if TYPE_CHECKING:
@@ -347,6 +348,7 @@ def test_flags(name: str, value: Any) -> None:
     assert getattr(state, name) is True
 
 
+DTYPE_NAMES = " or ".join(_core.config()["dtypes"])
 UNKNOWN_FORM = f"form must be one of {str(FORMS)[1:-1]}, not "
 INIT: list[tuple[str, Any, dict[str, Any], type[Exception], str]] = [
     ("form unknown", np.ones(2), {"form": "torch"}, V, UNKNOWN_FORM + "'torch'"),
@@ -384,11 +386,11 @@ INIT: list[tuple[str, Any, dict[str, Any], type[Exception], str]] = [
     ("a string", ["w"], {}, T, "params[0] must be a numpy.ndarray, not str"),
     ("a set", {1}, {}, T, "params must be a numpy.ndarray, not set"),
     ("integers", [np.ones(2, int)], {}, T,
-     "params[0] must have dtype float32 or float64, not int64; keep a copy in its place, made by .astype('float32')"),
+     f"params[0] must have dtype {DTYPE_NAMES}, not int64; keep a copy in its place, made by .astype('float32')"),
     ("halves", {"a": np.ones(2, np.float16)}, {}, T,
-     "params['a'] must have dtype float32 or float64, not float16; keep a copy in its place, made by .astype('float32')"),
+     f"params['a'] must have dtype {DTYPE_NAMES}, not float16; keep a copy in its place, made by .astype('float32')"),
     ("objects", np.ones(2, object), {}, T,
-     "params must have dtype float32 or float64, not object; keep a copy in its place, made by .astype('float32')"),
+     f"params must have dtype {DTYPE_NAMES}, not object; keep a copy in its place, made by .astype('float32')"),
     ("big-endian", np.ones(2, ">f8"), {}, T,
      "params must be in native byte order, not >f8; keep a copy in its place, made by .astype('float64')"),
     ("a scalar", np.float64(1), {}, T,

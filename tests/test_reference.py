@@ -19,14 +19,16 @@ GOLDEN = json.loads((Path(__file__).parent / "data" / "golden.json").read_text()
 STEPPERS = {"kernels": fm, "reference": reference}
 
 
+def exact(x: Any) -> Fraction:
+    return Fraction(*x.as_integer_ratio())
+
+
 def rounded(x: Fraction, dtype: Any) -> Fraction:
-    """`x` rounded to nearest even: through double, which is exact enough for one operation on such numbers."""
-    if dtype == np.float64:
-        return Fraction(float(x))
+    """`x` rounded to nearest even. Its exponent is found in double, which is exact enough for these numbers."""
     _, exponent = math.frexp(float(x))
     if x == 0:
         return x
-    scale = Fraction(2) ** (24 - exponent)
+    scale = Fraction(2) ** (np.finfo(dtype).nmant + 1 - exponent)
     return Fraction(round(x * scale)) / scale  # round() of a Fraction goes to even
 
 
@@ -60,16 +62,16 @@ def textbook(p: Any, g: Any, v: Any, first: bool, dtype: Any, o: dict[str, Any])
 def test_each_operation_rounds_once(options: dict[str, Any], dtype: Any, rng: np.random.Generator) -> None:
     options = {"momentum": 0.9, **options}
     p, grads = rng.normal(size=6).astype(dtype), rng.normal(size=(4, 6)).astype(dtype)
-    exact_p, exact_v = [Fraction(float(x)) for x in p], [Fraction(0)] * 6
+    exact_p, exact_v = [exact(x) for x in p], [Fraction(0)] * 6
     state = reference.init(p, **options)
     for t, g in enumerate(grads):
         reference.step(p, g, state)
         for i in range(6):
             exact_p[i], exact_v[i] = textbook(
-                exact_p[i], Fraction(float(g[i])), exact_v[i], t == 0, dtype.type, options
+                exact_p[i], exact(g[i]), exact_v[i], t == 0, dtype.type, options
             )
-            assert Fraction(float(p[i])) == exact_p[i]
-            assert Fraction(float(state.velocity[i])) == exact_v[i]
+            assert exact(p[i]) == exact_p[i]
+            assert exact(state.velocity[i]) == exact_v[i]
 
 
 def hyperparameters_at(case: dict[str, Any], t: int) -> dict[str, Any]:
