@@ -35,7 +35,7 @@ def test_the_fastest_is_the_default() -> None:
 @pytest.mark.skipif("avx2" not in ISAS, reason="this CPU or build has no AVX2")
 @pytest.mark.parametrize("names", ["AVX2", "avx2", " AVX2 ", "AVX2,AVX2", "avx2 ,\tavx2"])
 def test_disabled(names: str) -> None:
-    assert imported(names) == ["baseline"]
+    assert imported(names) == [[name for name in ISAS if name != "avx2"][-1]]
 
 
 @pytest.mark.parametrize("names", ["AVX3", "AVX2 sse9", "baseline", "avx2;x"])
