@@ -165,6 +165,8 @@ def test_one_version() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert fm.__version__ == _core.__version__ == project["version"]
     assert project["dependencies"] == ["numpy>=2.0"]
+    for file, pattern in [("CITATION.cff", r"^version: (.*)$"), ("CHANGELOG.md", r"^## (\S+)")]:
+        assert re.findall(pattern, (ROOT / file).read_text(), re.MULTILINE)[0] == fm.__version__, file
 
 
 def test_installed_files() -> None:
