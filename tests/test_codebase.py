@@ -146,6 +146,16 @@ def test_only_these_files_know_python() -> None:
         assert set(re.findall(r"#include <(\w+)>", SOURCES[name])) <= {"cstddef"}, name
 
 
+def test_includes_follow_the_map() -> None:
+    """A file includes only what stands below it in CONTRIBUTING.md."""
+    house = (ROOT / "CONTRIBUTING.md").read_text().split("\nsrc/\n")[1].split("\npython/")[0]
+    order = re.findall(r"^  (\w+)\.", house, re.MULTILINE)
+    assert sorted(order) == sorted({Path(name).stem for name in SOURCES})
+    for name, text in SOURCES.items():
+        for included in re.findall(r'#include "(\w+)\.hpp"', text):
+            assert included == Path(name).stem or order.index(included) > order.index(Path(name).stem), name
+
+
 def test_each_file_says_what_it_is_for() -> None:
     for name, text in SOURCES.items():
         if name.endswith(".hpp") or name.replace(".cpp", ".hpp") not in SOURCES:

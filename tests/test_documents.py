@@ -19,7 +19,7 @@ from helpers import FORMS
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = {
     path.relative_to(ROOT).as_posix(): path
-    for path in [ROOT / "README.md", *sorted(ROOT.glob("docs/**/*.md"))]
+    for path in [*sorted(ROOT.glob("*.md")), *sorted(ROOT.glob("docs/**/*.md"))]
 }
 
 # Where every library that a page imports is installed (`nox -s docs`), a page that cannot run is an error.
