@@ -73,6 +73,7 @@ def test_every_form_is_written_down(form: str) -> None:
     for where, text, pattern in [
         ("the stub", (ROOT / "python/fast_momentum/_core.pyi").read_text(), rf'_Form: .*"{form}"'),
         ("the table of the README", (ROOT / "README.md").read_text(), rf'^\| `"{form}"` \|'),
+        ("the table of docs/forms.md", PAGES["docs/forms.md"].read_text(), rf'^\| `"{form}"` \|'),
         ("the formulas of init", fm.init.__doc__, rf"^    {form} +v = "),
         ("the choices of init", fm.init.__doc__, rf"^form : {{.*'{form}'"),
         ("the choices of State.form", STATE["State.form"].__doc__, f"'{form}'"),
