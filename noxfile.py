@@ -282,10 +282,12 @@ def report(session: nox.Session) -> None:
 
 @nox.session(default=False)
 def workflows(session: nox.Session) -> None:
-    """The workflows of GitHub: faults, and what an attacker could use."""
+    """The workflows of GitHub: faults, what an attacker could use, and which wheels they would build."""
     session.install(*group("workflows"))
     session.run("actionlint")
     session.run("zizmor", "--offline", "--pedantic", ".")
+    for platform in ("linux", "macos", "windows"):
+        session.run("cibuildwheel", "--print-build-identifiers", "--platform", platform)
 
 
 @nox.session(default=False)

@@ -30,7 +30,7 @@ html_theme = "pydata_sphinx_theme"
 html_title = "fast_momentum"
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
-html_sidebars = {
+html_sidebars: dict[str, list[str]] = {
     path.stem: [] for path in Path(__file__).parent.glob("*.md")
 }  # for the pages of folders only
 html_show_sourcelink = False
