@@ -81,8 +81,10 @@ std::string type_way_out(py::handle object, bool is_written) {
         return "; its mask would be ignored, pass its .data or .filled()";
     if (py::isinstance(object, numpy_types().ndarray))
         return "; pass numpy.asarray() of it, which shares its memory";
-    if (is_written && py::isinstance(object, numpy_types().generic))
-        return "; it cannot be updated in place, use a 0-d array";
+    if (py::isinstance(object, numpy_types().generic))
+        return is_written ? "; it cannot be updated in place, use a 0-d array"
+                          : "; only the gradient of a 0-d array may be a scalar, and sum(keepdims=True) "
+                            "gives an array";
     if (py::hasattr(object, "__dlpack__"))
         return "; pass an array that shares its memory, such as numpy.from_dlpack() gives";
     return "";

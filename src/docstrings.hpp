@@ -60,8 +60,8 @@ arrays below its place: ``weight_decay={"w": 1e-4, "b": 0.0}``.
 
 References
 ----------
-.. [1] B. T. Polyak, "Some methods of speeding up the convergence of iteration methods", 1964.
-.. [2] I. Sutskever, J. Martens, G. Dahl, G. Hinton, "On the importance of initialization and momentum in deep
+.. [1] Polyak, B. T., "Some methods of speeding up the convergence of iteration methods", 1964.
+.. [2] Sutskever, I., Martens, J., Dahl, G., Hinton, G., "On the importance of initialization and momentum in deep
    learning", ICML 2013.
 
 Examples
@@ -117,7 +117,7 @@ against.
 
 References
 ----------
-.. [1] I. Sutskever, J. Martens, G. Dahl, G. Hinton, "On the importance of initialization and momentum in deep
+.. [1] Sutskever, I., Martens, J., Dahl, G., Hinton, G., "On the importance of initialization and momentum in deep
    learning", ICML 2013.
 
 Examples
@@ -165,7 +165,7 @@ TypeError, ValueError, ConcurrentStepError
 
 References
 ----------
-.. [1] Y. Nesterov, "A method of solving a convex programming problem with convergence rate O(1/k^2)", 1983.
+.. [1] Nesterov, Y., "A method of solving a convex programming problem with convergence rate O(1/k^2)", 1983.
 
 Examples
 --------
@@ -184,7 +184,7 @@ constexpr const char* state_doc =
     R"doc(The hyperparameters, velocities and counters of one training run; `init` returns it.
 
 The attributes are the keyword parameters of `init`, which has the formula, plus `step_count` and `velocity`.
-Hyperparameters can be set between steps and are checked when they are set; a prefix is set anew as a whole. copy,
+Hyperparameters can be set between steps. Each is checked when it is set, how they go together at the next step; a prefix is set anew as a whole. copy,
 deepcopy and pickle make States that are independent of the original.
 
 Raises

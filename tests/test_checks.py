@@ -144,7 +144,8 @@ STEP = [
     Bad("grad is an int", T, "grads['enc'][0] must be a numpy.ndarray, not int", put("grads", "enc[0]", 0)),
     Bad("grad is masked", T, "grads['w'] must be a numpy.ndarray, not numpy.ma.MaskedArray; its mask would be ignored, "
         "pass its .data or .filled()", put("grads", "w", np.ma.masked_array)),
-    Bad("grad is a scalar where it may not", T, "grads['w'] must be a numpy.ndarray, not numpy.float32", put("grads", "w", np.float32(1))),
+    Bad("grad is a scalar where it may not", T, "grads['w'] must be a numpy.ndarray, not numpy.float32; only the "
+        "gradient of a 0-d array may be a scalar, and sum(keepdims=True) gives an array", put("grads", "w", np.float32(1))),
     Bad("grad of a 0-d array is a Python float", T, "grads['enc'][1][0] must be a numpy.ndarray, not float",
         lambda c: c.grads["enc"].__setitem__(1, (0.5,))),
     Bad("grad of a 0-d array is another scalar", T, "grads['enc'][1][0] must be a numpy.float32 or a 0-d array of "
@@ -540,7 +541,7 @@ def test_memmap(mode: str, tmp_path: Path) -> None:
 
 
 def test_what_is_accepted() -> None:
-    """The left half of the design's table, where no other test has it."""
+    """What a step accepts, where no other test has it."""
     params = np.ones(3, np.dtype("f4", metadata={"unit": "m"}))
     fm.step(params, np.ones(3, "f4"), fm.init(params, lr=0.1))
     for lr in (0, 1, 0.5, np.float16(0.5), np.float32(0.5), np.float64(0.5), np.longdouble(0.5), np.int8(1),
