@@ -24,7 +24,11 @@ X86 = platform.machine() in ("x86_64", "AMD64")
 
 # Left by `nox -s tests`: objects, before the linker has seen them.
 BUILD = Path(os.environ.get("FAST_MOMENTUM_BUILD_DIR", "nowhere"))
-needs_build = pytest.mark.skipif(not BUILD.is_dir(), reason="FAST_MOMENTUM_BUILD_DIR names no build folder")
+LINUX = platform.system() == "Linux"
+on_linux = pytest.mark.skipif(not LINUX, reason="about ELF")
+needs_build = pytest.mark.skipif(
+    not (LINUX and BUILD.is_dir()), reason="FAST_MOMENTUM_BUILD_DIR names no build folder, or not on Linux"
+)
 
 
 def tool(*command: str | Path) -> str:
@@ -41,15 +45,19 @@ def test_no_fused_multiply_add_instruction() -> None:
     code = tool("objdump", "-d", "--no-show-raw-insn", _core.__file__)
     assert re.search(r"\bv?mul[ps]s\b", code)
     assert re.findall(r"\bvfn?m(?:add|sub)\w*", code) == []
-    if "FAST_MOMENTUM_SANITIZED" not in os.environ:  # which is not vectorised
+    if (
+        LINUX and "FAST_MOMENTUM_SANITIZED" not in os.environ
+    ):  # which is not vectorised; MSVC links code of its own
         assert ("ymm" in code) == ("avx2" in _core.config()["instruction sets"])
 
 
+@on_linux
 def test_no_fast_math_start_up_code() -> None:
     assert "set_fast_math" not in tool("nm", "-a", _core.__file__) + tool("nm", "-D", _core.__file__)
     assert "crtfastmath" not in tool("strings", "-a", _core.__file__)
 
 
+@on_linux
 def test_exports_the_init_function_and_nothing_else() -> None:
     exported = tool("nm", "-D", "--defined-only", _core.__file__).split("\n")
     assert [line.split()[-1] for line in exported if line] == ["PyInit__core"]
@@ -73,14 +81,13 @@ def test_import_leaves_the_floating_point_mode() -> None:
         assert mode() == before, (mode(), before)
         assert 5e-324 * 1.0 > 0
     """
-    if platform.system() != "Linux":
+    if not LINUX:
         pytest.skip("the layout of the environment is that of glibc")
     run_python(code)
 
 
+@on_linux
 def test_relocations_are_read_only() -> None:
-    if platform.system() != "Linux":
-        pytest.skip("about ELF")
     headers = tool("readelf", "-lWd", _core.__file__)
     assert "GNU_RELRO" in headers
     assert "BIND_NOW" in headers or "NOW" in headers
@@ -177,6 +184,13 @@ def test_one_version() -> None:
     assert project["dependencies"] == ["numpy>=2.0"]
     for file, pattern in [("CITATION.cff", r"^version: (.*)$"), ("CHANGELOG.md", r"^## (\S+)")]:
         assert re.findall(pattern, (ROOT / file).read_text(), re.MULTILINE)[0] == fm.__version__, file
+
+
+def test_the_tests_of_a_wheel_have_what_the_readme_links_to() -> None:
+    sources = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["cibuildwheel"]["test-sources"]
+    links = re.findall(r"\]\(([\w.]+)", (ROOT / "README.md").read_text())
+    assert {link for link in links if (ROOT / link).exists()} <= set(sources)
+    assert all((ROOT / source).exists() for source in sources)
 
 
 def test_installed_files() -> None:

@@ -1,4 +1,4 @@
-"""coefficients.cpp: the table of the design, and the constants with which the kernels are run."""
+"""coefficients.cpp: the table of forms, and the constants with which the kernels are run."""
 
 from __future__ import annotations
 
