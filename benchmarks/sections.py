@@ -19,6 +19,7 @@ import fast_momentum as fm
 from fast_momentum._bench.contenders import OURS, prepared
 from fast_momentum._bench.problems import LR, MOMENTUM, Problem, many_arrays, one_array, problem
 from fast_momentum._bench.timing import Ratio, Times, interleaved
+from fast_momentum._bench.views import COLOURS, bandwidths
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -51,10 +52,10 @@ class Section:
         self.lines += [f"| {' | '.join(row)} |" for row in rows] + [""]
 
     def note(self, case: str, times: Times, others: Iterable[str]) -> None:
-        """Remember who took less time."""
+        """Remember who took less time, so much less that the table shows it."""
         for name in others:
             ratio = times.ratio(name, OURS)
-            if ratio.median < 1:
+            if round(ratio.median, 2) < 1:
                 self.faster.append((case, name, ratio))
 
 
@@ -107,24 +108,12 @@ def one_array_section() -> Section:
 
 
 def save_bandwidths(found: dict[str, Times]) -> None:
-    figure = Figure(figsize=(8, 5), layout="constrained")
-    axes = figure.subplots()
-    names = dict.fromkeys(name for times in found.values() for name in times.seconds)
-    for name in names:
-        points = [
-            (int(case.replace(",", "")), 20 * int(case.replace(",", "")) / times.median(name) / 1e9)
-            for case, times in found.items()
-            if name in times.seconds
-        ]
-        style: dict[str, Any] = {
-            OURS: {"color": "black", "linewidth": 3},
-            BARE: {"color": "black", "linestyle": ":"},
-        }
-        axes.plot(*zip(*points, strict=True), marker="o", markersize=3, label=name, **style.get(name, {}))
-    axes.set(xscale="log", yscale="log", xlabel="elements of one float32 array", ylabel="GB/s of the step")
-    axes.grid(alpha=0.3)
-    axes.legend(fontsize="small", ncols=2)
-    figure.savefig(DOCS / "pictures" / "bandwidth.svg")
+    lines: dict[str, list[tuple[int, float]]] = {}
+    for case, times in found.items():
+        elements = int(case.replace(",", ""))
+        for name in times.seconds:
+            lines.setdefault(name, []).append((elements, 20 * elements / times.median(name)))
+    bandwidths(lines, roofline=BARE).savefig(DOCS / "pictures" / "bandwidth.svg")
 
 
 def many_arrays_section() -> Section:
@@ -249,15 +238,20 @@ def training_section() -> Section:
 
 
 def save_iterations(found: dict[str, Times]) -> None:
-    figure = Figure(figsize=(8, 4), layout="constrained")
+    figure = Figure(figsize=(5, 6.5), layout="constrained")
     axes = figure.subplots()
-    for k, name in enumerate(STEPPERS):
-        heights = [times.ratio(name, IN_PLACE).median for times in found.values()]
+    colors = ("black", COLOURS[1], COLOURS[0], "grey", "lightgrey")  # of NumPy, as in the other picture
+    for k, (name, color) in enumerate(zip(STEPPERS, colors, strict=True)):
+        lengths = [times.ratio(name, IN_PLACE).median for times in found.values()]
         places = [place + (k - 2) * 0.17 for place in range(len(found))]
-        axes.bar(places, heights, width=0.15, label=name)
-    axes.set_xticks(range(len(found)), [name.replace(", ", "\nbatch ") for name in found], fontsize="small")
-    axes.set(ylabel="time of an iteration, of NumPy in place")
-    axes.legend(ncols=4, fontsize="small", loc="lower center")
+        axes.barh(places, lengths, height=0.15, label=name, color=color)
+    axes.set_yticks(range(len(found)), [name.replace(", ", "\nbatch ") for name in found])
+    axes.invert_yaxis()
+    axes.set_xlabel(f"time of an iteration, of {IN_PLACE}", fontsize="large")
+    axes.tick_params(axis="x", labelsize="large")
+    axes.grid(axis="x", alpha=0.3)
+    axes.set_axisbelow(True)
+    figure.legend(loc="outside lower center", ncols=2)
     figure.savefig(DOCS / "pictures" / "training.svg")
 
 

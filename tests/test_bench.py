@@ -111,6 +111,10 @@ def test_without_a_command_the_configuration(capsys: pytest.CaptureFixture[str])
     assert command().stdout == capsys.readouterr().out
 
 
+def test_version() -> None:
+    assert command("--version").stdout == f"fast_momentum {fm.__version__}\n"
+
+
 def test_bench_as_a_user_runs_it() -> None:
     result = command("bench", "--json")
     assert result.returncode == 0, result.stderr

@@ -5,13 +5,14 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from . import show_config
+from . import __version__, show_config
 
 
 def parsed() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         "python -m fast_momentum", description="Without a command: print the configuration."
     )
+    parser.add_argument("--version", action="version", version=f"fast_momentum {__version__}")
     bench = parser.add_subparsers(dest="command").add_parser(
         "bench",
         help="measure the step on this machine, against NumPy and the peers that are installed; half a minute",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
+import itertools
 import json
 import textwrap
 from typing import TYPE_CHECKING
@@ -13,14 +14,21 @@ from .machine import described, processor, versions
 from .quick import CASES, Row, measured
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
+
+    from matplotlib.figure import Figure
 
 LEGEND = (
     "Above: float32 elements of one array, or arrays x elements. us: microseconds of a step. GB/s: of the five streams of a "
-    "step. of np.add: its share of the bandwidth of np.add(a, b, out=a) over as many bytes. The others: times as long "
-    f"as {OURS} takes. Medians of interleaved repetitions, one thread."
+    "step. of np.add: its share of the bandwidth of np.add(a, b, out=a) over as many bytes, which may exceed 100 %. The "
+    f"others: times as long as {OURS} takes. Medians of interleaved repetitions, one thread."
 )
-MORE = "For a progress bar, a bar chart and --plot: python -m pip install rich matplotlib, which the extra fast-momentum[bench] does"
+MORE = "For progress, a bar chart and --plot: python -m pip install rich matplotlib"
+
+# Of Okabe and Ito: the colour-blind tell them apart, too. Black is for fast_momentum.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#E69F00", "#CC79A7", "#56B4E9")
+STYLES = (("-", "o"), ("--", "s"), ("-.", "^"))
 
 
 def is_installed(module: str) -> bool:
@@ -43,11 +51,11 @@ def cells(rows: list[Row]) -> list[list[str]]:
         ["", *(row.case for row in rows)],
         ["us", *(f"{row.seconds * 1e6:,.{2 if row.seconds < 1e-5 else 0}f}" for row in rows)],
         ["GB/s", *(f"{row.bandwidth / 1e9:.1f}" for row in rows)],
-        ["of np.add", *(f"{row.of_roofline:.0%}" if row.of_roofline else "" for row in rows)],
+        ["of np.add", *(f"{row.of_roofline:.0%}" if row.of_roofline else "-" for row in rows)],
     ]
     for name in names:
         ratios = [row.ratios.get(name) for row in rows]
-        lines.append([name, *(f"{ratio.median:.2f}" if ratio else "" for ratio in ratios)])
+        lines.append([name, *(f"{ratio.median:.2f}" if ratio else "-" for ratio in ratios)])
     return lines
 
 
@@ -96,23 +104,47 @@ def measured_with_progress() -> list[Row]:
 
 
 def save_plot(rows: list[Row], path: Path) -> None:
-    """Bandwidth over size, a line for each contender."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(8, 5), layout="constrained")
-    axes = figure.subplots()
     single = [row for row in rows if row.arrays == 1]
     names = dict.fromkeys(name for row in single for name in row.ratios)
-    for name in (OURS, *names):
-        points = [
-            (row.elements, row.bandwidth / (1 if name == OURS else row.ratios[name].median) / 1e9)
-            for row in single
-            if name == OURS or name in row.ratios
+    lines = {OURS: [(row.elements, row.bandwidth) for row in single]}
+    for name in names:
+        lines[name] = [
+            (row.elements, row.bandwidth / row.ratios[name].median) for row in single if name in row.ratios
         ]
-        style = {"color": "black", "linewidth": 3} if name == OURS else {"linewidth": 1.2}
-        axes.plot(*zip(*points, strict=True), marker="o", markersize=4, label=name, **style)
-    axes.set(xscale="log", yscale="log", xlabel="elements of one float32 array", ylabel="GB/s of the step")
-    axes.grid(alpha=0.3)
-    axes.legend(fontsize="small")
-    axes.set_title(title(), fontsize="x-small", wrap=True)
+    figure = bandwidths(lines)
+    figure.suptitle("\n".join(textwrap.wrap(title(), 60)), fontsize="x-small")
     figure.savefig(path)
+
+
+def bandwidths(lines: Mapping[str, Sequence[tuple[int, float]]], roofline: str | None = None) -> Figure:
+    """Bandwidth over size, a line for each contender; to be read on a telephone, too."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(5, 6.5), layout="constrained")
+    axes = figure.subplots()
+    looks = itertools.product(STYLES, COLOURS)
+    for name, points in lines.items():
+        if name == OURS:
+            style, marker, color, width = "-", "o", "black", 3.0
+        elif name == roofline:
+            style, marker, color, width = ":", "", "black", 2.0
+        else:
+            (style, marker), color, width = *next(looks), 1.5
+        sizes, speeds = zip(*points, strict=True)
+        axes.plot(
+            sizes,
+            [speed / 1e9 for speed in speeds],
+            linestyle=style,
+            marker=marker,
+            color=color,
+            linewidth=width,
+            markersize=4,
+            label=name,
+        )
+    axes.set(xscale="log", yscale="log")
+    axes.set_xlabel("elements of one float32 array", fontsize="large")
+    axes.set_ylabel("GB/s of the step", fontsize="large")
+    axes.tick_params(labelsize="large")
+    axes.grid(alpha=0.3)
+    figure.legend(loc="outside lower center", ncols=2, handlelength=3)
+    return figure
