@@ -30,6 +30,10 @@ def group(name: str) -> list[str]:
     return list(nox.project.dependency_groups(PROJECT, name))
 
 
+def cpp_files() -> list[str]:
+    return sorted(map(str, [*ROOT.glob("src/*pp"), *ROOT.glob("tests/*.cpp")]))
+
+
 def git(*arguments: str) -> str:
     """What git prints, or nothing where it fails."""
     return subprocess.run(
@@ -167,8 +171,7 @@ def lint(session: nox.Session) -> None:
     session.install(*group("lint"))
     session.run("ruff", "check", ".")
     session.run("ruff", "format", "--check", ".")
-    sources = sorted([*ROOT.glob("src/*pp"), *ROOT.glob("tests/*.cpp")])
-    session.run("clang-format", "--dry-run", "--Werror", *map(str, sources))
+    session.run("clang-format", "--dry-run", "--Werror", *cpp_files())
 
 
 @nox.session
@@ -303,7 +306,7 @@ def format(session: nox.Session) -> None:
     session.install(*group("lint"))
     session.run("ruff", "check", "--fix", ".")
     session.run("ruff", "format", ".")
-    session.run("clang-format", "-i", *map(str, [*ROOT.glob("src/*pp"), *ROOT.glob("tests/*.cpp")]))
+    session.run("clang-format", "-i", *cpp_files())
 
 
 if __name__ == "__main__":

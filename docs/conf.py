@@ -13,14 +13,13 @@ extensions = [
     "myst_parser",
     "numpydoc",
     "sphinx.ext.autodoc",
-    "sphinx.ext.mathjax",
+    "sphinx.ext.autosummary",
     "sphinx_copybutton",
     "sphinx_design",
 ]
-exclude_patterns = ["_build"]
 default_role = "py:obj"
 
-myst_enable_extensions = ["colon_fence", "dollarmath"]
+myst_enable_extensions = ["colon_fence"]
 myst_heading_anchors = 3
 
 autodoc_member_order = "bysource"
@@ -30,16 +29,15 @@ html_theme = "pydata_sphinx_theme"
 html_title = "fast_momentum"
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
-html_sidebars: dict[str, list[str]] = {
-    path.stem: [] for path in Path(__file__).parent.glob("*.md")
-}  # for the pages of folders only
+# Beside a page in a folder stands the list of the folder; its own sections are few, and code needs the room.
+html_sidebars: dict[str, list[str]] = {path.stem: [] for path in Path(__file__).parent.glob("*.md")}
 html_show_sourcelink = False
 html_theme_options = {
     "logo": {"text": "fast_momentum"},
     "navbar_align": "left",
     "show_prev_next": False,
-    "secondary_sidebar_items": {"**": ["page-toc"], "index": []},
+    "secondary_sidebar_items": {"*": ["page-toc"], "howto/*": [], "porting/*": [], "index": []},
     "footer_start": ["copyright"],
     "footer_end": [],
-    "header_links_before_dropdown": 8,
+    "header_links_before_dropdown": 9,
 }

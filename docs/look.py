@@ -27,11 +27,13 @@ TOO_WIDE = """Array.from(document.querySelectorAll('h1, h2, h3, p, li, img, .sd-
 BROKEN_PICTURES = "Array.from(document.images).filter(i => i.complete && !i.naturalWidth).map(i => i.src)"
 
 
-def faults(page: Page, path: Path, picture: Path) -> list[str]:
+def faults(page: Page, path: Path, picture: Path, width: int) -> list[str]:
     found: list[str] = []
     page.on("pageerror", lambda error: found.append(str(error)))
     page.goto(path.as_uri(), wait_until="load")
     page.screenshot(path=picture, full_page=True)
+    if page.evaluate("document.documentElement.scrollWidth") > width:
+        found.append("is wider than the window")
     found += [f"is too narrow for {text!r}" for text in page.evaluate(TOO_WIDE)]
     found += [f"does not show {source}" for source in page.evaluate(BROKEN_PICTURES)]
     return found
@@ -48,7 +50,9 @@ def main(site: Path, pictures: Path) -> int:
                 name = path.relative_to(site).with_suffix("").as_posix().replace("/", "-")
                 picture = pictures / f"{name}-{window}.png"
                 page = context.new_page()
-                bad += [f"{name} on a {window}: {fault}" for fault in faults(page, path, picture)]
+                bad += [
+                    f"{name} on a {window}: {fault}" for fault in faults(page, path, picture, size["width"])
+                ]
                 page.close()
         browser.close()
     print("\n".join(bad) or f"{len(pages)} pages, looks fine to a program; now look at {pictures}")
