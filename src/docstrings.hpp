@@ -184,8 +184,8 @@ constexpr const char* state_doc =
     R"doc(The hyperparameters, velocities and counters of one training run; `init` returns it.
 
 The attributes are the keyword parameters of `init`, which has the formula, plus `step_count` and `velocity`.
-Hyperparameters can be set between steps. Each is checked when it is set, how they go together at the next step; a prefix is set anew as a whole. copy,
-deepcopy and pickle make States that are independent of the original.
+Hyperparameters can be set between steps. Each is checked when it is set, how they go together at the next step; a
+prefix is set anew as a whole. copy, deepcopy and pickle make States that are independent of the original.
 
 Raises
 ------
