@@ -38,7 +38,9 @@ percent differs the other way in the next run."""
 # The first page of the documentation shows what is between these lines.
 BEGIN, END = "<!-- in short -->", "<!-- end of in short -->"
 SHORT = [NUMPY, FUSED]
-IN_SHORT = f"`{NUMPY}` is `np.multiply` and `np.add` with `out=`; the usual line takes longer still."
+IN_SHORT = (
+    f"`{NUMPY}` is `np.multiply` and `np.add` with `out=`; in these cases the usual line takes longer still."
+)
 FASTER = "Every case of this run whose median is less than 1.00 at two digits:"
 LOOPS = (
     f"Whole training loops of perceptrons in NumPy take {{:.2f}} to {{:.2f}} times as long with `{NUMPY}`."
