@@ -240,7 +240,7 @@ def arm(session: nox.Session) -> None:
 
 @nox.session(default=False)
 def mutants(session: nox.Session) -> None:
-    """Break the kernel on purpose, in eleven ways, and see the test suite notice each."""
+    """Break the source on purpose, one way after the other, and see the test suite notice each."""
     session.install(*group("test"), "pip")
     session.run("python", "tests/mutants.py", *session.posargs)
 

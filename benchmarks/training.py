@@ -157,7 +157,7 @@ def fast_sgd() -> type:
     """scikit-learn's optimizer with its update made by `fast_momentum`."""
     from sklearn.neural_network._stochastic_optimizers import SGDOptimizer
 
-    class FastSGD(SGDOptimizer):  # type: ignore[misc]
+    class FastSGD(SGDOptimizer):  # type: ignore[misc]  # scikit-learn has no types
         state: fm.State | None = None
 
         def update_params(self, params: Any, grads: Any) -> None:

@@ -48,6 +48,7 @@ class Bandwidth:
         return interleaved(calls, BUDGET).ratio(BARE, OURS).median
 
 
+# asv reads attributes of functions, which have none for mypy.
 Bandwidth.track_bandwidth.unit = "GB/s"  # type: ignore[attr-defined]
 Bandwidth.track_share_of_roofline.unit = "of a bare loop"  # type: ignore[attr-defined]
 

@@ -94,7 +94,7 @@ def torch_sgd(problem: Problem, **options: bool) -> Call:
         for param, grad, velocity in zip(params, problem.gradients, problem.velocities, strict=True):
             param.grad = torch.from_numpy(grad)
             optimizer.state[param]["momentum_buffer"] = torch.from_numpy(velocity)
-    return optimizer.step  # type: ignore[no-any-return]
+    return optimizer.step  # type: ignore[no-any-return]  # the types of torch say Any
 
 
 def torch_loop(problem: Problem) -> Call:

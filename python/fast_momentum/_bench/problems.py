@@ -22,7 +22,7 @@ def writable(velocity: NDArray[Any]) -> NDArray[Any]:
     """A view of the memory of a state's velocity that NumPy may write to."""
     low, high = np.lib.array_utils.byte_bounds(velocity)
     memory = (ctypes.c_char * (high - low)).from_address(low)
-    memory.owner = velocity  # type: ignore[attr-defined]
+    memory.owner = velocity  # type: ignore[attr-defined]  # which keeps the memory from being freed
     offset = velocity.ctypes.data - low
     return np.ndarray(velocity.shape, velocity.dtype, memoryview(memory), offset, velocity.strides)
 
