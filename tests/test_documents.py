@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 import fast_momentum as fm
-from fast_momentum import _config, _core, reference
+from fast_momentum import _config, _core, reference, theory
 from helpers import FORMS
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -31,6 +31,7 @@ PUBLIC: dict[str, Any] = {
     **STATE,
     **{f"reference.{name}": getattr(reference, name) for name in reference.__all__},
     "reference.State.state_dict": reference.State.state_dict,
+    **{f"theory.{name}": getattr(theory, name) for name in theory.__all__ if name[0].islower()},
 }
 FUNCTIONS = [name for name, item in PUBLIC.items() if callable(item) and not name.endswith("Error")]
 
@@ -56,13 +57,13 @@ def test_docstring_names_every_parameter(name: str) -> None:
     parameters = [p for p in inspect.signature(item).parameters if p != "self"]
     assert ("Parameters\n----------" in text) == bool(parameters)
     for parameter in parameters:
-        assert re.search(rf"^(\w+, )*{parameter}(, \w+)*( :|$)", text, re.MULTILINE), parameter
+        assert re.search(rf"^(\w+, )*(\*\*)?{parameter}(, \w+)*( :|$)", text, re.MULTILINE), parameter
 
 
 def test_public_names() -> None:
     assert set(fm.__all__) == {
         "ConcurrentStepError", "State", "__version__", "get_num_threads", "init", "lookahead", "reference",
-        "set_num_threads", "show_config", "step",
+        "set_num_threads", "show_config", "step", "theory",
     }  # fmt: skip
     assert fm.show_config is _config.show_config
     assert fm.__version__ == _core.config()["version"]

@@ -1,7 +1,11 @@
 """The momentum step for NumPy, in place, in one pass over memory, bit for bit what the formula says.
 
-`init` makes a `State`, `step` updates parameters and state; `reference` is the same in plain NumPy.
+`init` makes a `State`, `step` updates parameters and state; `reference` is the same in plain NumPy. `theory` has
+closed forms; it is imported when it is first used.
 """
+
+import importlib
+from typing import TYPE_CHECKING, Any
 
 try:
     from ._core import (
@@ -25,6 +29,9 @@ except ImportError as _error:
 from . import reference
 from ._config import apply_environment, show_config
 
+if TYPE_CHECKING:
+    from . import theory
+
 __all__ = [
     "ConcurrentStepError",
     "State",
@@ -36,7 +43,22 @@ __all__ = [
     "set_num_threads",
     "show_config",
     "step",
+    "theory",
 ]
+
+_LAZY = ("theory",)
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        return importlib.import_module(f".{name}", __name__)
+    msg = f"module {__name__!r} has no attribute {name!r}"
+    raise AttributeError(msg)
+
+
+def __dir__() -> list[str]:
+    return sorted({*__all__, *_LAZY})
+
 
 apply_environment()
 del apply_environment

@@ -1,0 +1,80 @@
+"""Numbers in, checked, as arrays of float64; numbers out, as what they came in."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .. import _core
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import ArrayLike, NDArray
+
+    Requirement = tuple[str, Callable[[NDArray[Any]], NDArray[np.bool_]]]
+
+ROUNDING = 16 * np.finfo(np.float64).eps  # what a few operations may be off by, relatively
+
+FINITE: Requirement = ("be finite", np.isfinite)
+NOT_NEGATIVE: Requirement = ("be finite and >= 0", lambda x: np.isfinite(x) & (x >= 0))
+POSITIVE: Requirement = ("be finite and > 0", lambda x: np.isfinite(x) & (x > 0))
+MOMENTUM: Requirement = ("be in [0, 1)", lambda x: (x >= 0) & (x < 1))
+DAMPENING: Requirement = ("be in [0, 1]", lambda x: (x >= 0) & (x <= 1))
+COUNT: Requirement = ("be an integer >= 0", lambda x: np.isfinite(x) & (x >= 0) & (x == np.floor(x)))
+
+
+def numbers(name: str, value: ArrayLike, requirement: Requirement = FINITE) -> NDArray[np.float64]:
+    """`value` as float64, each element of which meets the requirement."""
+    array = np.asarray(value)
+    if array.dtype.kind not in "iuf":
+        given = type(value).__name__ if array.ndim == 0 else f"an array of {array.dtype}"
+        msg = f"{name} must be a real number or an array of them, not {given}"
+        raise TypeError(msg)
+    array = array.astype(np.float64)
+    words, holds = requirement
+    require(name, array, words, holds(array))
+    return array
+
+
+def require(name: str, array: NDArray[np.float64], words: str, holds: NDArray[np.bool_]) -> None:
+    """Raise an error about the first element of `array` at which `holds` is False."""
+    if holds.all():
+        return
+    array, holds = np.broadcast_arrays(array, holds)
+    index = tuple(int(i) for i in np.argwhere(~holds)[0])
+    where = f"[{', '.join(map(str, index))}]" if index else ""
+    msg = f"{name}{where} must {words}, not {float(array[index])!r}"
+    raise ValueError(msg)
+
+
+def curvature_range(l_min: ArrayLike, l_max: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    low, high = numbers("l_min", l_min, POSITIVE), numbers("l_max", l_max, POSITIVE)
+    low, high = np.broadcast_arrays(low, high)
+    require("l_max", high, "be at least l_min", high >= low)
+    return low, high
+
+
+def flag(name: str, value: Any) -> bool:
+    if not isinstance(value, (bool, np.bool_)):
+        msg = f"{name} must be True or False, not {type(value).__name__}"
+        raise TypeError(msg)
+    return bool(value)
+
+
+def choice(name: str, value: Any, choices: tuple[str, ...]) -> str:
+    if value not in choices:
+        msg = f"{name} must be one of {', '.join(map(repr, choices))}, not {value!r}"
+        raise ValueError(msg)
+    return str(value)
+
+
+def form_name(value: Any, name: str = "form") -> str:
+    return choice(name, value, _core.forms)
+
+
+def plain(value: ArrayLike) -> Any:
+    """A scalar where there are no dimensions, else an array."""
+    array = np.asarray(value)
+    return array if array.ndim else array.item()

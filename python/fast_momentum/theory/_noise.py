@@ -1,0 +1,161 @@
+"""What gradient noise leaves when the error is gone."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Unpack
+
+import numpy as np
+
+from ._inputs import MOMENTUM, NOT_NEGATIVE, POSITIVE, numbers, plain
+from ._iteration import iteration
+from ._rule import Hyperparameters, rule
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
+
+def stationary_covariance(
+    curvature: ArrayLike, noise: ArrayLike, **hyperparameters: Unpack[Hyperparameters]
+) -> Any:
+    """Return the covariance of param and velocity in the long run, S, where gradients have independent noise::
+
+        S = R @ S @ R.T + noise * outer(b, b)         R = iteration_matrix(curvature, ...)
+
+    a discrete Lyapunov equation, with b what a unit of gradient changes (param, velocity) by in one step.
+
+    Parameters
+    ----------
+    curvature : array_like of float
+        Second derivative of the loss; of any sign.
+    noise : array_like of float
+        Variance of each gradient, >= 0; its unit is that of a gradient, squared.
+    **hyperparameters
+        As in `iteration_matrix`. All broadcast.
+
+    Returns
+    -------
+    ndarray of shape (..., 2, 2)
+        The first diagonal element is the variance of the param, the second one that of the velocity. All elements are
+        inf where the rate is not below 1.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As in `iteration_matrix`, or `noise` is negative.
+
+    References
+    ----------
+    .. [1] Mandt, S., Hoffman, M. D., Blei, D. M., "Stochastic gradient descent as approximate Bayesian inference", JMLR
+       18, 2017, section 4, on stationary distributions.
+
+    Examples
+    --------
+    >>> from fast_momentum import theory
+    >>> theory.stationary_covariance(1.0, 1.0, lr=0.1, momentum=0.9).diagonal().round(3)
+    array([0.514, 5.405])
+    """
+    made = rule(**hyperparameters)
+    variance = numbers("noise", noise, NOT_NEGATIVE)
+    r = iteration(numbers("curvature", curvature), made)
+    kick = -made.scale * (made.direct + made.carried * made.gain)
+    a, b, c, d, stays, p, v, variance = np.broadcast_arrays(*r[:4], r.radius < 1, kick, made.gain, variance)
+    # For (S_pp, S_pv, S_vv); S is symmetric.
+    once_more = np.array(
+        [[a * a, 2 * a * b, b * b], [a * c, a * d + b * c, b * d], [c * c, 2 * c * d, d * d]]
+    )
+    system = np.eye(3) - np.where(stays, once_more, 0).transpose(*range(2, once_more.ndim), 0, 1)
+    added = np.stack([p * p, p * v, v * v], -1) * variance[..., None]
+    solved = np.linalg.solve(system, added[..., None])[..., 0]
+    found = np.where(stays[..., None], solved, np.inf)[..., [0, 1, 1, 2]]
+    return found.reshape(*found.shape[:-1], 2, 2)
+
+
+def heavy_ball_variance(
+    curvature: ArrayLike, noise: ArrayLike, *, lr: ArrayLike, momentum: ArrayLike = 0.9
+) -> tuple[Any, Any]:
+    """Return the variances of param and velocity in the long run, where gradients have independent noise::
+
+        param      lr*noise*(1 + m) / (l*(1 - m)*(2*(1 + m) - lr*l))
+        velocity   2*noise / ((1 - m)*(2*(1 + m) - lr*l))
+
+    with l = `curvature` and m = `momentum`, in the form lr_outside without options; `stationary_covariance` is the same
+    for all of them.
+
+    Parameters
+    ----------
+    curvature : array_like of float
+        Second derivative of the loss, > 0.
+    noise : array_like of float
+        Variance of each gradient, >= 0; its unit is that of a gradient, squared.
+    lr, momentum : array_like of float
+        As in `fast_momentum.init`. All broadcast.
+
+    Returns
+    -------
+    param, velocity : float or ndarray
+        inf from `stability_limit` on.
+
+    Raises
+    ------
+    TypeError, ValueError
+        A number is not real, or not in its range.
+
+    References
+    ----------
+    .. [1] Mandt, S., Hoffman, M. D., Blei, D. M., "Stochastic gradient descent as approximate Bayesian inference", JMLR
+       18, 2017, section 4, on stationary distributions.
+
+    Examples
+    --------
+    >>> from fast_momentum import theory
+    >>> param, velocity = theory.heavy_ball_variance(1.0, 1.0, lr=0.1, momentum=0.9)
+    >>> round(param, 3), round(velocity, 3)
+    (0.514, 5.405)
+    """
+    bent, variance = numbers("curvature", curvature, POSITIVE), numbers("noise", noise, NOT_NEGATIVE)
+    s, m = numbers("lr", lr, NOT_NEGATIVE) * bent, numbers("momentum", momentum, MOMENTUM)
+    margin = 2 * (1 + m) - s
+    with np.errstate(divide="ignore"):
+        velocity = np.where(margin > 0, 2 * variance / ((1 - m) * np.maximum(margin, 0)), np.inf)
+    return plain(velocity * s * (1 + m) / (2 * bent**2)), plain(velocity)
+
+
+def nesterov_threshold(curvature: ArrayLike, momentum: ArrayLike) -> Any:
+    """Return the lr below which Nesterov's method carries less of the first gradient's noise than the heavy ball::
+
+        2*(1 + m) / (curvature*(2 + m))        where   |(1 + m)*(1 - lr*curvature)| = |1 + m - lr*curvature|
+
+    with m = `momentum`: these are the weights, per lr, of that noise in the param after two steps. Nesterov's method is
+    the original one here, a gradient taken at `fast_momentum.lookahead` and a plain step; of the params of
+    ``nesterov=True`` it is not true.
+
+    Parameters
+    ----------
+    curvature : array_like of float
+        Second derivative of the loss, > 0.
+    momentum : array_like of float
+        In [0, 1). They broadcast.
+
+    Returns
+    -------
+    float or ndarray
+        A learning rate, in the form lr_outside.
+
+    Raises
+    ------
+    TypeError, ValueError
+        A number is not real, or not in its range.
+
+    References
+    ----------
+    .. [1] Sutskever, I., Martens, J., Dahl, G., Hinton, G., "On the importance of initialization and momentum in deep
+       learning", ICML 2013, for the original form.
+
+    Examples
+    --------
+    >>> from fast_momentum import theory
+    >>> round(theory.nesterov_threshold(1.0, 0.9), 4)
+    1.3103
+    """
+    bent, m = numbers("curvature", curvature, POSITIVE), numbers("momentum", momentum, MOMENTUM)
+    return plain(2 * (1 + m) / (bent * (2 + m)))
