@@ -309,6 +309,102 @@ Examples
 {'w': array([0., 0.]), 'b': array([1.])}
 )doc";
 
+constexpr const char* to_form_doc = R"doc(to_form(self, form)
+--
+
+Return a State of another form that goes on with the same steps.
+
+With ``m = momentum`` and ``t = dampening``, which becomes 0::
+
+    from lr_outside to   lr_inside   lr' = (1-t)*lr             v' = lr*v
+                         ema         lr' = (1-t)/(1-m)*lr       v' = (1-m)/(1-t)*v
+
+and back likewise, with t = 0. A decoupled weight decay changes so that ``lr*weight_decay`` stays.
+`fast_momentum.theory.convert` is the same for hyperparameters alone.
+
+Parameters
+----------
+form : {'lr_outside', 'lr_inside', 'ema'}
+    The form to have.
+
+Returns
+-------
+State
+    Independent of this one, which is not modified; of its own form, a copy. Its steps are the same up to rounding
+    while lr and momentum stay.
+
+Raises
+------
+ValueError
+    The form is unknown; or lr is 0 and the velocity would have no finite value; or an array with dampening has made
+    no step, as its first one is not damped; or a converted number is out of range.
+ConcurrentStepError
+    Another thread is using this state.
+
+References
+----------
+.. [1] Sutskever, I., Martens, J., Dahl, G., Hinton, G., "On the importance of initialization and momentum in deep
+   learning", ICML 2013.
+
+Examples
+--------
+>>> import numpy as np
+>>> import fast_momentum as fm
+>>> w = np.ones(2)
+>>> state = fm.init(w, lr=0.5, momentum=0.75)
+>>> fm.step(w, np.ones(2), state)
+>>> other = state.to_form("ema")
+>>> other.lr, other.velocity
+(2.0, array([0.25, 0.25]))
+)doc";
+
+constexpr const char* set_lr_doc = R"doc(set_lr(self, lr, rescale_velocity=True)
+--
+
+Set lr, and make the velocity one of gradients that all came in at the new lr.
+
+In the form lr_inside, where the velocity holds displacements made at the old lr, this is momentum correction [1]_::
+
+    v = v * (lr_new / lr_old)
+
+so that it goes on as lr_outside would. In the other forms the velocity is free of lr, and stays.
+
+Parameters
+----------
+lr : float, or prefix of params
+    As in `init`.
+rescale_velocity : bool, default True
+    False is the same as ``state.lr = lr``.
+
+Raises
+------
+TypeError, ValueError
+    `lr` is not as in `init`, or the old lr is 0 and a velocity of the form lr_inside is not. Nothing has been changed.
+ConcurrentStepError
+    Another thread is using this state.
+
+Notes
+-----
+In lr_inside the velocities are copied, multiplied and copied back. Between these, another thread that steps the same
+state would not be noticed.
+
+References
+----------
+.. [1] Goyal, P., et al., "Accurate, large minibatch SGD: training ImageNet in 1 hour", 2017, section 2.1, remark 2.
+
+Examples
+--------
+>>> import numpy as np
+>>> import fast_momentum as fm
+>>> w = np.zeros(1)
+>>> state = fm.init(w, lr=0.1, form="lr_inside")
+>>> fm.step(w, np.ones(1), state)
+>>> state.set_lr(0.01)
+>>> fm.step(w, np.ones(1), state)
+>>> w
+array([-0.119])
+)doc";
+
 constexpr const char* get_num_threads_doc = R"doc(get_num_threads()
 --
 

@@ -155,6 +155,19 @@ PYBIND11_MODULE(_core, m) {
         },
         load_state_dict_doc, "state_dict"_a, "strict"_a = true);
     def(state, "reset", &State::reset, reset_doc, "path"_a = py::none());
+    def(
+        state, "to_form",
+        [](State& s, py::handle form) {
+            return py::module_::import("fast_momentum._forms").attr("to_form")(py::cast(&s), form);
+        },
+        to_form_doc, "form"_a);
+    def(
+        state, "set_lr",
+        [](State& s, py::handle lr, py::handle rescale_velocity) {
+            const bool rescale = checked_flag("rescale_velocity", rescale_velocity);
+            py::module_::import("fast_momentum._forms").attr("set_lr")(py::cast(&s), lr, rescale);
+        },
+        set_lr_doc, "lr"_a, "rescale_velocity"_a = true);
     state.def("__repr__", &State::repr)
         .def("__copy__", &State::copy)
         .def(

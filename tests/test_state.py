@@ -537,7 +537,7 @@ def while_stepping(use: Callable[[Any, Any, fm.State], Any]) -> list[Any]:
     """Results of `use(params, grads, state)`, called again and again while another thread steps the state."""
     n = 4_000_000
     params, grads = np.ones(n, np.float32), np.ones(n, np.float32)
-    state = fm.init(params, lr=1e-3)
+    state = fm.init(params, lr=1e-3, form="lr_inside")
     results: list[Any] = []
     done = threading.Event()
     interval = sys.getswitchinterval()
@@ -570,11 +570,13 @@ USES: dict[str, Callable[[Any, Any, fm.State], Any]] = {
     "step": fm.step,
     "lookahead": lambda p, _, s: fm.lookahead(p, s),
     "state_dict": lambda _p, _g, s: s.state_dict(),
-    "load_state_dict": lambda p, _, s: s.load_state_dict(fm.init(p, lr=1e-3).state_dict()),
+    "load_state_dict": lambda p, _, s: s.load_state_dict(fm.init(p, lr=1e-3, form="lr_inside").state_dict()),
     "copy": lambda _p, _g, s: copy.copy(s),
     "deepcopy": lambda _p, _g, s: copy.deepcopy(s),
     "pickle": lambda _p, _g, s: pickle.dumps(s),
     "reset": lambda _p, _g, s: s.reset(),
+    "to_form": lambda _p, _g, s: s.to_form("ema"),
+    "set_lr": lambda _p, _g, s: s.set_lr(3e-3 - s.lr),
 }
 
 

@@ -1,0 +1,224 @@
+"""State.to_form and State.set_lr: the same steps in another form, and velocities that follow lr."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import fast_momentum as fm
+from fast_momentum import reference, theory
+from helpers import FORMS, OPTIONS, assert_bits, copied, leaves, option_id
+
+PER_ARRAY = {
+    "lr": {"w": [0.1, 0.02], "b": 0.3},
+    "momentum": {"w": 0.9, "b": 0.5},
+    "weight_decay": {"w": [0.1, 0.0], "b": 0.0},
+}
+
+
+def new_params(rng: np.random.Generator, dtype: Any = np.float64) -> dict[str, Any]:
+    return {
+        "w": [
+            rng.standard_normal((3, 4)).astype(dtype),
+            np.asfortranarray(rng.standard_normal((2, 5)), dtype),
+        ],
+        "b": rng.standard_normal(3).astype(dtype),
+    }
+
+
+def steps(params: Any, state: fm.State, n: int, rng: np.random.Generator) -> None:
+    for _ in range(n):
+        grads = reference._map(lambda p: p + rng.standard_normal(p.shape).astype(p.dtype), params)
+        fm.step(params, grads, state)
+
+
+def assert_close(actual: Any, expected: Any, roundings: int) -> None:
+    for a, e in zip(leaves(actual), leaves(expected), strict=True):
+        np.testing.assert_allclose(a, e, rtol=0, atol=roundings * np.finfo(e.dtype).eps * abs(e).max())
+
+
+@pytest.mark.parametrize("to_form", FORMS)
+@pytest.mark.parametrize("options", OPTIONS, ids=option_id)
+def test_next_steps_agree(
+    options: dict[str, Any], to_form: str, dtype: Any, rng: np.random.Generator
+) -> None:
+    params = new_params(rng, dtype)
+    state = fm.init(params, **options)
+    steps(params, state, 5, rng)
+    before = state.state_dict()
+    other_params, other = copied(params), state.to_form(to_form)
+    assert_bits(state.state_dict()["velocity"], before["velocity"])
+    assert (other.form, other.step_count, other.maximize) == (to_form, 5, state.maximize)
+    assert [v.flags.f_contiguous for v in leaves(other.velocity)] == [
+        v.flags.f_contiguous for v in leaves(state.velocity)
+    ]
+    seed = rng.integers(2**32)
+    steps(params, state, 10, np.random.default_rng(seed))
+    steps(other_params, other, 10, np.random.default_rng(seed))
+    assert_close(other_params, params, 100)
+    back = other.to_form(
+        options["form"]
+    )  # without dampening: with that much less lr, more velocity, more decay
+    damped = 1 if to_form == state.form else 1 - state.dampening
+    assert_close(reference._map(lambda v: v * v.dtype.type(damped), back.velocity), state.velocity, 1000)
+    assert back.lr == pytest.approx(state.lr * damped, rel=1e-12)
+    more = damped if state.decoupled_weight_decay else 1
+    assert back.weight_decay == pytest.approx(state.weight_decay / more, rel=1e-12)
+    assert (back.momentum, back.nesterov) == (state.momentum, state.nesterov)
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("to_form", FORMS)
+@pytest.mark.parametrize("decoupled", [False, True])
+def test_numbers_per_array(form: str, to_form: str, decoupled: bool, rng: np.random.Generator) -> None:
+    params = new_params(rng)
+    state = fm.init(params, **PER_ARRAY, decoupled_weight_decay=decoupled, form=form)
+    grads = reference._map(np.ones_like, params)
+    grads["b"] = None  # this one has made no step
+    fm.step(params, grads, state)
+    other_params, other = copied(params), state.to_form(to_form)
+    assert other.state_dict()["started"] == state.state_dict()["started"]
+    seed = rng.integers(2**32)
+    steps(params, state, 10, np.random.default_rng(seed))
+    steps(other_params, other, 10, np.random.default_rng(seed))
+    assert_close(other_params, params, 100)
+    mine = theory.convert(to_form, lr=0.02, momentum=0.9, form=form)
+    assert other.lr["w"][1] == pytest.approx(mine["lr"]) if to_form != form else other.lr["w"][1] == 0.02
+
+
+@pytest.mark.parametrize("to_form", FORMS)
+def test_every_container(to_form: str) -> None:
+    for params in (np.ones(2), [np.ones(2)], (np.ones(1), {"a": [np.ones(3)]}), [], {}):
+        other = fm.init(params, lr=0.1).to_form(to_form)
+        assert other.form == to_form
+        assert type(other.velocity) is type(params)
+
+
+def test_own_form_is_a_copy(rng: np.random.Generator) -> None:
+    params = new_params(rng)
+    state = fm.init(params, lr=0.1, dampening=0.5)
+    other = state.to_form("lr_outside")
+    assert (other.dampening, other.lr) == (0.5, 0.1)
+    steps(params, other, 1, rng)
+    assert not any(v.any() for v in leaves(state.velocity))
+
+
+def test_dampening_that_has_not_begun() -> None:
+    params = {"w": np.ones(2), "b": np.ones(1)}
+    state = fm.init(params, lr=0.1, dampening=0.5)
+    fm.step(params, {"w": np.ones(2), "b": None}, state)
+    with pytest.raises(ValueError) as caught:  # noqa: PT011 - the whole message is compared
+        state.to_form("ema")
+    assert str(caught.value) == (
+        "state.dampening must be 0 for params['b'], which has made no step, not 0.5; the first step of the form "
+        "lr_outside is not damped, so make it first"
+    )
+    fm.step(params, {"w": None, "b": np.ones(1)}, state)
+    assert state.to_form("ema").dampening == 0
+
+
+def test_lr_zero() -> None:
+    params = {"w": np.ones(2), "b": np.ones(1)}
+    state = fm.init(params, lr={"w": 0.1, "b": 0.0}, form="lr_inside")
+    with pytest.raises(ValueError, match=r"^lr must be above 0 to convert .* lr_outside, not 0.0") as caught:
+        state.to_form("lr_outside")
+    assert caught.value.__notes__ == ["for params['b']"]
+    assert state.lr["b"] == 0
+
+
+@pytest.mark.parametrize("form", ["keras", 3])
+def test_unknown_form(form: Any) -> None:
+    with pytest.raises(ValueError, match=r"^form must be one of 'lr_outside', 'lr_inside', 'ema', not "):
+        fm.init(np.ones(1), lr=0.1).to_form(form)
+
+
+def test_numbers_that_the_dtype_cannot_hold() -> None:
+    state = fm.init(np.ones(1, np.float32), lr=1e38, momentum=0.999)
+    with pytest.raises(ValueError, match="lr must stay finite when rounded to float32"):
+        state.to_form("ema")
+
+
+# ---- set_lr ----
+
+
+def test_set_lr_is_momentum_correction() -> None:
+    """g = 1, momentum 0.9, lr 0.1 then 0.01: -0.1, -0.119 against -0.1, -0.2."""
+    ends = {}
+    for form, rescale in [("lr_outside", True), ("lr_inside", True), ("lr_inside", False)]:
+        w = np.zeros(1)
+        state = fm.init(w, lr=0.1, form=form)
+        fm.step(w, np.ones(1), state)
+        state.set_lr(0.01, rescale_velocity=rescale)
+        assert state.lr == 0.01
+        fm.step(w, np.ones(1), state)
+        ends[form, rescale] = w[0]
+    assert ends["lr_outside", True] == pytest.approx(-0.119)
+    assert ends["lr_inside", True] == pytest.approx(-0.119)
+    assert ends["lr_inside", False] == pytest.approx(-0.2)
+
+
+@pytest.mark.parametrize("nesterov", [False, True])
+def test_lr_inside_follows_lr_outside_along_a_schedule(
+    nesterov: bool, dtype: Any, rng: np.random.Generator
+) -> None:
+    runs = []
+    params = new_params(rng, dtype)
+    seed = rng.integers(2**32)
+    for form in ("lr_outside", "lr_inside"):
+        mine, noise = copied(params), np.random.default_rng(seed)
+        state = fm.init(mine, lr=PER_ARRAY["lr"], nesterov=nesterov, form=form)
+        for t in range(20):
+            factor = 0.5 + 0.5 * np.cos(t)
+            state.set_lr({"w": [0.1 * factor, 0.02], "b": 0.3 / (1 + t)})
+            steps(mine, state, 1, noise)
+        runs.append(mine)
+    assert_close(runs[1], runs[0], 1000)
+
+
+@pytest.mark.parametrize("form", ["lr_outside", "ema"])
+def test_velocities_free_of_lr_stay(form: str, rng: np.random.Generator) -> None:
+    params = new_params(rng)
+    state = fm.init(params, lr=0.1, form=form)
+    steps(params, state, 3, rng)
+    before = copied(state.velocity)
+    state.set_lr(0.01)
+    assert_bits(state.velocity, before)
+    assert (state.lr, state.step_count) == (0.01, 3)
+
+
+def test_from_lr_zero() -> None:
+    w = np.ones(2)
+    state = fm.init(w, lr=0.0, form="lr_inside")
+    fm.step(w, np.ones(2), state)
+    state.set_lr(0.1)  # its velocity is zero
+    fm.step(w, np.ones(2), state)
+    state.lr = 0.0
+    with pytest.raises(
+        ValueError, match=r"^state.lr must be above 0 before it changes, .*not 0.0; call reset"
+    ):
+        state.set_lr(0.1)
+    assert state.lr == 0
+    assert state.velocity.tolist() == [0.1, 0.1]
+    state.set_lr(0.1, rescale_velocity=False)
+    assert state.lr == 0.1
+
+
+@pytest.mark.parametrize("lr", [-0.1, np.nan, "0.1", None, [0.1, 0.2, 0.3]], ids=repr)
+def test_bad_lr_changes_nothing(lr: Any, rng: np.random.Generator) -> None:
+    params = [np.ones(2), np.ones(3)]
+    state = fm.init(params, lr=0.1, form="lr_inside")
+    steps(params, state, 2, rng)
+    before = state.state_dict()
+    with pytest.raises((TypeError, ValueError), match="^lr"):
+        state.set_lr(lr)
+    assert state.lr == 0.1
+    assert_bits(state.state_dict()["velocity"], before["velocity"])
+
+
+def test_rescale_velocity_is_a_flag() -> None:
+    state = fm.init(np.ones(1), lr=0.1)
+    with pytest.raises(TypeError, match="^rescale_velocity must be True or False, not int$"):
+        state.set_lr(0.2, rescale_velocity=1)
+    assert state.lr == 0.1
