@@ -118,7 +118,7 @@ def trajectories(
     if isinstance(levels, int):
         levels = list(height.min() + np.ptp(height) * np.linspace(0, 1, levels + 1) ** 2)
     axes.contourf(x, y, height, levels, cmap="Greys", alpha=0.35, extend="both", zorder=0)
-    axes.contour(x, y, height, levels, colors="0.6", linewidths=0.6, zorder=1)
+    axes.contour(x, y, height, levels, colors="0.6", linewidths=0.6, linestyles="solid", zorder=1)
     for (label, path), style in zip(points.items(), STYLES, strict=False):
         every = -(-len(path) // MARKERS) | 1  # odd, so that a zigzag shows markers on both sides
         axes.plot(*path.T, label=label, markersize=3.5, markevery=every, linewidth=1.4, zorder=2, **style)
@@ -297,7 +297,7 @@ def outlined(axes: Axes, lr: Array, momentum: Array, name: str, region: NDArray[
         middle = inner
     if middle is region:
         return  # nothing but a line, like the critical regime
-    axes.contour(lr, momentum, region.astype(float), (0.5,), colors="black", linewidths=1, linestyles="--")
+    axes.contour(lr, momentum, region.astype(float), (0.5,), colors="black", linewidths=1)
     rows, columns = np.nonzero(middle)
     row, column = rows[len(rows) // 2], columns[len(rows) // 2]
     column = np.clip(column, len(lr) // 8, len(lr) - len(lr) // 8 - 1)  # the name stays inside the axes
