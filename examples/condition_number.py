@@ -28,7 +28,7 @@ nothing to gain.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -67,7 +67,11 @@ class Found(NamedTuple):
 def count(kappa: float, method: str) -> Count:
     curvature = np.geomspace(1.0, kappa, DIRECTIONS)
     tuning = theory.optimal(1.0, kappa, method=method)
-    chosen = {"lr": tuning.lr, "momentum": tuning.momentum, "nesterov": tuning.nesterov and kappa > 1}
+    chosen: dict[str, Any] = {
+        "lr": tuning.lr,
+        "momentum": tuning.momentum,
+        "nesterov": tuning.nesterov and kappa > 1,
+    }
     p = np.full(DIRECTIONS, DIRECTIONS**-0.5)
     state = fm.init(p, **chosen)
     distances = [1.0]

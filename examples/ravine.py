@@ -70,7 +70,7 @@ def ravine(across: Any, along: Any) -> Any:
 
 
 def run(lr: float, momentum: float, nesterov: bool = False) -> Run:
-    chosen = {"lr": lr, "momentum": momentum, "nesterov": nesterov}
+    chosen: dict[str, Any] = {"lr": lr, "momentum": momentum, "nesterov": nesterov}
     p = START.copy()
     state = fm.init(p, **chosen)
     path = [p.copy()]

@@ -29,7 +29,7 @@ On six random gradients, from 1, the right ways agree as well, and the wrong one
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -137,7 +137,7 @@ def draw(found: Found) -> Figure:
             xytext=(-4, -12),
             ha="right",
         )
-    chosen = {"lr": LR, "momentum": MOMENTUM, "form": "lr_inside"}
+    chosen: dict[str, Any] = {"lr": LR, "momentum": MOMENTUM, "form": "lr_inside"}
     weights = {
         "theta_0 - theta": theory.displacement_weights(STEPS, **chosen),
         "last velocity": theory.velocity_weights(STEPS, **chosen),
@@ -163,7 +163,9 @@ def main() -> None:
             print(
                 f"{kind}: {name:31} {shown}; off by {abs(theta - found.theta).max():.1g} at most in {STEPS} steps"
             )
-    print("six random gradients:", ", ".join(f"{name} {end:.3f}" for name, end in found.random.items()))
+    print("after six random gradients, from 1:")
+    for name, end in found.random.items():
+        print(f"  {name:31} {end:.3f}")
     draw(found).savefig("worked_example.png", dpi=150)
     print("Picture: worked_example.png")
 
