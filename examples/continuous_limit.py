@@ -79,7 +79,10 @@ def experiment() -> Found:
     paths = {scaling: [path(scaling, lr) for lr in LRS] for scaling in SCALINGS}
     errors = {
         scaling: np.array(
-            [np.abs(rows - exact(times(scaling, lr))).max(axis=0) for rows, lr in zip(found, LRS, strict=True)]
+            [
+                np.abs(rows - exact(times(scaling, lr))).max(axis=0)
+                for rows, lr in zip(found, LRS, strict=True)
+            ]
         )
         for scaling, found in paths.items()
     }

@@ -109,7 +109,8 @@ def run(landscape: Landscape, lr: NDArray[np.float64]) -> tuple[Count, float]:
 
 def experiment() -> Found:
     runs = {
-        name: {label: run(landscape, lr) for label, lr in RUNS.items()} for name, landscape in LANDSCAPES.items()
+        name: {label: run(landscape, lr) for label, lr in RUNS.items()}
+        for name, landscape in LANDSCAPES.items()
     }
     return Found(
         counts={name: {label: count for label, (count, _) in row.items()} for name, row in runs.items()},
@@ -129,7 +130,9 @@ def draw(found: Found) -> Figure:
         counts = found.counts[name]
         curves = {label: (found.drag[label], count.reached / STARTS) for label, count in counts.items()}
         lost = {f"lost, {label}": (found.drag[label], count.lost / STARTS) for label, count in counts.items()}
-        plot.loss_curves(below, curves | lost, xlabel="drag (less to the right)", ylabel="share of starts", log=False)
+        plot.loss_curves(
+            below, curves | lost, xlabel="drag (less to the right)", ylabel="share of starts", log=False
+        )
         for label, style in zip(curves, plot.STYLES, strict=False):
             low, high = wilson(counts[label].reached, STARTS)
             below.fill_between(found.drag[label], low, high, color=style["color"], alpha=0.25)

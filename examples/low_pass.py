@@ -64,7 +64,10 @@ def response(momentum: float, frequencies: NDArray[np.float64]) -> NDArray[np.co
     phases = np.arange(2 * SETTLED)[:, None] * frequencies
     velocity = velocities(np.cos(phases), momentum)[SETTLED:]
     cosines, sines = np.cos(phases[SETTLED:]), -np.sin(phases[SETTLED:])
-    fits = [np.linalg.lstsq(np.column_stack(c), v)[0] for *c, v in zip(cosines.T, sines.T, velocity.T, strict=True)]
+    fits = [
+        np.linalg.lstsq(np.column_stack(c), v)[0]
+        for *c, v in zip(cosines.T, sines.T, velocity.T, strict=True)
+    ]
     return np.array([complex(*fit) for fit in fits])
 
 
@@ -107,7 +110,9 @@ def draw(found: Found) -> Figure:
     axes["gain"].axhline(np.sqrt(0.5), color="0.5", linewidth=0.8)
     axes["gain"].set(xlabel="frequency (radians per step)", ylabel="gain")
     axes["gain"].legend(title="lines predicted, markers measured")
-    axes["phase"].set(xlabel="frequency (radians per step)", ylabel="phase (degrees)", yticks=[-90, -60, -30, 0])
+    axes["phase"].set(
+        xlabel="frequency (radians per step)", ylabel="phase (degrees)", yticks=[-90, -60, -30, 0]
+    )
 
     axes["signal"].plot(found.gradient, color="0.8", linewidth=0.8, label="gradient (momentum 0)")
     axes["signal"].plot(found.signal, color="0.45", linewidth=3, label="its signal")

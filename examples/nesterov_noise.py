@@ -53,7 +53,9 @@ STEPS = 400
 
 
 class Found(NamedTuple):
-    weights: dict[str, NDArray[np.float64]]  # of the first gradient's noise in the second iterate, for each of LR
+    weights: dict[
+        str, NDArray[np.float64]
+    ]  # of the first gradient's noise in the second iterate, for each of LR
     crossing: float  # the lr at which those of heavy ball and of Nesterov's original form are equal
     threshold: float  # the same, predicted
     growth: dict[float, NDArray[np.float64]]  # per step with the wrong look-ahead: WRONG_LR by CURVATURES
@@ -123,7 +125,9 @@ def main() -> None:
         weights = ", ".join(f"{method} {abs(weight[k]):.3f}" for method, weight in found.weights.items())
         print(f"lr times curvature {LR[k] * CURVATURE:.3f}: {weights}")
     print(f"equal at lr = {found.crossing:.6f}, predicted {found.threshold:.6f}")
-    print(f"wrong look-ahead, factor per step at curvature {CURVATURES[40]:g}, above 1 + 1/b = {1 + 1 / MOMENTUM:.3f}:")
+    print(
+        f"wrong look-ahead, factor per step at curvature {CURVATURES[40]:g}, above 1 + 1/b = {1 + 1 / MOMENTUM:.3f}:"
+    )
     print(", ".join(f"lr = {lr:g}: {rate[40]:.3f}" for lr, rate in found.growth.items()))
     draw(found).savefig("nesterov_noise.png")
     print("picture: nesterov_noise.png")

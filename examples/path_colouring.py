@@ -38,7 +38,11 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from numpy.typing import NDArray
 
-METHODS = {"gradient_descent": "gradient descent", "heavy_ball": "heavy ball", "nesterov_quadratic": "Nesterov"}
+METHODS = {
+    "gradient_descent": "gradient descent",
+    "heavy_ball": "heavy ball",
+    "nesterov_quadratic": "Nesterov",
+}
 SHOWN = 40
 NODES = [10, 20, 40, 80]
 NEAR = 0.1
