@@ -1,12 +1,12 @@
-"""
+r"""
 What changing lr does in each form
 ==================================
 
 While lr is constant the three forms trace one path (``ema`` with lr :math:`/(1 - m)`). When lr changes they part, for
 the velocity of ``lr_inside`` contains lr:
 
-.. math:: \\text{lr\\_outside: } v = m v + g,\\; p = p - \\text{lr}\\, v \\qquad
-   \\text{lr\\_inside: } v = m v + \\text{lr}\\, g,\\; p = p - v
+.. math:: \text{lr\_outside: } v = m v + g,\; p = p - \text{lr}\, v \qquad
+   \text{lr\_inside: } v = m v + \text{lr}\, g,\; p = p - v
 
 With gradients of 1, momentum 0.9 and an lr that falls from 0.1 to 0.01 after one step, the parameters are -0.1, -0.119 in
 ``lr_outside`` and -0.1, -0.2 in ``lr_inside``: the first obeys at once, the second coasts on. ``ema`` does as
@@ -39,6 +39,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from numpy.typing import NDArray
 
+    Array = NDArray[np.float64]
+
 MOMENTUM = 0.9
 LARGE, SMALL = 0.1, 0.01
 WAYS: dict[str, Any] = {
@@ -53,15 +55,13 @@ RUNS = 4000
 
 
 class Found(NamedTuple):
-    example: dict[str, NDArray[np.float64]]  # the parameter after each of two steps
-    lengths: dict[str, NDArray[np.float64]]  # of the steps of SCHEDULE, for a gradient of 1
-    loss: dict[
-        str, NDArray[np.float64]
-    ]  # with SCHEDULE on x^2/2, gradient noise of variance 1: mean over RUNS
-    predicted: dict[str, NDArray[np.float64]]  # the same, for the two ways that differ
+    example: dict[str, Array]  # the parameter after each of two steps
+    lengths: dict[str, Array]  # of the steps of SCHEDULE, for a gradient of 1
+    loss: dict[str, Array]  # with SCHEDULE on x^2/2, gradient noise of variance 1: mean over RUNS
+    predicted: dict[str, Array]  # the same, for the two ways that differ
 
 
-def new_state(way: str, x: NDArray[np.float64]) -> fm.State:
+def new_state(way: str, x: Array) -> fm.State:
     state = fm.init(x, lr=LARGE, momentum=MOMENTUM, form=WAYS[way])
     set_lr(way, state, LARGE)
     return state
@@ -76,7 +76,7 @@ def set_lr(way: str, state: fm.State, lr: float) -> None:
         state.lr = lr
 
 
-def steady(way: str, schedule: NDArray[np.float64]) -> NDArray[np.float64]:
+def steady(way: str, schedule: Array) -> Array:
     """The parameter after each step, from 0, with gradients of 1."""
     x = np.zeros(1)
     state = new_state(way, x)
@@ -88,7 +88,7 @@ def steady(way: str, schedule: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.array(path)
 
 
-def noisy_loss(way: str) -> NDArray[np.float64]:
+def noisy_loss(way: str) -> Array:
     rng = np.random.default_rng(0)
     x = np.zeros(RUNS)
     state = new_state(way, x)
@@ -100,7 +100,7 @@ def noisy_loss(way: str) -> NDArray[np.float64]:
     return np.array(losses[SETTLE:])
 
 
-def predicted_loss(form: Any) -> NDArray[np.float64]:
+def predicted_loss(form: Any) -> Array:
     """From the covariance of (parameter, velocity): R C R^T, and what the noise of a step adds."""
     covariance = theory.stationary_covariance(1.0, 1.0, lr=LARGE, momentum=MOMENTUM, form=form)
     losses = []
@@ -152,8 +152,8 @@ def main() -> None:
         for after in (0, 10, 20, 40):
             measured, predicted = found.loss[way][drop + after - 1], found.predicted[way][drop + after - 1]
             print(f"  {way}, {after:2d} steps later: {measured:.3f}, {predicted:.3f}")
-    draw(found).savefig("changing_lr.png")
-    print("picture: changing_lr.png")
+    draw(found).savefig("changing_lr.png", dpi=150)
+    print("Picture: changing_lr.png")
 
 
 if __name__ == "__main__":

@@ -1,23 +1,23 @@
-"""
+r"""
 The continuous limit is a damped oscillator
 ===========================================
 
 Heavy ball is a mass with drag, followed in small steps of time. As lr goes to 0 its iterates tend to
 
-.. math:: \\ddot x + c\\,\\dot x + \\nabla f(x) = 0, \\qquad
-   \\Delta t = \\sqrt{\\text{lr}}, \\quad \\frac{1 - \\text{momentum}}{\\sqrt{\\text{lr}}} = c, \\quad t = k\\,\\Delta t,
+.. math:: \ddot x + c\,\dot x + \nabla f(x) = 0, \qquad
+   \Delta t = \sqrt{\text{lr}}, \quad \frac{1 - \text{momentum}}{\sqrt{\text{lr}}} = c, \quad t = k\,\Delta t,
 
-because the step says :math:`(x_{k+1} - 2 x_k + x_{k-1}) / \\text{lr} + (1 - \\text{momentum}) (x_k - x_{k-1}) /
-\\text{lr} + \\nabla f(x_k) = 0`. Both differences are wrong by :math:`O(\\Delta t)`, so the iterates should be wrong by
-:math:`O(\\sqrt{\\text{lr}})`.
+because the step says :math:`(x_{k+1} - 2 x_k + x_{k-1}) / \text{lr} + (1 - \text{momentum}) (x_k - x_{k-1}) /
+\text{lr} + \nabla f(x_k) = 0`. Both differences are wrong by :math:`O(\Delta t)`, so the iterates should be wrong by
+:math:`O(\sqrt{\text{lr}})`.
 
 This is what is measured, on quadratics with the curvatures 0.1 (overdamped), 1 and 4 (underdamped) and :math:`c = 1`:
 the order of the error in lr is 0.5.
 
-One also reads that the time is :math:`t = k\\,\\text{lr}` and that :math:`(1 - \\text{momentum}) / \\text{lr}` has to
+One also reads that the time is :math:`t = k\,\text{lr}` and that :math:`(1 - \text{momentum}) / \text{lr}` has to
 stay constant. With this scaling the iterates do not converge. In the time :math:`t` their frequency grows like
-:math:`1/\\sqrt{\\text{lr}}`, while their envelope stays :math:`e^{-ct/2}`, because drag against inertia,
-:math:`(1 - \\text{momentum}) / \\sqrt{\\text{lr}} = c \\sqrt{\\text{lr}}`, vanishes. The error does not fall.
+:math:`1/\sqrt{\text{lr}}`, while their envelope stays :math:`e^{-ct/2}`, because drag against inertia,
+:math:`(1 - \text{momentum}) / \sqrt{\text{lr}} = c \sqrt{\text{lr}}`, vanishes. The error does not fall.
 
 The limit is that of B. T. Polyak, *Some methods of speeding up the convergence of iteration methods*, USSR
 Computational Mathematics and Mathematical Physics 4(5), 1964; its numbers are those of
@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from numpy.typing import NDArray
 
+    Array = NDArray[np.float64]
+
 CURVATURES = np.array([0.1, 1.0, 4.0])
 DRAG = 1.0
 END = 10.0  # of the time
@@ -46,21 +48,21 @@ SCALINGS = {"right": "dt = sqrt(lr)", "wrong": "dt = lr, which has no limit"}
 
 
 class Found(NamedTuple):
-    paths: dict[str, list[NDArray[np.float64]]]  # for each scaling and each of LRS: step by curvature
-    errors: dict[str, NDArray[np.float64]]  # the largest until END: lr by curvature
-    order: NDArray[np.float64]  # of the error in lr with the right scaling, between neighbouring LRS
+    paths: dict[str, list[Array]]  # for each scaling and each of LRS: step by curvature
+    errors: dict[str, Array]  # the largest until END: lr by curvature
+    order: Array  # of the error in lr with the right scaling, between neighbouring LRS
 
 
 def time_step(scaling: str, lr: float) -> float:
     return {"right": float(np.sqrt(lr)), "wrong": lr}[scaling]
 
 
-def times(scaling: str, lr: float) -> NDArray[np.float64]:
+def times(scaling: str, lr: float) -> Array:
     dt = time_step(scaling, lr)
-    return np.arange(round(END / dt) + 1) * dt
+    return np.asarray(np.arange(round(END / dt) + 1) * dt)
 
 
-def path(scaling: str, lr: float) -> NDArray[np.float64]:
+def path(scaling: str, lr: float) -> Array:
     """From rest at 1, one row per step."""
     x = np.ones_like(CURVATURES)
     state = fm.init(x, lr=lr, momentum=1 - DRAG * time_step(scaling, lr))
@@ -71,7 +73,7 @@ def path(scaling: str, lr: float) -> NDArray[np.float64]:
     return np.array(rows)
 
 
-def exact(time: NDArray[np.float64]) -> NDArray[np.float64]:
+def exact(time: Array) -> Array:
     return np.asarray(theory.continuous_trajectory(CURVATURES, time[:, None], drag=DRAG))
 
 
@@ -106,8 +108,8 @@ def draw(found: Found) -> Figure:
         axes.legend(loc="upper right")
     for scaling, axes in zip(SCALINGS, bottom, strict=True):
         errors = found.errors[scaling].T
-        curves = {f"curvature {c:g}": (LRS, error) for c, error in zip(CURVATURES, errors, strict=True)}
-        plot.loss_curves(axes, curves, xlabel="lr", ylabel=f"largest error until time {END:g}")
+        by_lr = {f"curvature {c:g}": (LRS, error) for c, error in zip(CURVATURES, errors, strict=True)}
+        plot.loss_curves(axes, by_lr, xlabel="lr", ylabel=f"largest error until time {END:g}")
         axes.set_xscale("log")
         axes.set_ylim(5e-4, 4)
     bottom[0].plot(LRS, np.sqrt(LRS), color="0.5", linewidth=4, zorder=1, label="sqrt(lr)")
@@ -121,8 +123,8 @@ def main() -> None:
     for lr, right, wrong in zip(LRS, found.errors["right"][:, 1], found.errors["wrong"][:, 1], strict=True):
         print(f"lr = 1/{1 / lr:<5.0f} {right:.5f}  {wrong:.5f}")
     print("order in lr with dt = sqrt(lr): " + ", ".join(f"{order:.3f}" for order in found.order[:, 1]))
-    draw(found).savefig("continuous_limit.png")
-    print("picture: continuous_limit.png")
+    draw(found).savefig("continuous_limit.png", dpi=150)
+    print("Picture: continuous_limit.png")
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
-"""
+r"""
 Out of small minima, and out of good ones
 =========================================
 
 "Momentum escapes from local minima" is half of the truth: it leaves good ones as well. Here both are counted, in
 bowls with wells,
 
-.. math:: f(x) = \\tfrac{a}{2} x^2 - \\sum_j d_j\\, e^{-(x - c_j)^2 / (2 w_j^2)},
+.. math:: f(x) = \tfrac{a}{2} x^2 - \sum_j d_j\, e^{-(x - c_j)^2 / (2 w_j^2)},
 
 from 1000 starts that are the same for every momentum. A start counts if it is in the basin of the global minimum in
 the end, and in the third landscape, which has a plateau instead of a second minimum, if it is near the minimum after
@@ -13,10 +13,10 @@ the end, and in the third landscape, which has a plateau instead of a second min
 there and heavy ball does not.
 
 A step with momentum goes :math:`1/(1 - m)` times as far in the long run, so that momentum is tried with the same lr
-and with the same effective lr, :math:`\\text{lr}/(1 - m)`. What is found:
+and with the same effective lr, :math:`\text{lr}/(1 - m)`. What is found:
 
 - Small and medium momenta change nothing: heavy ball ends where gradient descent ends. Whether a ball leaves a
-  minimum depends on its drag :math:`c = (1 - m)/\\sqrt{\\text{lr}}` (see :doc:`continuous_limit`), not on lr or momentum
+  minimum depends on its drag :math:`c = (1 - m)/\sqrt{\text{lr}}` (see :doc:`continuous_limit`), not on lr or momentum
   alone. The curves of the two ways to choose lr fall on each other. Below a drag of about 0.7 the balls
   begin to move out.
 - With the small minimum on one side, less drag is better, up to a point: from 61 % to 93 %, then less again, as balls
@@ -41,6 +41,8 @@ from fast_momentum import plot
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from numpy.typing import NDArray
+
+    Array = NDArray[np.float64]
 
 
 class Landscape(NamedTuple):
@@ -71,21 +73,21 @@ class Count(NamedTuple):
 
 class Found(NamedTuple):
     counts: dict[str, dict[str, Count]]  # by landscape and run
-    drag: dict[str, NDArray[np.float64]]  # by run, for each of MOMENTA
+    drag: dict[str, Array]  # by run, for each of MOMENTA
     slope: float  # the largest where a start has ended: near 0 if all have come to rest
 
 
-def value(landscape: Landscape, x: NDArray[np.float64]) -> NDArray[np.float64]:
+def value(landscape: Landscape, x: Array) -> Array:
     wells = sum(d * np.exp(-(((x - c) / w) ** 2) / 2) for d, c, w in landscape.wells)
     return np.asarray(BOWL / 2 * x**2 - wells)
 
 
-def gradient(landscape: Landscape, x: NDArray[np.float64]) -> NDArray[np.float64]:
+def gradient(landscape: Landscape, x: Array) -> Array:
     wells = sum(d * (x - c) / w**2 * np.exp(-(((x - c) / w) ** 2) / 2) for d, c, w in landscape.wells)
     return np.asarray(BOWL * x + wells)
 
 
-def wilson(successes: NDArray[np.int64], trials: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def wilson(successes: NDArray[np.int64], trials: int) -> tuple[Array, Array]:
     """Wilson's interval for a share: it also holds near 0 and 1."""
     share = successes / trials
     centre = (share + Z**2 / (2 * trials)) / (1 + Z**2 / trials)
@@ -93,7 +95,7 @@ def wilson(successes: NDArray[np.int64], trials: int) -> tuple[NDArray[np.float6
     return np.maximum(centre - half, 0), np.minimum(centre + half, 1)
 
 
-def run(landscape: Landscape, lr: NDArray[np.float64]) -> tuple[Count, float]:
+def run(landscape: Landscape, lr: Array) -> tuple[Count, float]:
     starts = np.random.default_rng(0).uniform(*landscape.starts, STARTS)
     x = np.tile(starts, (len(MOMENTA), 1))
     rows = list(x)
@@ -155,8 +157,8 @@ def main() -> None:
             for k in shown:
                 interval = f"({STARTS * low[k]:.0f} to {STARTS * high[k]:.0f})"
                 print(f"  {MOMENTA[k]:<5g} {count.reached[k]:4d} {interval:14s} lost {count.lost[k]}")
-    draw(found).savefig("escape.png")
-    print("picture: escape.png")
+    draw(found).savefig("escape.png", dpi=150)
+    print("Picture: escape.png")
 
 
 if __name__ == "__main__":

@@ -1,16 +1,16 @@
-"""
+r"""
 The velocity is a low-pass filter
 =================================
 
-The velocity sees a sequence of gradients and nothing else. Fed with :math:`g_t = \\cos(\\omega t)` it settles to a cosine
+The velocity sees a sequence of gradients and nothing else. Fed with :math:`g_t = \cos(\omega t)` it settles to a cosine
 of the same frequency, with the gain and the phase of
 
-.. math:: H(\\omega) = \\frac{1 - m}{1 - m\\,e^{-i\\omega}}
+.. math:: H(\omega) = \frac{1 - m}{1 - m\,e^{-i\omega}}
 
 in the form ``ema``; ``lr_outside`` has 1 in place of :math:`1 - m`, ``lr_inside`` has lr. What all gradients agree
-on (:math:`\\omega = 0`) passes with gain 1, what changes sign at each step (:math:`\\omega = \\pi`) with
+on (:math:`\omega = 0`) passes with gain 1, what changes sign at each step (:math:`\omega = \pi`) with
 :math:`(1 - m)/(1 + m)`, 0.053 for 0.9: the zigzag across a ravine fades, the way along it stays. Half of the power is gone
-at the cut-off :math:`\\cos\\omega_c = 1 - (1 - m)^2/(2m)`. Independent noise keeps :math:`(1 - m)/(1 + m)` of its
+at the cut-off :math:`\cos\omega_c = 1 - (1 - m)^2/(2m)`. Independent noise keeps :math:`(1 - m)/(1 + m)` of its
 variance. The price is delay: what is slow arrives :math:`m/(1 - m)` steps late, 9 for 0.9, 99 for 0.99.
 
 Gain, phase and cut-off are measured with sinusoids and agree with the formula to rounding. The variances are those of
@@ -20,7 +20,7 @@ all of the noise, and half of the power of the signal.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -31,6 +31,8 @@ from fast_momentum import plot, theory
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from numpy.typing import NDArray
+
+    Array = NDArray[np.float64]
 
 MOMENTA = [0.5, 0.9, 0.99]
 FREQUENCIES = np.geomspace(1e-3, 3.1, 40)
@@ -43,12 +45,12 @@ class Found(NamedTuple):
     response: dict[float, NDArray[np.complex128]]  # by momentum, for each of FREQUENCIES
     power: dict[float, float]  # that passes at the predicted cut-off
     variance: dict[float, float]  # of the velocity, for independent noise of variance 1
-    signal: NDArray[np.float64]
-    gradient: NDArray[np.float64]  # signal and noise
-    velocity: dict[float, NDArray[np.float64]]
+    signal: Array
+    gradient: Array  # signal and noise
+    velocity: dict[float, Array]
 
 
-def velocities(grads: NDArray[np.float64], momentum: float) -> NDArray[np.float64]:
+def velocities(grads: Array, momentum: float) -> Array:
     """The velocity after each row of `grads`."""
     x = np.zeros(grads.shape[1:])
     state = fm.init(x, lr=1.0, momentum=momentum, form="ema")
@@ -59,7 +61,7 @@ def velocities(grads: NDArray[np.float64], momentum: float) -> NDArray[np.float6
     return velocity
 
 
-def response(momentum: float, frequencies: NDArray[np.float64]) -> NDArray[np.complex128]:
+def response(momentum: float, frequencies: Array) -> NDArray[np.complex128]:
     """Gain and phase, fitted to the second half of a run."""
     phases = np.arange(2 * SETTLED)[:, None] * frequencies
     velocity = velocities(np.cos(phases), momentum)[SETTLED:]
@@ -95,8 +97,9 @@ def experiment() -> Found:
 
 
 def draw(found: Found) -> Figure:
-    layout = [["gain", "phase"], ["signal", "signal"]]
-    figure, axes = plt.subplot_mosaic(layout, figsize=(10, 7), layout="constrained")
+    layout: list[Any] = [["gain", "phase"], ["signal", "signal"]]
+    figure = plt.figure(figsize=(10, 7), layout="constrained")
+    axes = figure.subplot_mosaic(layout)
     fine = np.geomspace(FREQUENCIES[0], np.pi, 400)
     for m, style in zip(MOMENTA, plot.STYLES, strict=False):
         predicted = theory.frequency_response(fine, lr=1.0, momentum=m, form="ema")
@@ -134,8 +137,8 @@ def main() -> None:
             f"delay {delay:.1f} steps, variance of noise {found.variance[m]:.5f} "
             f"(predicted {theory.variance_reduction(m):.5f})"
         )
-    draw(found).savefig("low_pass.png")
-    print("picture: low_pass.png")
+    draw(found).savefig("low_pass.png", dpi=150)
+    print("Picture: low_pass.png")
 
 
 if __name__ == "__main__":

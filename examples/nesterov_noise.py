@@ -1,10 +1,10 @@
-"""
+r"""
 Nesterov's method and the noise of the first gradient
 =====================================================
 
-On a quadratic with curvature :math:`\\lambda`, let noise :math:`\\varepsilon` disturb the first gradient alone. How far
-does it move the second iterate? With momentum :math:`b` and :math:`s = \\text{lr}\\,\\lambda`, the weights of
-:math:`-\\text{lr}\\,\\varepsilon` are
+On a quadratic with curvature :math:`\lambda`, let noise :math:`\varepsilon` disturb the first gradient alone. How far
+does it move the second iterate? With momentum :math:`b` and :math:`s = \text{lr}\,\lambda`, the weights of
+:math:`-\text{lr}\,\varepsilon` are
 
 ==================================================  ====================================
 heavy ball                                          :math:`1 + b - s`
@@ -14,17 +14,17 @@ Nesterov, ``nesterov=True``                         :math:`1 + b + b^2 - s (1 + 
 
 so that the original form passes on less of it than heavy ball for lr below
 
-.. math:: a_{\\text{crit}} = \\frac{2 (1 + b)}{\\lambda (2 + b)}.
+.. math:: a_{\text{crit}} = \frac{2 (1 + b)}{\lambda (2 + b)}.
 
 The weights are measured as the difference of two runs, with and without the disturbance, and agree to rounding;
 the lr at which the two are equal is the threshold. It lies just below the lr at which Nesterov's method stops to
-converge, :math:`2(1 + b)/(\\lambda(1 + 2b))`: wherever it converges well, it passes on less of the early noise. For
+converge, :math:`2(1 + b)/(\lambda(1 + 2b))`: wherever it converges well, it passes on less of the early noise. For
 ``nesterov=True``, whose parameters are the points of the look-ahead, the threshold does not hold: they pass on *more*
 below :math:`s = b/(2 + b)`, less between there and 1, and more again above. Small steps are the first case.
 
-The look-ahead has to be where the velocity carries the parameters, :math:`\\theta - \\text{lr}\\,b\\,v`. One also reads
-:math:`\\theta - b\\,v`, with a :math:`v` that is free of lr. The determinant of its iteration is :math:`b(1 - \\lambda)`, without
-lr: it diverges for every :math:`\\lambda > 1 + 1/b`, however small lr is.
+The look-ahead has to be where the velocity carries the parameters, :math:`\theta - \text{lr}\,b\,v`. One also reads
+:math:`\theta - b\,v`, with a :math:`v` that is free of lr. The determinant of its iteration is :math:`b(1 - \lambda)`, without
+lr: it diverges for every :math:`\lambda > 1 + 1/b`, however small lr is.
 The second picture measures it; with lr = 0.1 it diverges from 2 on already.
 """
 
@@ -42,6 +42,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from numpy.typing import NDArray
 
+    Array = NDArray[np.float64]
+
 MOMENTUM = 0.9
 CURVATURE = 2.0
 LR = np.linspace(0.01, 1.0, 100) / CURVATURE * 1.5
@@ -53,16 +55,14 @@ STEPS = 400
 
 
 class Found(NamedTuple):
-    weights: dict[
-        str, NDArray[np.float64]
-    ]  # of the first gradient's noise in the second iterate, for each of LR
+    weights: dict[str, Array]  # of the first gradient's noise in the second iterate, for each of LR
     crossing: float  # the lr at which those of heavy ball and of Nesterov's original form are equal
     threshold: float  # the same, predicted
-    growth: dict[float, NDArray[np.float64]]  # per step with the wrong look-ahead: WRONG_LR by CURVATURES
-    growth_right: NDArray[np.float64]  # with the right one and the largest of WRONG_LR
+    growth: dict[float, Array]  # per step with the wrong look-ahead: WRONG_LR by CURVATURES
+    growth_right: Array  # with the right one and the largest of WRONG_LR
 
 
-def second_iterate(method: str, noise: float) -> NDArray[np.float64]:
+def second_iterate(method: str, noise: float) -> Array:
     """Of as many runs from 1 as LR has entries."""
     x = [np.ones(1) for _ in LR]
     state = fm.init(x, lr=LR.tolist(), momentum=MOMENTUM, nesterov=method == "nesterov=True")
@@ -72,7 +72,7 @@ def second_iterate(method: str, noise: float) -> NDArray[np.float64]:
     return np.concatenate(x)
 
 
-def growth(lr: float, reach: float) -> NDArray[np.float64]:
+def growth(lr: float, reach: float) -> Array:
     """The factor per step in the second half of a run that looks ahead to x - reach * velocity, by curvature."""
     x = np.ones_like(CURVATURES)
     state = fm.init(x, lr=lr, momentum=MOMENTUM)
@@ -129,8 +129,8 @@ def main() -> None:
         f"wrong look-ahead, factor per step at curvature {CURVATURES[40]:g}, above 1 + 1/b = {1 + 1 / MOMENTUM:.3f}:"
     )
     print(", ".join(f"lr = {lr:g}: {rate[40]:.3f}" for lr, rate in found.growth.items()))
-    draw(found).savefig("nesterov_noise.png")
-    print("picture: nesterov_noise.png")
+    draw(found).savefig("nesterov_noise.png", dpi=150)
+    print("Picture: nesterov_noise.png")
 
 
 if __name__ == "__main__":

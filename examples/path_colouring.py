@@ -1,21 +1,21 @@
-"""
+r"""
 A path graph is coloured one node per step
 ==========================================
 
-The nodes :math:`1 \\dots n` of a path start with the colour 0. The first is pulled towards 1, and every node towards
+The nodes :math:`1 \dots n` of a path start with the colour 0. The first is pulled towards 1, and every node towards
 its neighbours:
 
-.. math:: f(x) = \\tfrac12 (x_1 - 1)^2 + \\tfrac12 \\sum_{i=1}^{n-1} (x_i - x_{i+1})^2
+.. math:: f(x) = \tfrac12 (x_1 - 1)^2 + \tfrac12 \sum_{i=1}^{n-1} (x_i - x_{i+1})^2
 
 The gradient at a node depends on its neighbours only, so that a step moves the colour on by one node. After :math:`k`
 steps every node beyond :math:`k` is still exactly zero, whatever the method and its constants: no first-order method
 colours the last node before step :math:`n`. The best value that is possible with :math:`k` coloured nodes is
 :math:`f = 1/(2(k + 1))`, a straight ramp, and heavy ball attains it for :math:`k < n` if step :math:`k` has
-:math:`\\text{lr} = k/(k+1)` and momentum :math:`(k-1)/(k+1)`, in the form ``lr_inside``. This is the path of conjugate
+:math:`\text{lr} = k/(k+1)` and momentum :math:`(k-1)/(k+1)`, in the form ``lr_inside``. This is the path of conjugate
 gradients, which no choice of constants beats before step :math:`n`.
 
 With constants that are the best in the long run, gradient descent needs about :math:`2 n^2` steps until every node is
-within 0.1, heavy ball about :math:`2.7 n`: the condition number of the path grows like :math:`(4n/\\pi)^2`, and
+within 0.1, heavy ball about :math:`2.7 n`: the condition number of the path grows like :math:`(4n/\pi)^2`, and
 momentum pays for its root only. Nesterov's method, with its best constants for quadratics, needs about
 :math:`4.6 n` steps.
 
@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from numpy.typing import NDArray
 
+    Array = NDArray[np.float64]
+
 METHODS = {
     "gradient_descent": "gradient descent",
     "heavy_ball": "heavy ball",
@@ -49,39 +51,39 @@ NEAR = 0.1
 
 
 class Found(NamedTuple):
-    colours: dict[str, NDArray[np.float64]]  # step by node, for the path with SHOWN nodes
-    best: NDArray[np.float64]  # the same for the heavy ball that is the best possible at each step
+    colours: dict[str, Array]  # step by node, for the path with SHOWN nodes
+    best: Array  # the same for the heavy ball that is the best possible at each step
     steps: dict[str, list[int]]  # until every node is within NEAR, for each of NODES
     condition: list[float]  # number, for each of NODES
 
 
-def value(x: NDArray[np.float64]) -> NDArray[np.float64]:
+def value(x: Array) -> Array:
     """f of each row."""
     residuals = np.diff(x, axis=-1, prepend=1.0)
-    return np.sum(residuals**2, axis=-1) / 2
+    return np.asarray(np.sum(residuals**2, axis=-1) / 2)
 
 
-def gradient(x: NDArray[np.float64]) -> NDArray[np.float64]:
+def gradient(x: Array) -> Array:
     differences = np.diff(x, prepend=1.0)
     grads = differences.copy()
     grads[:-1] -= differences[1:]
     return grads
 
 
-def curvatures(nodes: int) -> NDArray[np.float64]:
+def curvatures(nodes: int) -> Array:
     """The eigenvalues of the Hessian, from the smallest to the largest."""
     odd = 2 * np.arange(1, nodes + 1) - 1
     return np.asarray(4 * np.sin(np.pi * odd / (4 * nodes + 2)) ** 2)
 
 
-def tuned(x: NDArray[np.float64], method: str) -> fm.State:
+def tuned(x: Array, method: str) -> fm.State:
     """A state with the constants that have the best rate on a path of this length."""
     curvature = curvatures(x.size)
     best = theory.optimal(curvature[0], curvature[-1], method=method)
     return fm.init(x, lr=best.lr, momentum=best.momentum, nesterov=best.nesterov)
 
 
-def colouring(method: str, nodes: int, steps: int) -> NDArray[np.float64]:
+def colouring(method: str, nodes: int, steps: int) -> Array:
     x = np.zeros(nodes)
     state = tuned(x, method)
     rows = [x.copy()]
@@ -99,7 +101,7 @@ def steps_needed(method: str, nodes: int) -> int:
     return state.step_count
 
 
-def best_colouring(nodes: int) -> NDArray[np.float64]:
+def best_colouring(nodes: int) -> Array:
     """One step less than there are nodes: the last one would need a momentum of n - 1."""
     x = np.zeros(nodes)
     state = fm.init(x, lr=0.5, momentum=0.0, form="lr_inside")
@@ -121,7 +123,7 @@ def experiment() -> Found:
     )
 
 
-def draw_colours(axes: Any, colours: NDArray[np.float64]) -> Any:
+def draw_colours(axes: Any, colours: Array) -> Any:
     size = (0.5, SHOWN + 0.5, 0, len(colours))
     image = axes.imshow(colours, origin="lower", aspect="auto", cmap="cividis", vmin=0, vmax=1, extent=size)
     axes.plot([0.5, SHOWN + 0.5], [0.5, SHOWN + 0.5], "w--")
@@ -130,8 +132,9 @@ def draw_colours(axes: Any, colours: NDArray[np.float64]) -> Any:
 
 
 def draw(found: Found) -> Figure:
-    layout = [["gradient_descent", "heavy_ball", "nesterov_quadratic"], ["loss", "steps", "steps"]]
-    figure, axes = plt.subplot_mosaic(layout, figsize=(10, 7.5), layout="constrained")
+    layout: list[Any] = [["gradient_descent", "heavy_ball", "nesterov_quadratic"], ["loss", "steps", "steps"]]
+    figure = plt.figure(figsize=(10, 7.5), layout="constrained")
+    axes = figure.subplot_mosaic(layout)
     for method, name in METHODS.items():
         image = draw_colours(axes[method], found.colours[method])
         axes[method].set(title=name)
@@ -165,8 +168,8 @@ def main() -> None:
         )
     print("condition number: " + ", ".join(f"{number:.0f}" for number in found.condition))
     print(f"least possible after {SHOWN - 1} steps, reached by heavy ball: f = {value(found.best)[-1]:.4f}")
-    draw(found).savefig("path_colouring.png")
-    print("picture: path_colouring.png")
+    draw(found).savefig("path_colouring.png", dpi=150)
+    print("Picture: path_colouring.png")
 
 
 if __name__ == "__main__":
