@@ -167,7 +167,9 @@ def main() -> None:
             + ", ".join(f"n = {n}: {steps}" for n, steps in zip(NODES, found.steps[method], strict=True))
         )
     print("condition number: " + ", ".join(f"{number:.0f}" for number in found.condition))
-    print(f"least possible after {SHOWN - 1} steps, reached by heavy ball: f = {value(found.best)[-1]:.4f}")
+    print(
+        f"least possible after {SHOWN - 1} steps, reached by the heavy ball: f = {value(found.best)[-1]:.4f}"
+    )
     draw(found).savefig("path_colouring.png", dpi=150)
     print("Picture: path_colouring.png")
 
