@@ -113,6 +113,19 @@ def test_continuous_limit_of_the_wrong_scaling() -> None:
         assert np.abs(rows - followed).max() < 2 * np.sqrt(lr)
 
 
+def test_gradients() -> None:
+    """Against central differences."""
+    x, h = np.linspace(-4, 5, 19), 1e-5
+    module = load("escape")
+    for landscape in module.LANDSCAPES.values():
+        slope = (module.value(landscape, x + h) - module.value(landscape, x - h)) / (2 * h)
+        np.testing.assert_allclose(module.gradient(landscape, x), slope, atol=1e-8)
+    module = load("path_colouring")
+    shifts = h * np.eye(x.size)
+    slope = (module.value(x + shifts) - module.value(x - shifts)) / (2 * h)
+    np.testing.assert_allclose(module.gradient(x), slope, atol=1e-8)
+
+
 def test_wilson() -> None:
     """Against scipy.stats.binomtest(k, n).proportion_ci(method="wilson"), but for its 1.959964 where this has 1.96."""
     low, high = load("escape").wilson(np.array([0, 10, 100]), 100)
