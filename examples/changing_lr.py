@@ -2,25 +2,25 @@ r"""
 What changing lr does in each form
 ==================================
 
-While lr is constant the three forms trace one path (``ema`` with lr :math:`/(1 - m)`). When lr changes they part, for
-the velocity of ``lr_inside`` contains lr:
+While lr is constant the three forms trace one path (``ema`` with lr :math:`/(1 - m)`). When lr changes they
+part, for the velocity of ``lr_inside`` contains lr:
 
 .. math:: \text{lr\_outside: } v = m v + g,\; p = p - \text{lr}\, v \qquad
    \text{lr\_inside: } v = m v + \text{lr}\, g,\; p = p - v
 
-With gradients of 1, momentum 0.9 and an lr that falls from 0.1 to 0.01 after one step, the parameters are -0.1, -0.119 in
-``lr_outside`` and -0.1, -0.2 in ``lr_inside``: the first obeys at once, the second coasts on. ``ema`` does as
-``lr_outside``. ``state.set_lr(lr, rescale_velocity=True)`` multiplies the velocity of ``lr_inside`` by the ratio of the
-new lr to the old; then it follows ``lr_outside``, to rounding.
+With gradients of 1, momentum 0.9 and an lr that falls from 0.1 to 0.01 after one step, the parameters are
+-0.1, -0.119 in ``lr_outside`` and -0.1, -0.2 in ``lr_inside``: the first obeys at once, the second coasts on.
+``ema`` does as ``lr_outside``. ``state.set_lr(lr, rescale_velocity=True)`` multiplies the velocity of
+``lr_inside`` by the ratio of the new lr to the old; then it follows ``lr_outside``, to rounding.
 
-Neither is wrong, but they are not the same. On :math:`x^2/2` with noisy gradients lr is divided by ten and, 200 steps
-later, multiplied by ten again:
+Neither is wrong, but they are not the same. On :math:`x^2/2` with noisy gradients lr is divided by ten and,
+200 steps later, multiplied by ten again:
 
-- After the drop the mean loss of ``lr_inside`` *rises* first, to more than three times of what it was, because the
-  velocity still has the size of the old noise and the small lr is slow to call it back. It takes 22 steps to be below the
-  old loss again. In ``lr_outside`` the loss falls from the first step.
-- After the restart ``lr_outside`` multiplies what it has gathered by ten at once and is back at the large loss after five
-  steps. ``lr_inside`` gathers speed again, which takes about three times as long.
+- After the drop the mean loss of ``lr_inside`` *rises* first, to more than three times of what it was,
+  because the velocity still has the size of the old noise and the small lr is slow to call it back. It takes
+  23 steps to be below the old loss again. In ``lr_outside`` the loss falls from the first step.
+- After the restart ``lr_outside`` multiplies what it has gathered by ten at once and has the large loss
+  back after five steps. ``lr_inside`` gathers speed again, and needs about 25.
 
 Both are predicted by the theory, from the covariance of parameter and velocity.
 """
@@ -146,7 +146,7 @@ def main() -> None:
         print(f"  {way}: " + ", ".join(f"{x:.4g}" for x in path))
     drop = int(np.argmax(SCHEDULE == SMALL))
     print(
-        f"noisy quadratic, mean loss of {RUNS} runs and predicted, where lr falls from {LARGE:g} to {SMALL:g}:"
+        f"noisy quadratic, mean loss of {RUNS} runs and predicted, when lr falls from {LARGE:g} to {SMALL:g}:"
     )
     for way in found.predicted:
         for after in (0, 10, 20, 40):

@@ -2,22 +2,23 @@ r"""
 The continuous limit is a damped oscillator
 ===========================================
 
-Heavy ball is a mass with drag, followed in small steps of time. As lr goes to 0 its iterates tend to
+The heavy ball is a mass with drag, followed in small steps of time. As lr goes to 0 its iterates tend to
 
 .. math:: \ddot x + c\,\dot x + \nabla f(x) = 0, \qquad
    \Delta t = \sqrt{\text{lr}}, \quad \frac{1 - \text{momentum}}{\sqrt{\text{lr}}} = c, \quad t = k\,\Delta t,
 
 because the step says :math:`(x_{k+1} - 2 x_k + x_{k-1}) / \text{lr} + (1 - \text{momentum}) (x_k - x_{k-1}) /
-\text{lr} + \nabla f(x_k) = 0`. Both differences are wrong by :math:`O(\Delta t)`, so the iterates should be wrong by
-:math:`O(\sqrt{\text{lr}})`.
+\text{lr} + \nabla f(x_k) = 0`. The second difference, of the drag, is one-sided and wrong by
+:math:`O(\Delta t)`, so the iterates should be wrong by :math:`O(\sqrt{\text{lr}})`.
 
-This is what is measured, on quadratics with the curvatures 0.1 (overdamped), 1 and 4 (underdamped) and :math:`c = 1`:
-the order of the error in lr is 0.5.
+That is what is measured, on quadratics with the curvatures 0.1 (overdamped), 1 and 4 (underdamped) and
+:math:`c = 1`: the order of the error in lr is 0.5.
 
-One also reads that the time is :math:`t = k\,\text{lr}` and that :math:`(1 - \text{momentum}) / \text{lr}` has to
-stay constant. With this scaling the iterates do not converge. In the time :math:`t` their frequency grows like
-:math:`1/\sqrt{\text{lr}}`, while their envelope stays :math:`e^{-ct/2}`, because drag against inertia,
-:math:`(1 - \text{momentum}) / \sqrt{\text{lr}} = c \sqrt{\text{lr}}`, vanishes. The error does not fall.
+One also reads that the time is :math:`t = k\,\text{lr}` and that :math:`(1 - \text{momentum}) / \text{lr}`
+has to stay constant. With this scaling the iterates do not converge. In the time :math:`t` their frequency
+grows like :math:`1/\sqrt{\text{lr}}`, while their envelope stays :math:`e^{-ct/2}`, because drag against
+inertia, :math:`(1 - \text{momentum}) / \sqrt{\text{lr}} = c \sqrt{\text{lr}}`, vanishes. The error does not
+fall.
 
 The limit is that of B. T. Polyak, *Some methods of speeding up the convergence of iteration methods*, USSR
 Computational Mathematics and Mathematical Physics 4(5), 1964; its numbers are those of

@@ -2,30 +2,32 @@ r"""
 Out of small minima, and out of good ones
 =========================================
 
-"Momentum escapes from local minima" is half of the truth: it leaves good ones as well. Here both are counted, in
-bowls with wells,
+"Momentum escapes from local minima" is half of the truth: it leaves good ones as well. Here both are counted,
+in bowls with wells,
 
 .. math:: f(x) = \tfrac{a}{2} x^2 - \sum_j d_j\, e^{-(x - c_j)^2 / (2 w_j^2)},
 
-from 1000 starts that are the same for every momentum. A start counts if it is in the basin of the global minimum in
-the end, and in the third landscape, which has a plateau instead of a second minimum, if it is near the minimum after
-400 steps and stays there. The bands are Wilson's 95 % intervals. "Lost" are the starts that gradient descent brings
-there and heavy ball does not.
+from 1000 random starts between -8 and 8, the same for every momentum. A start counts if it is in the basin of
+the global minimum in the end. The third landscape has a plateau instead of a second minimum and the starts
+between 2 and 8; there a start counts if it is near the minimum after 400 steps and stays there. The bands are
+Wilson's 95 % intervals. "Lost" are the starts that gradient descent brings to the goal and the heavy ball
+does not.
 
-A step with momentum goes :math:`1/(1 - m)` times as far in the long run, so that momentum is tried with the same lr
-and with the same effective lr, :math:`\text{lr}/(1 - m)`. What is found:
+A step with momentum goes :math:`1/(1 - m)` times as far in the long run, so that momentum is tried with the
+same lr and with the same effective lr, :math:`\text{lr}/(1 - m)`. What is found:
 
-- Small and medium momenta change nothing: heavy ball ends where gradient descent ends. Whether a ball leaves a
-  minimum depends on its drag :math:`c = (1 - m)/\sqrt{\text{lr}}` (see :doc:`continuous_limit`), not on lr or momentum
-  alone. The curves of the two ways to choose lr fall on each other. Below a drag of about 0.7 the balls
-  begin to move out.
-- With the small minimum on one side, less drag is better, up to a point: from 61 % to 93 %, then less again, as balls
-  that would have stayed in the good basin roll out of it into the small minimum.
-- With the good minimum on one side, momentum first does worse, 17 % instead of 41 % at 0.9 and the same lr. With
-  still less drag it does about as well as gradient descent, but from other starts: it loses as many as it gains.
-- It coasts over the plateau, also with the same effective lr: 97 % instead of 9 % are there in time with momentum 0.97.
-  With 0.99 it is 23 %, with 0.995 none, as the ball still swings around the minimum. With the same lr 0.8 is enough for
-  100 %, but so is gradient descent with the lr that this is in effect, 0.5.
+- Momenta up to 0.7 change nothing about the minima: the heavy ball ends where gradient descent ends. Whether
+  a ball leaves a minimum depends on its drag :math:`c = (1 - m)/\sqrt{\text{lr}}` (see
+  :doc:`continuous_limit`), not on lr or momentum alone: the curves of the two ways to choose lr nearly fall
+  on each other. Below a drag of about 0.7 the balls begin to move out.
+- With the small minimum on one side, less drag is better, up to a point: from 61 % to 93 %, then less again,
+  as balls that would have stayed in the good basin roll out of it into the small minimum.
+- With the good minimum on one side, momentum first does worse, 17 % instead of 41 % at 0.9 and the same lr.
+  With still less drag it does about as well as gradient descent, but from other starts: it loses about as
+  many as it gains.
+- It coasts over the plateau, also with the same effective lr: 97 % instead of 9 % are there in time with
+  momentum 0.97. With 0.99 it is 23 %, with 0.995 none, as the ball still swings around the minimum. With the
+  same lr 0.8 is enough for 100 %, but so is gradient descent with the lr that this is in effect, 0.5.
 """
 
 from __future__ import annotations
@@ -140,9 +142,10 @@ def draw(found: Found) -> Figure:
             below.fill_between(found.drag[label], low, high, color=style["color"], alpha=0.25)
         below.set_xscale("log")
         below.invert_xaxis()
+        below.xaxis.set_major_formatter("{x:g}")
         below.set_ylim(-0.03, 1.03)
-        if below is not bottom[0]:
-            below.get_legend().remove()
+        below.get_legend().remove()
+    bottom[0].legend(loc=(0.3, 0.17), fontsize="small")
     return figure
 
 

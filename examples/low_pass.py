@@ -2,20 +2,21 @@ r"""
 The velocity is a low-pass filter
 =================================
 
-The velocity sees a sequence of gradients and nothing else. Fed with :math:`g_t = \cos(\omega t)` it settles to a cosine
-of the same frequency, with the gain and the phase of
+The velocity sees a sequence of gradients and nothing else. Fed with :math:`g_t = \cos(\omega t)` it settles
+to a cosine of the same frequency, with the gain and the phase of
 
 .. math:: H(\omega) = \frac{1 - m}{1 - m\,e^{-i\omega}}
 
-in the form ``ema``; ``lr_outside`` has 1 in place of :math:`1 - m`, ``lr_inside`` has lr. What all gradients agree
-on (:math:`\omega = 0`) passes with gain 1, what changes sign at each step (:math:`\omega = \pi`) with
-:math:`(1 - m)/(1 + m)`, 0.053 for 0.9: the zigzag across a ravine fades, the way along it stays. Half of the power is gone
-at the cut-off :math:`\cos\omega_c = 1 - (1 - m)^2/(2m)`. Independent noise keeps :math:`(1 - m)/(1 + m)` of its
-variance. The price is delay: what is slow arrives :math:`m/(1 - m)` steps late, 9 for 0.9, 99 for 0.99.
+in the form ``ema``; ``lr_outside`` has 1 in place of :math:`1 - m`, ``lr_inside`` has lr. What all gradients
+agree on (:math:`\omega = 0`) passes with gain 1, what changes sign at each step (:math:`\omega = \pi`) with
+:math:`(1 - m)/(1 + m)`, 0.053 for 0.9: the zigzag across a ravine fades, the way along it stays. Half of the
+power is gone at the cut-off :math:`\cos\omega_c = 1 - (1 - m)^2/(2m)`. Independent noise keeps :math:`(1 -
+m)/(1 + m)` of its variance. The price is delay: what is slow arrives :math:`m/(1 - m)` steps late, 9 for 0.9,
+99 for 0.99.
 
-Gain, phase and cut-off are measured with sinusoids and agree with the formula to rounding. The variances are those of
-20 000 independent sequences. The picture below is one noisy gradient and what momentum makes of it: 0.99 removes nearly
-all of the noise, and half of the power of the signal.
+Gain, phase and cut-off are measured with sinusoids and agree with the formula to rounding. The variances are
+those of 20 000 independent sequences. The picture below is one noisy gradient and what momentum makes of it:
+0.99 removes nearly all of the noise, and half of the power of the signal.
 """
 
 from __future__ import annotations

@@ -2,26 +2,26 @@ r"""
 A path graph is coloured one node per step
 ==========================================
 
-The nodes :math:`1 \dots n` of a path start with the colour 0. The first is pulled towards 1, and every node towards
-its neighbours:
+The nodes :math:`1 \dots n` of a path start with the colour 0. The first is pulled towards 1, and every node
+towards its neighbours:
 
 .. math:: f(x) = \tfrac12 (x_1 - 1)^2 + \tfrac12 \sum_{i=1}^{n-1} (x_i - x_{i+1})^2
 
-The gradient at a node depends on its neighbours only, so that a step moves the colour on by one node. After :math:`k`
-steps every node beyond :math:`k` is still exactly zero, whatever the method and its constants: no first-order method
-colours the last node before step :math:`n`. The best value that is possible with :math:`k` coloured nodes is
-:math:`f = 1/(2(k + 1))`, a straight ramp, and heavy ball attains it for :math:`k < n` if step :math:`k` has
-:math:`\text{lr} = k/(k+1)` and momentum :math:`(k-1)/(k+1)`, in the form ``lr_inside``. This is the path of conjugate
-gradients, which no choice of constants beats before step :math:`n`.
+The gradient at a node depends on its neighbours only, so that a step moves the colour on by one node. After
+:math:`k` steps every node beyond the first :math:`k` is still exactly zero, whatever the method and its
+constants: no first-order method colours the last node before step :math:`n`. The best value that is possible
+with :math:`k` coloured nodes is :math:`f = 1/(2(k + 1))`, a straight ramp, and the heavy ball attains it for
+:math:`k < n` if step :math:`k` has :math:`\text{lr} = k/(k+1)` and momentum :math:`(k-1)/(k+1)`, in the form
+``lr_inside``. Its iterates are those of the conjugate gradient method.
 
-With constants that are the best in the long run, gradient descent needs about :math:`2 n^2` steps until every node is
-within 0.1, heavy ball about :math:`2.7 n`: the condition number of the path grows like :math:`(4n/\pi)^2`, and
-momentum pays for its root only. Nesterov's method, with its best constants for quadratics, needs about
-:math:`4.6 n` steps.
+With constants that are the best in the long run, gradient descent needs about :math:`2 n^2` steps until every
+node is within 0.1, the heavy ball about :math:`2.7 n`: the condition number of the path grows like
+:math:`(4n/\pi)^2`, and momentum pays for its root only. Nesterov's method, with its best constants for
+quadratics, needs about :math:`4.6 n` steps.
 
-The graph is from G. Goh, `Why Momentum Really Works <https://distill.pub/2017/momentum/>`_, Distill, 2017, and the
-function, up to a factor, from Y. Nesterov, *Introductory Lectures on Convex Optimization*, Springer, 2004, section
-2.1.2.
+The graph is from G. Goh, `Why Momentum Really Works <https://distill.pub/2017/momentum/>`_, Distill, 2017,
+and the function, up to a factor, from Y. Nesterov, *Introductory Lectures on Convex Optimization*, Springer,
+2004, section 2.1.2.
 """
 
 from __future__ import annotations
