@@ -1,7 +1,7 @@
 """The momentum step for NumPy, in place, in one pass over memory, bit for bit what the formula says.
 
 `init` makes a `State`, `step` updates parameters and state; `reference` is the same in plain NumPy. `theory` has
-closed forms; it is imported when it is first used.
+closed forms, and `plot` draws; they are imported when they are first used.
 """
 
 import importlib
@@ -30,6 +30,7 @@ from . import reference
 from ._config import apply_environment, show_config
 
 if TYPE_CHECKING:
+    from . import plot as plot
     from . import theory
 
 __all__ = [
@@ -46,7 +47,7 @@ __all__ = [
     "theory",
 ]
 
-_LAZY = ("theory",)
+_LAZY = ("plot", "theory")  # plot is not in __all__, as it needs matplotlib
 
 
 def __getattr__(name: str) -> Any:
