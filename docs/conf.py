@@ -1,8 +1,20 @@
 """The documentation site: `nox -s docs` builds it, with warnings as errors."""
 
+from __future__ import annotations
+
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import latex2mathml.converter
+from docutils import nodes
+from sphinx_gallery.sorting import ExplicitOrder
 
 import fast_momentum
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sphinx.application import Sphinx
 
 project = "fast_momentum"
 author = "The fast_momentum developers"
@@ -16,6 +28,7 @@ extensions = [
     "sphinx.ext.autosummary",
     "sphinx_copybutton",
     "sphinx_design",
+    "sphinx_gallery.gen_gallery",
 ]
 default_role = "py:obj"
 
@@ -24,6 +37,37 @@ myst_heading_anchors = 3
 
 autodoc_member_order = "bysource"
 numpydoc_show_class_members = False
+
+# In the order of the story that "Why momentum works" tells.
+EXPERIMENTS = [
+    "worked_example",
+    "ravine",
+    "saddle_chain",
+    "low_pass",
+    "condition_number",
+    "rate_map",
+    "path_colouring",
+    "continuous_limit",
+    "escape",
+    "two_phases",
+    "nesterov_noise",
+    "changing_lr",
+]
+sphinx_gallery_conf = {
+    "examples_dirs": "../examples",
+    "gallery_dirs": "gallery",
+    "filename_pattern": r"\.py$",
+    "ignore_pattern": "train_digits",  # not an experiment, and it takes long
+    "within_subsection_order": ExplicitOrder([f"{name}.py" for name in EXPERIMENTS]),
+    "abort_on_example_error": True,
+    "download_all_examples": False,
+    "image_srcset": ["2x"],
+    "min_reported_time": 3600,  # seconds: never
+    "show_signature": False,
+    "write_computation_times": False,
+}
+
+html_math_renderer = "mathml"
 
 html_theme = "pydata_sphinx_theme"
 html_title = "fast_momentum"
@@ -36,8 +80,28 @@ html_theme_options = {
     "logo": {"text": "fast_momentum"},
     "navbar_align": "left",
     "show_prev_next": False,
-    "secondary_sidebar_items": {"*": ["page-toc"], "howto/*": [], "porting/*": [], "index": []},
+    "secondary_sidebar_items": {
+        "*": ["page-toc"],
+        "howto/*": [],
+        "porting/*": [],
+        "gallery/*": [],
+        "index": [],
+    },
     "footer_start": ["copyright"],
     "footer_end": [],
-    "header_links_before_dropdown": 9,
+    "header_links_before_dropdown": 10,
 }
+
+
+def mathml(display: str) -> Callable[[Any, nodes.Element], None]:
+    """What writes a formula as MathML: browsers draw it, and a page loads nothing from elsewhere."""
+
+    def visit(writer: Any, node: nodes.Element) -> None:
+        writer.body.append(latex2mathml.converter.convert(node.astext(), display=display))
+        raise nodes.SkipNode
+
+    return visit
+
+
+def setup(app: Sphinx) -> None:
+    app.add_html_math_renderer("mathml", (mathml("inline"), None), (mathml("block"), None))
