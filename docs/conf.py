@@ -36,6 +36,7 @@ myst_enable_extensions = ["colon_fence"]
 myst_heading_anchors = 3
 
 autodoc_member_order = "bysource"
+autodoc_typehints = "none"  # the docstrings have them in words
 numpydoc_show_class_members = False
 
 # In the order of the story that "Why momentum works" tells.

@@ -148,6 +148,8 @@ def regime(curvature: ArrayLike, **hyperparameters: Unpack[Hyperparameters]) -> 
         alternating   the larger root is real and negative: they change sides at each step
         divergent     the rate is above 1: they leave
 
+    A loss with many curvatures has a regime for each.
+
     Parameters
     ----------
     curvature : array_like of float
@@ -185,6 +187,8 @@ def period(curvature: ArrayLike, **hyperparameters: Unpack[Hyperparameters]) -> 
     """Return the steps of one oscillation::
 
         2*pi / angle of the complex roots        2 where the larger root is negative        inf where nothing swings
+
+    Divergent runs swing or alternate, too.
 
     Parameters
     ----------
@@ -312,6 +316,8 @@ def envelope(
     """Return the curve that the swinging param of an underdamped run touches::
 
         amplitude * rate^steps
+
+    with the amplitude and phase that fit the first two steps.
 
     Parameters
     ----------

@@ -57,6 +57,8 @@ def effective_lr(**hyperparameters: Unpack[Hyperparameters]) -> Any:
 
         lr_outside   lr*(1 - dampening)/(1 - momentum)      lr_inside   lr/(1 - momentum)      ema   lr
 
+    Where momentum changes and this is kept, slow progress stays as fast as it was.
+
     Parameters
     ----------
     **hyperparameters
@@ -261,7 +263,9 @@ def frequency_response(frequency: ArrayLike, **hyperparameters: Unpack[Hyperpara
 def cutoff_frequency(momentum: ArrayLike) -> Any:
     """Return the frequency above which the velocity passes on less than half of the power that it does at 0::
 
-        arccos((4*m - 1 - m^2) / (2*m))         m = momentum
+        arccos((4*m - 1 - m^2) / (2*m))
+
+    with m = `momentum`, in all forms.
 
     Parameters
     ----------

@@ -68,6 +68,8 @@ def from_physics(mass: ArrayLike, drag: ArrayLike, time_step: ArrayLike) -> tupl
 
         lr = time_step^2/mass             momentum = 1 - drag*time_step/mass
 
+    in these time steps; `to_physics` is the inverse.
+
     Parameters
     ----------
     mass, drag, time_step : array_like of float
@@ -110,7 +112,7 @@ def continuous_trajectory(
     start: ArrayLike = 1.0,
     velocity: ArrayLike = 0.0,
 ) -> Any:
-    """Return x(time), the solution of::
+    """Return where a damped oscillator is at a time: x(time), the solution of::
 
         x'' + drag*x' + curvature*x = 0         x(0) = start,  x'(0) = velocity
 
