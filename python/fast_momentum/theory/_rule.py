@@ -79,12 +79,12 @@ def rule(
     }
     check_dampening(given["dampening"], nesterov, form_name(form))
     arrays = np.broadcast_arrays(*given.values())
-    table = np.empty((len(Rule._fields), arrays[0].size))
-    for i, values in enumerate(zip(*(array.flat for array in arrays), strict=True)):
-        hyperparameters: dict[str, Any] = dict(zip(given, map(float, values), strict=True))
-        of_one = _core.coefficients(form, **hyperparameters, **options)
-        table[:, i] = [of_one[name] for name in Rule._fields]
-    made = Rule(*table.reshape(-1, *arrays[0].shape))
+    columns: Any = [array.ravel().tolist() for array in arrays]
+    each = [
+        _core.coefficients(form, **dict(zip(given, values, strict=True)), **options)
+        for values in zip(*columns, strict=True)
+    ]
+    made = Rule(*(np.array([of[name] for of in each]).reshape(arrays[0].shape) for name in Rule._fields))
     if nesterov:
         return made
     return made._replace(direct=np.zeros_like(made.direct), carried=np.ones_like(made.carried))
