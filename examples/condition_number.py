@@ -50,6 +50,7 @@ METHODS = {
 }
 ACCURACY = 1e-6
 DIRECTIONS = 50
+MOST_STEPS = 100_000  # more than any needs; an lr that is too large would go on for ever
 
 
 class Count(NamedTuple):
@@ -75,7 +76,7 @@ def count(kappa: float, method: str) -> Count:
     p = np.full(DIRECTIONS, DIRECTIONS**-0.5)
     state = fm.init(p, **chosen)
     distances = [1.0]
-    while distances[-1] > ACCURACY:
+    while distances[-1] > ACCURACY and len(distances) <= MOST_STEPS:
         fm.step(p, curvature * p, state)
         distances.append(float(np.linalg.norm(p)))
     n = len(distances) - 1

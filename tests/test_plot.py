@@ -130,7 +130,7 @@ def test_a_path_is_drawn_whole_with_its_ends(axes: Axes) -> None:
 
 
 def test_markers_of_a_zigzag_are_on_both_sides(axes: Axes) -> None:
-    zigzag = np.column_stack([np.resize([1.0, -1.0], 90), np.arange(90.0)])
+    zigzag = np.column_stack([np.resize([1.0, -1.0], 70), np.arange(70.0)])
     plot.trajectories(axes, bowl, {"zigzag": zigzag})
     (line,) = named(axes, ["zigzag"])
     marked = zigzag[:: line.get_markevery()]
@@ -162,6 +162,15 @@ def test_edge_of_stability(axes: Axes) -> None:
     assert len(edges) == 1
     vertices = np.concatenate([path.vertices for path in edges[0].get_paths() if len(path.vertices)])
     np.testing.assert_allclose(vertices[:, 0], 2.0, atol=1e-12)  # |1 - lr| = 1
+
+
+def test_edge_of_stability_before_infinite_rates(axes: Axes) -> None:
+    plot.rate_map(axes, LR, MOMENTUM, np.where(RATE > 1, np.inf, RATE))
+    (edge,) = [found for found in axes.collections if list(getattr(found, "levels", [])) == [1]]
+    vertices = np.concatenate([path.vertices for path in edge.get_paths() if len(path.vertices)])
+    below = LR[LR < 2].max()
+    assert len(vertices) >= len(MOMENTUM)
+    assert ((vertices[:, 0] > below) & (vertices[:, 0] < below + LR[1] - LR[0])).all()
 
 
 def test_map_that_is_all_stable_or_all_divergent(axes: Axes) -> None:
