@@ -281,6 +281,12 @@ def test_weights_are_those_of_step(
     assert -p[0] == pytest.approx(theory.displacement_weights(steps, **options)[which], rel=1e-9)
 
 
+def test_first_gradient_is_not_damped() -> None:
+    options = {"lr": 0.1, "momentum": 0.5, "dampening": 0.25}
+    assert theory.velocity_weights(3, **options).tolist() == [0.25, 0.375, 0.75]
+    np.testing.assert_allclose(theory.displacement_weights(2, **options), [0.15, 0.075])
+
+
 @hypothesis.given(quadratics(reach=0.9, decay=False))
 def test_effective_lr_is_the_speed_in_the_end(quadratic: tuple[float, dict[str, Any]]) -> None:
     _, options = quadratic
