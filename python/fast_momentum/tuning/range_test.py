@@ -1,0 +1,108 @@
+"""The learning rate range test."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from .. import _core
+from ..reference import _map
+from ._checks import number, refuse, whole
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import NDArray
+
+# A test is over when the smoothed loss is this many times its lowest, as in fastai.
+EXPLODED = 4
+SMOOTHING = 0.9
+
+
+class RangeTest(NamedTuple):
+    """What `range_test` found: the learning rates, the loss met at each, and the suggested lr."""
+
+    lrs: NDArray[np.float64]
+    losses: NDArray[np.float64]
+    suggestion: float
+
+
+def range_test(
+    loss_and_grads: Callable[[Any], tuple[float, Any]],
+    params: Any,
+    *,
+    lr_min: float = 1e-6,
+    lr_max: float = 10.0,
+    steps: int = 100,
+    **hyperparameters: Any,
+) -> RangeTest:
+    """Train a copy of `params` with an lr that grows from step to step, and return the losses met.
+
+    ``lr_k = lr_min * (lr_max/lr_min)**(k/(steps-1))``, k = 0 to steps - 1. The loss at k is that before the step with
+    ``lr_k``, and so shows what the rates up to k - 1 have done. It ends early when the loss is not finite, or
+    smoothed over about 10 steps is above 4 times its lowest. The suggestion is a tenth of the lr at which the
+    smoothed loss is lowest; look at the curve before using it.
+
+    Parameters
+    ----------
+    loss_and_grads : callable
+        Called with a copy of `params`, which it must not keep; returns the loss and gradients as `fast_momentum.step`
+        takes them. With mini-batches, each call takes the next one.
+    params : array or nested list, tuple or dict of arrays
+        The start. They are copied and not modified.
+    lr_min, lr_max : float
+        ``0 < lr_min < lr_max``.
+    steps : int
+        At least 2.
+    **hyperparameters
+        The other keywords of `fast_momentum.init`, such as momentum. The lr found holds for these.
+
+    Returns
+    -------
+    RangeTest
+        ``lrs`` and ``losses``, of the same length, at most `steps`, and ``suggestion``.
+
+    Raises
+    ------
+    TypeError, ValueError
+        A value is of another kind or out of its range, or the first loss is not finite; what `init` and `step` raise.
+
+    References
+    ----------
+    L. N. Smith, Cyclical Learning Rates for Training Neural Networks, WACV 2017, section 3.3, with a linear growth;
+    the geometric growth, the smoothing and the tenth are the practice of fastai.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fast_momentum import tuning
+    >>> curvature = np.array([1.0, 100.0])
+    >>> def loss_and_grads(params):
+    ...     return float(curvature @ params**2 / 2), curvature * params
+    >>> found = tuning.range_test(loss_and_grads, np.ones(2), momentum=0.0)
+    >>> len(found.lrs) < 100, bool(0.1 / 100 < found.suggestion < 2 / 100)
+    (True, True)
+    """
+    lr_min, lr_max = number("lr_min", lr_min, above=0), number("lr_max", lr_max, above=0)
+    if lr_min >= lr_max:
+        refuse("lr_min", f"be below lr_max, {lr_max!r}", lr_min)
+    schedule = np.geomspace(lr_min, lr_max, whole("steps", steps, least=2))
+    params = _map(np.array, params)
+    state = _core.init(params, lr=lr_min, **hyperparameters)
+    losses: list[float] = []
+    smoothed: list[float] = []
+    average = 0.0
+    for lr in schedule.tolist():
+        loss, grads = loss_and_grads(params)
+        losses.append(float(loss))
+        average = SMOOTHING * average + (1 - SMOOTHING) * losses[-1]
+        smoothed.append(average / (1 - SMOOTHING ** len(losses)))
+        if not math.isfinite(losses[-1]) or smoothed[-1] > EXPLODED * min(smoothed):
+            break
+        state.lr = lr
+        _core.step(params, grads, state)
+    if not math.isfinite(losses[0]):
+        refuse("loss_and_grads", "return a finite loss at params", losses[0])
+    return RangeTest(schedule[: len(losses)], np.array(losses), float(schedule[int(np.nanargmin(smoothed))]) / 10)
