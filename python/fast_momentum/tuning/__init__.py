@@ -1,7 +1,7 @@
 """Learning rates and momenta: schedules, the curvature estimated while training, and tuners that set both."""
 
 from .autotuner import AutoTuner
-from .curvature import CurvatureWindow, ritz_values
+from .curvature import CurvatureRange, CurvatureWindow, ritz_values
 from .range_test import RangeTest, range_test
 from .schedules import (
     OneCycle,
@@ -17,6 +17,7 @@ from .yellowfin import YellowFin, single_step
 
 __all__ = [
     "AutoTuner",
+    "CurvatureRange",
     "CurvatureWindow",
     "OneCycle",
     "RangeTest",

@@ -9,60 +9,152 @@ import numpy as np
 
 from ._checks import number, tunable, whole
 from ._flat import Vector, flatten, norm
-from ._set import set_heavy_ball
-from .curvature import CurvatureWindow
+from ._set import optimal, set_heavy_ball
+from .curvature import CurvatureRange, CurvatureWindow
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from .._core import State
 
-PROBES = 3
-LARGEST_KAPPA = 1e8
+# Factors per step by which the two ends in use may move towards what the window shows. The upper end follows
+# upwards at once: an lr that is too large costs more than one that is too small.
+HIGH_FALL = 0.98
+LOW_FALL, LOW_RISE = 0.8, 1.1
+
+# On a quadratic the window is exact and its error 0; elsewhere the Hessian is another one at each step.
+ERRORS_OF_MARGIN = 2.0
+
+# Two probes are of one smooth function if their differences agree to this share of them, and are this small
+# beside the gradient.
+SAME, SMALL = 0.1, 0.01
 
 
 class AutoTuner:
+    """A tuner that needs no lr, for gradients of one function and for gradients of mini-batches.
+
+    Call ``tuner(params, grads)`` before each `fast_momentum.step`; it sets ``state.lr`` and ``state.momentum``, which
+    are read at no time but the momentum when the tuner is made.
+
+    Two **probes** come first: steps without momentum, ``sqrt(eps) * |params|`` long (``sqrt(eps)`` if params are 0).
+    They are too short to change the gradients of a smooth function by much, or to do harm. If the two gradient
+    differences are nearly equal and small, it is one function, else the gradients are taken for noisy. This is
+    decided once, and ``tuner.noisy`` has it.
+
+    **One function**: the heavy ball's best constants for the range of curvature, ::
+
+        lr = (2 / (sqrt(l_min) + sqrt(l_max)))**2
+        momentum = ((sqrt(l_max) - sqrt(l_min)) / (sqrt(l_max) + sqrt(l_min)))**2
+
+    (the best of Nesterov's method for quadratics, if ``state.nesterov``) where l_min and l_max follow
+    `CurvatureWindow.range`: l_max upwards at once, with twice the error of the window as a margin, and downwards by
+    at most 2 % a step; l_min by at most -20 % or 10 %, and not where the window shows negative curvature. An end of
+    the range that is not seen yet is amplified, or left over, by the very constants that neglect it, and is seen then.
+
+    **Noisy gradients**: the distance over gradients, with the momentum that the state had at the start, ::
+
+        lr = (1 - momentum) * max_{i<=t} |params_i - params_0| / sqrt(sum_{i<=t} |grads_i|**2)
+
+    where the probes' length stands for the distance until it is exceeded. In ema, lr is divided by 1 - momentum.
+
+    Parameters
+    ----------
+    state : State
+        It is kept and written. dampening must be 0, maximize False, and momentum one number for all arrays.
+    window : int, default 10
+        Pairs of the curvature window, at least 2.
+
+    Attributes
+    ----------
+    noisy : bool or None
+        Whether gradients are taken for noisy; None until that is decided, at the third call.
+
+    Raises
+    ------
+    TypeError, ValueError
+        A value is of another kind or out of its range, or the state is one that cannot be tuned.
+
+    Notes
+    -----
+    Memory: that of the `CurvatureWindow`, or, with noisy gradients, a copy of params; besides copies of params and grads
+    during a call. A gradient that is None counts as 0. Where the norm of all is 0, infinite or NaN, the call
+    leaves lr and momentum as they are. Weight decay is not seen; it should be small beside the curvature.
+    docs/howto/tuning.md has measurements, and where it fails.
+
+    References
+    ----------
+    B. T. Polyak, Some methods of speeding up the convergence of iteration methods, 1964 (the constants).
+    M. Ivgi, O. Hinder and Y. Carmon, DoG is SGD's Best Friend: A Parameter-Free Dynamic Step Size Schedule, ICML 2023
+    (the distance over gradients; there without momentum, and with averaged iterates).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fast_momentum as fm
+    >>> from fast_momentum import tuning
+    >>> curvature = np.array([0.5, 3.0, 50.0])
+    >>> params = {"w": np.ones(3)}
+    >>> state = fm.init(params, lr=1e-5)
+    >>> tuner = tuning.AutoTuner(state)
+    >>> for _ in range(150):
+    ...     grads = {"w": curvature * params["w"]}
+    ...     tuner(params, grads)
+    ...     fm.step(params, grads, state)
+    >>> bool(np.linalg.norm(params["w"]) < 1e-6), tuner.noisy
+    (True, False)
+    """
+
+    noisy: bool | None
+
     def __init__(self, state: State, *, window: int = 10) -> None:
         self._state = tunable(state)
         self._momentum = number("state.momentum", state.momentum, least=0, below=1)
-        self._window = CurvatureWindow(whole("window", window, least=2))
-        self._calls = 0
+        self._window: CurvatureWindow | None = CurvatureWindow(whole("window", window, least=2))
+        self._range: tuple[float, float] | None = None
+        self._start: Vector | None = None
+        self._reach = 0.0
+        self._squares = 0.0
         self.noisy = None
 
     def __call__(self, params: Any, grads: Any) -> None:
+        """Measure and set lr and momentum; `params` and `grads` are not modified."""
         p, g, given = flatten(params, grads)
         size = norm(g)
-        if size == 0 or not math.isfinite(size):
+        if size == 0 or not math.isfinite(size) or not math.isfinite(norm(p)):
             return
-        self._calls += 1
-        if self._calls == 1:
+        self._squares += size * size
+        if self._start is None:
             self._start = p
             self._reach = math.sqrt(np.finfo(p.dtype).eps) * (norm(p) or 1.0)
-            self._squares = 0.0
-            self._seen = []
-        self._squares += size * size
-        if self._calls <= PROBES:
-            self._seen.append(g)
+        if self._window is not None:
             self._window.add_flat(p, g, given)
-            if self._calls < PROBES:
-                self._set(self._reach / size, 0.0)
-                return
-            a,b,c=self._seen
-            y0,y1=b-a,c-b
-            self.noisy = bool(norm(y1-y0) > 0.1*norm(y0) or norm(y0)>0.01*norm(a))
-            self.diag=(norm(y1-y0)/norm(y0),norm(y0)/norm(a))
-        elif not self.noisy:
-            self._window.add_flat(p, g, given)
-        if self.noisy:
+            if self.noisy is None:
+                self._decide(size)
+        if self.noisy is None:
+            set_heavy_ball(self._state, self._reach / size, 0.0)
+        elif self._window is None:
             self._reach = max(self._reach, norm(p - self._start))
-            set_heavy_ball(self._state,(1 - self._momentum) * self._reach / math.sqrt(self._squares), self._momentum)
+            set_heavy_ball(self._state, (1 - self._momentum) * self._reach / math.sqrt(self._squares), self._momentum)
         else:
-            th = self._window.ritz_values()
-            hi = np.abs(th).max(); lo=max(th[0],hi/LARGEST_KAPPA)
-            self.range=lo,hi
-            sa,sb=math.sqrt(lo),math.sqrt(hi)
-            if self._state.nesterov:
-                k=hi/lo; q=math.sqrt(3*k+1); set_heavy_ball(self._state,4/(3*hi+lo),(q-2)/(q+2))
-            else:
-                set_heavy_ball(self._state,(2/(sa+sb))**2, ((sb-sa)/(sb+sa))**2)
-    def _set(self, lr, momentum): set_heavy_ball(self._state, lr, momentum)
+            self._follow(self._window.range())
+
+    def _decide(self, size: float) -> None:
+        assert self._window is not None
+        if len(self._window.differences) < 2:
+            return
+        first, second = self._window.differences
+        self.noisy = norm(second - first) > SAME * norm(first) or norm(first) > SMALL * size
+        if self.noisy:
+            self._window = None
+
+    def _follow(self, seen: CurvatureRange | None) -> None:
+        assert seen is not None
+        high = seen.l_max + ERRORS_OF_MARGIN * seen.error
+        low = seen.l_min if seen.l_min > 0 else high
+        if self._range is not None:
+            last_low, last_high = self._range
+            high = max(high, HIGH_FALL * last_high)
+            low = last_low if seen.l_min <= 0 else min(max(low, LOW_FALL * last_low), LOW_RISE * last_low)
+        if high > 0:
+            self._range = min(low, high), high
+            method = "nesterov_quadratic" if self._state.nesterov else "heavy_ball"
+            found = optimal(*self._range, method=method)
+            set_heavy_ball(self._state, found.lr, found.momentum)

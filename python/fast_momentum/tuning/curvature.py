@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -58,11 +58,11 @@ def ritz_values(displacements: Any, differences: Any) -> NDArray[np.float64]:
     if s.ndim != 2 or s.shape != y.shape:
         msg = f"displacements and differences must have one shape (k, n), not {s.shape} and {y.shape}"
         raise ValueError(msg)
-    return _ritz(s @ s.T, s @ y.T, np.result_type(s, y, np.float32))
+    return _ritz(s @ s.T, s @ y.T, np.result_type(s, y, np.float32))[0]
 
 
-def _ritz(ss: NDArray[Any], sy: NDArray[Any], dtype: Any) -> NDArray[np.float64]:
-    """The same from the products S'S and S'Y of vectors of `dtype`."""
+def _ritz(ss: NDArray[Any], sy: NDArray[Any], dtype: Any) -> tuple[NDArray[np.float64], float]:
+    """The same from the products S'S and S'Y of vectors of `dtype`, and the norm of what is not symmetric."""
     length = np.sqrt(np.diag(ss).astype(float))
     moved = length > 0
     scale = np.outer(length[moved], length[moved])
@@ -70,11 +70,26 @@ def _ritz(ss: NDArray[Any], sy: NDArray[Any], dtype: Any) -> NDArray[np.float64]
     kept = weights > np.sqrt(np.finfo(dtype).eps) * weights.max(initial=0)
     basis = directions[:, kept] / np.sqrt(weights[kept])
     hessian = basis.T @ (sy[np.ix_(moved, moved)] / scale) @ basis
-    return np.asarray(np.linalg.eigvalsh((hessian + hessian.T) / 2), np.float64)
+    asymmetric = (hessian - hessian.T) / 2
+    error = float(np.linalg.norm(asymmetric, 2)) if hessian.size else 0.0
+    return np.asarray(np.linalg.eigvalsh((hessian + hessian.T) / 2), np.float64), error
+
+
+class CurvatureRange(NamedTuple):
+    """The range of curvature that a `CurvatureWindow` shows.
+
+    ``l_min`` is the lowest Ritz value, negative where the function curves down; ``l_max`` is the largest in magnitude;
+    ``error`` is the spectral norm of the asymmetric part of the Hessian on the window, 0 for a quadratic, as no
+    Hessian has one. All are in units of gradient per displacement.
+    """
+
+    l_min: float
+    l_max: float
+    error: float
 
 
 class CurvatureWindow:
-    """The last displacements and gradient differences of a run, and the Ritz values of the Hessian on their span.
+    """The last displacements and gradient differences of a run, and the range of curvature on their span.
 
     Call ``window.add(params, grads)`` with the gradients of each step. See `ritz_values` for what is computed: the
     Ritz values see each end of the range as soon as the displacements have a part there, and the heavy ball sees to
@@ -116,8 +131,9 @@ class CurvatureWindow:
     ...     grads = {"w": curvature * params["w"]}
     ...     window.add(params, grads)
     ...     fm.step(params, grads, state)
-    >>> window.ritz_values().round(3).tolist()
-    [1.0, 3.0, 10.0, 100.0]
+    >>> found = window.range()
+    >>> round(found.l_min, 3), round(found.l_max, 3), bool(found.error < 1e-6)
+    (1.0, 100.0, True)
     """
 
     def __init__(self, size: int = 10) -> None:
@@ -149,8 +165,8 @@ class CurvatureWindow:
         >>> window = tuning.CurvatureWindow()
         >>> window.add(np.array([1.0]), np.array([4.0]))
         >>> window.add(np.array([0.5]), np.array([2.0]))
-        >>> window.ritz_values()
-        array([4.])
+        >>> window.range()
+        CurvatureRange(l_min=4.0, l_max=4.0, error=0.0)
         """
         self.add_flat(*flatten(params, grads))
 
@@ -179,28 +195,35 @@ class CurvatureWindow:
         >>> from fast_momentum import tuning
         >>> window = tuning.CurvatureWindow()
         >>> window.add_pair(np.array([1.0]), np.array([4.0]), np.array([0.5]), np.array([2.0]))
-        >>> window.ritz_values()
-        array([4.])
+        >>> window.range()
+        CurvatureRange(l_min=4.0, l_max=4.0, error=0.0)
         """
         self._pair(flatten(params, grads), flatten(other_params, other_grads))
 
-    def ritz_values(self) -> NDArray[np.float64]:
-        """Return the Ritz values of the pairs in the window, ascending; see `ritz_values`.
+    def range(self) -> CurvatureRange | None:
+        """Return the range of the Ritz values of the window; see `ritz_values`.
 
         Returns
         -------
-        ndarray of float64
-            At most as many as there are pairs; negative ones where the function curves down.
+        CurvatureRange or None
+            None as long as there is no pair.
 
         Examples
         --------
         >>> from fast_momentum import tuning
-        >>> tuning.CurvatureWindow().ritz_values()
-        array([], dtype=float64)
+        >>> tuning.CurvatureWindow().range() is None
+        True
         """
+        if self._s is None:
+            return None
         filled = slice(min(self._count, self._size))
-        dtype = np.float64 if self._s is None else self._s.dtype
-        return _ritz(self._ss[filled, filled], self._sy[filled, filled], dtype)
+        values, error = _ritz(self._ss[filled, filled], self._sy[filled, filled], self._s.dtype)
+        return CurvatureRange(float(values[0]), float(np.abs(values).max()), error)
+
+    @property
+    def differences(self) -> NDArray[np.floating[Any]]:
+        """The gradient differences of the pairs in the window, one a row, in no certain order."""
+        return np.zeros((0, 0)) if self._y is None else self._y[: min(self._count, self._size)]
 
     def _pair(self, before: tuple[Any, ...], after: tuple[Any, ...]) -> None:
         if before[0].shape != after[0].shape:
