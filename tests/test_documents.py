@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 import fast_momentum as fm
-from fast_momentum import _config, _core, reference, theory
+from fast_momentum import _config, _core, reference, theory, tuning
 from helpers import FORMS
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -32,6 +32,12 @@ PUBLIC: dict[str, Any] = {
     **{f"reference.{name}": getattr(reference, name) for name in reference.__all__},
     "reference.State.state_dict": reference.State.state_dict,
     **{f"theory.{name}": getattr(theory, name) for name in theory.__all__ if name[0].islower()},
+    **{f"tuning.{name}": getattr(tuning, name) for name in tuning.__all__ if name[0].islower()},
+    **{f"tuning.{name}": getattr(tuning, name) for name in ("AutoTuner", "CurvatureWindow", "YellowFin")},
+    **{
+        f"tuning.CurvatureWindow.{k}": getattr(tuning.CurvatureWindow, k)
+        for k in ("add", "add_pair", "range")
+    },
 }
 FUNCTIONS = [name for name, item in PUBLIC.items() if callable(item) and not name.endswith("Error")]
 
@@ -63,7 +69,7 @@ def test_docstring_names_every_parameter(name: str) -> None:
 def test_public_names() -> None:
     assert set(fm.__all__) == {
         "ConcurrentStepError", "State", "__version__", "get_num_threads", "init", "lookahead", "reference",
-        "set_num_threads", "show_config", "step", "theory",
+        "set_num_threads", "show_config", "step", "theory", "tuning",
     }  # fmt: skip
     assert fm.show_config is _config.show_config
     assert fm.__version__ == _core.config()["version"]

@@ -31,7 +31,7 @@ from ._config import apply_environment, show_config
 
 if TYPE_CHECKING:
     from . import plot as plot
-    from . import theory
+    from . import theory, tuning
 
 __all__ = [
     "ConcurrentStepError",
@@ -45,9 +45,10 @@ __all__ = [
     "show_config",
     "step",
     "theory",
+    "tuning",
 ]
 
-_LAZY = ("plot", "theory")  # plot is not in __all__, as it needs matplotlib
+_LAZY = ("plot", "theory", "tuning")  # plot is not in __all__, as it needs matplotlib
 
 
 def __getattr__(name: str) -> Any:

@@ -1,57 +1,48 @@
-"""What the tuners refuse, and how it is said."""
+"""What the tuners and schedules refuse, and how it is said."""
 
 from __future__ import annotations
 
-import math
-from numbers import Real
-from typing import TYPE_CHECKING, Any, NoReturn, SupportsIndex
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..reference import _leaves
+from ..theory._inputs import MOMENTUM, NOT_NEGATIVE, POSITIVE, numbers
 
 if TYPE_CHECKING:
     from .._core import State
+    from ..theory._inputs import Requirement
+
+__all__ = ["MOMENTUM", "NOT_NEGATIVE", "POSITIVE", "function", "number", "tunable", "whole"]
 
 
-def refuse(name: str, requirement: str, given: Any) -> NoReturn:
-    msg = f"{name} must {requirement}, not {given!r}"
-    raise ValueError(msg)
-
-
-def number(name: str, value: Any, *, above: float = -math.inf, least: float = -math.inf, below: float = math.inf) -> float:
-    """`value` as a float that is finite and in the range."""
-    if isinstance(value, bool) or not isinstance(value, Real):
-        msg = f"{name} must be a number, not {type(value).__name__}"
+def number(name: str, value: Any, requirement: Requirement) -> float:
+    """`value` as a float that meets the requirement."""
+    found = numbers(name, value, requirement)
+    if found.ndim:
+        msg = f"{name} must be one number, not an array of {found.size}"
         raise TypeError(msg)
-    found = float(value)
-    if not (math.isfinite(found) and above < found < below and found >= least):
-        limits = [f"> {above:g}"] * (above > -math.inf) + [f">= {least:g}"] * (least > -math.inf)
-        limits += [f"< {below:g}"] * (below < math.inf)
-        refuse(name, " and ".join(["be finite", *limits]), value)
-    return found
+    return float(found)
 
 
-def whole(name: str, value: Any, *, least: int = 1) -> int:
+def whole(name: str, value: Any, least: int = 1) -> int:
     """`value` as an int of at least `least`."""
-    if isinstance(value, bool) or not isinstance(value, SupportsIndex):
-        msg = f"{name} must be an integer, not {type(value).__name__}"
+    words = f"be an integer >= {least}"
+    return int(number(name, value, (words, lambda x: np.isfinite(x) & (x >= least) & (x == np.floor(x)))))
+
+
+def function(name: str, value: Any) -> None:
+    if not callable(value):
+        msg = f"{name} must be a function, not {type(value).__name__}"
         raise TypeError(msg)
-    found = value.__index__()
-    if found < least:
-        refuse(name, f"be at least {least}", value)
-    return found
 
 
 def tunable(state: State) -> State:
     """`state`, if a tuner can set its lr and momentum."""
     if state.maximize:
-        msg = "state must minimise to be tuned, not maximize; negate the loss and the gradients"
+        msg = "state must minimise to be tuned, not maximize; negate the loss and its gradients"
         raise ValueError(msg)
-    if any(dampening != 0 for dampening in _numbers(state.dampening)):
+    if any(dampening != 0 for _, dampening in _leaves(state.state_dict()["hyperparameters"]["dampening"])):
         msg = f"state must have dampening 0 to be tuned, not {state.dampening!r}"
         raise ValueError(msg)
     return state
-
-
-def _numbers(prefix: Any) -> list[float]:
-    if isinstance(prefix, float):
-        return [prefix]
-    branches = prefix.values() if hasattr(prefix, "values") else prefix
-    return [number for branch in branches for number in _numbers(branch)]

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ._checks import number, tunable, whole
+from ..theory import optimal
+from ._checks import MOMENTUM, number, tunable, whole
 from ._flat import Vector, flatten, norm
-from ._set import optimal, set_heavy_ball
+from ._set import set_heavy_ball
 from .curvature import CurvatureRange, CurvatureWindow
 
 if TYPE_CHECKING:
@@ -106,8 +107,8 @@ class AutoTuner:
 
     def __init__(self, state: State, *, window: int = 10) -> None:
         self._state = tunable(state)
-        self._momentum = number("state.momentum", state.momentum, least=0, below=1)
-        self._window: CurvatureWindow | None = CurvatureWindow(whole("window", window, least=2))
+        self._momentum = number("state.momentum", state.momentum, MOMENTUM)
+        self._window: CurvatureWindow | None = CurvatureWindow(whole("window", window, 2))
         self._range: tuple[float, float] | None = None
         self._start: Vector | None = None
         self._reach = 0.0
@@ -132,7 +133,9 @@ class AutoTuner:
             set_heavy_ball(self._state, self._reach / size, 0.0)
         elif self._window is None:
             self._reach = max(self._reach, norm(p - self._start))
-            set_heavy_ball(self._state, (1 - self._momentum) * self._reach / math.sqrt(self._squares), self._momentum)
+            set_heavy_ball(
+                self._state, (1 - self._momentum) * self._reach / math.sqrt(self._squares), self._momentum
+            )
         else:
             self._follow(self._window.range())
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from .. import _core
 from ..reference import _map
-from ._checks import number, refuse, whole
+from ._checks import POSITIVE, function, number, whole
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -85,9 +85,11 @@ def range_test(
     >>> len(found.lrs) < 100, bool(0.1 / 100 < found.suggestion < 2 / 100)
     (True, True)
     """
-    lr_min, lr_max = number("lr_min", lr_min, above=0), number("lr_max", lr_max, above=0)
-    if lr_min >= lr_max:
-        refuse("lr_min", f"be below lr_max, {lr_max!r}", lr_min)
+    function("loss_and_grads", loss_and_grads)
+    lr_min, lr_max = number("lr_min", lr_min, POSITIVE), number("lr_max", lr_max, POSITIVE)
+    if lr_max <= lr_min:
+        msg = f"lr_max must be above lr_min, {lr_min!r}, not {lr_max!r}"
+        raise ValueError(msg)
     schedule = np.geomspace(lr_min, lr_max, whole("steps", steps, least=2))
     params = _map(np.array, params)
     state = _core.init(params, lr=lr_min, **hyperparameters)
@@ -97,12 +99,15 @@ def range_test(
     for lr in schedule.tolist():
         loss, grads = loss_and_grads(params)
         losses.append(float(loss))
+        if not math.isfinite(losses[-1]):
+            break
         average = SMOOTHING * average + (1 - SMOOTHING) * losses[-1]
         smoothed.append(average / (1 - SMOOTHING ** len(losses)))
-        if not math.isfinite(losses[-1]) or smoothed[-1] > EXPLODED * min(smoothed):
+        if smoothed[-1] > EXPLODED * min(smoothed):
             break
         state.lr = lr
         _core.step(params, grads, state)
-    if not math.isfinite(losses[0]):
-        refuse("loss_and_grads", "return a finite loss at params", losses[0])
-    return RangeTest(schedule[: len(losses)], np.array(losses), float(schedule[int(np.nanargmin(smoothed))]) / 10)
+    if not smoothed:
+        msg = f"loss_and_grads must return a finite loss at params, not {losses[0]!r}"
+        raise ValueError(msg)
+    return RangeTest(schedule[: len(losses)], np.array(losses), float(schedule[np.argmin(smoothed)]) / 10)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, NamedTuple
 
-from ._checks import number, refuse, whole
+from ._checks import MOMENTUM, NOT_NEGATIVE, POSITIVE, function, number, whole
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -41,7 +41,7 @@ def constant(value: float) -> Schedule:
     >>> tuning.constant(0.1)(1000)
     0.1
     """
-    value = number("value", value, least=0)
+    value = number("value", value, NOT_NEGATIVE)
     return lambda t: value  # noqa: ARG005 - every schedule takes the step count
 
 
@@ -76,10 +76,8 @@ def step_decay(start: float, factor: float, every: int) -> Schedule:
     >>> [schedule(t) for t in (0, 29, 30, 60)]
     [0.1, 0.1, 0.05, 0.025]
     """
-    start, every = number("start", start, least=0), whole("every", every)
-    factor = number("factor", factor, above=0)
-    if factor > 1:
-        refuse("factor", "be at most 1", factor)
+    start, every = number("start", start, NOT_NEGATIVE), whole("every", every)
+    factor = number("factor", factor, ("be in (0, 1]", lambda x: (x > 0) & (x <= 1)))
     return lambda t: float(start * factor ** (t // every))
 
 
@@ -115,7 +113,11 @@ def cosine(start: float, steps: int, end: float = 0.0) -> Schedule:
     >>> [round(schedule(t), 4) for t in (0, 25, 50, 75, 100, 1000)]
     [0.1, 0.0854, 0.05, 0.0146, 0.0, 0.0]
     """
-    start, end, steps = number("start", start, least=0), number("end", end, least=0), whole("steps", steps)
+    start, end, steps = (
+        number("start", start, NOT_NEGATIVE),
+        number("end", end, NOT_NEGATIVE),
+        whole("steps", steps),
+    )
     return lambda t: end + (start - end) * (1 + math.cos(math.pi * min(t / steps, 1))) / 2
 
 
@@ -154,9 +156,7 @@ def warmup(schedule: Schedule, steps: int) -> Schedule:
     >>> [round(schedule(t), 4) for t in (0, 1, 2, 3, 4, 54, 104)]
     [0.025, 0.05, 0.075, 0.1, 0.1, 0.05, 0.0]
     """
-    if not callable(schedule):
-        msg = f"schedule must be a function of the step count, not {type(schedule).__name__}; see constant"
-        raise TypeError(msg)
+    function("schedule", schedule)
     steps = whole("steps", steps)
     return lambda t: schedule(0) * (t + 1) / steps if t < steps else schedule(t - steps)
 
@@ -196,7 +196,7 @@ def inverse_square_root(peak: float, warmup: int = 1) -> Schedule:
     >>> [schedule(t) for t in (0, 1, 3, 15, 63)]
     [0.025, 0.05, 0.1, 0.05, 0.025]
     """
-    peak, warmup = number("peak", peak, least=0), whole("warmup", warmup)
+    peak, warmup = number("peak", peak, NOT_NEGATIVE), whole("warmup", warmup)
     return lambda t: peak * min((t + 1) / warmup, math.sqrt(warmup / (t + 1)))
 
 
@@ -261,10 +261,10 @@ def one_cycle(
     >>> [round(momentum(t), 3) for t in (0, 45, 90, 95, 100, 200)]
     [0.95, 0.85, 0.95, 0.95, 0.95, 0.95]
     """
-    peak, steps = number("peak", peak, above=0), whole("steps", steps)
-    start = peak / 10 if start is None else number("start", start, least=0)
-    end = peak / 1000 if end is None else number("end", end, least=0)
-    high, low = (number("momentum", value, least=0, below=1) for value in momentum)
+    peak, steps = number("peak", peak, POSITIVE), whole("steps", steps)
+    start = peak / 10 if start is None else number("start", start, NOT_NEGATIVE)
+    end = peak / 1000 if end is None else number("end", end, NOT_NEGATIVE)
+    high, low = (number("momentum", value, MOMENTUM) for value in momentum)
     return OneCycle(_lines(steps, start, peak, start, end), _lines(steps, high, low, high, high))
 
 
@@ -314,7 +314,7 @@ def demon(start: float, steps: int) -> Schedule:
     >>> [round(schedule(t), 4) for t in (0, 50, 90, 100, 200)]
     [0.9, 0.8182, 0.4737, 0.0, 0.0]
     """
-    start, steps = number("start", start, least=0, below=1), whole("steps", steps)
+    start, steps = number("start", start, MOMENTUM), whole("steps", steps)
 
     def schedule(t: int) -> float:
         left = start * (1 - min(t / steps, 1))

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ._checks import number, refuse, tunable, whole
+from ..theory import optimal
+from ._checks import MOMENTUM, NOT_NEGATIVE, POSITIVE, number, tunable, whole
 from ._flat import Vector, flatten, norm
 from ._set import set_heavy_ball
 
@@ -49,8 +50,7 @@ def single_step(distance: float, variance: float, h_min: float, h_max: float) ->
 
     References
     ----------
-    J. Zhang and I. Mitliagkas, YellowFin and the Art of Momentum Tuning, 2017 (MLSys 2019), equation 15 and
-    appendix D.
+    J. Zhang and I. Mitliagkas, YellowFin and the Art of Momentum Tuning, 2017 (MLSys 2019), SingleStep.
 
     Examples
     --------
@@ -59,13 +59,13 @@ def single_step(distance: float, variance: float, h_min: float, h_max: float) ->
     >>> round(lr, 6), round(momentum, 6)
     (0.230886, 0.269874)
     """
-    distance, variance = number("distance", distance, above=0), number("variance", variance, least=0)
-    h_min, h_max = number("h_min", h_min, above=0), number("h_max", h_max, above=0)
-    if h_min > h_max:
-        refuse("h_min", f"be at most h_max, {h_max!r}", h_min)
+    distance, variance = number("distance", distance, POSITIVE), number("variance", variance, NOT_NEGATIVE)
+    h_min, h_max = number("h_min", h_min, POSITIVE), number("h_max", h_max, POSITIVE)
+    if h_max < h_min:
+        msg = f"h_max must be at least h_min, {h_min!r}, not {h_max!r}"
+        raise ValueError(msg)
     root = _root(distance**2 * h_min**2 / (2 * variance)) if variance > 0 else 0.0
-    spread = math.sqrt(h_max / h_min)
-    root = max(root, (spread - 1) / (spread + 1))
+    root = max(root, optimal(h_min, h_max).rate)
     return (1 - root) ** 2 / h_min, root**2
 
 
@@ -129,7 +129,7 @@ class YellowFin:
 
     def __init__(self, state: State, *, decay: float = 0.999, window: int = 20) -> None:
         self._state = tunable(state)
-        self._decay = number("decay", decay, least=0, below=1)
+        self._decay = number("decay", decay, MOMENTUM)
         self._window = whole("window", window)
         self._squares: deque[float] = deque(maxlen=self._window)
         self._count = 0

@@ -1,0 +1,728 @@
+"""fast_momentum.tuning: published values, curvature, and what the tuners reach without being told anything."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import math
+import os
+import pickle
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import fast_momentum as fm
+from fast_momentum import theory, tuning
+from helpers import FORMS, copied, leaves, snapshot
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+ROOT = Path(__file__).resolve().parents[1]
+CASES = json.loads((ROOT / "tests" / "data" / "golden.json").read_text())["cases"]
+SEEDS = range(10)
+
+
+# ---- schedules ----
+
+ONE_CYCLE = tuning.one_cycle(0.8, 200)
+VALUES: dict[str, tuple[Callable[[int], float], dict[int, float]]] = {
+    "constant": (tuning.constant(0.3), {0: 0.3, 10**9: 0.3}),
+    "step decay": (tuning.step_decay(0.1, 0.1, 30), {0: 0.1, 29: 0.1, 30: 0.01, 59: 0.01, 60: 0.001}),
+    # equation 5 of SGDR, by hand: end + (start - end)/2 * (1 + cos(pi/4)) at a quarter
+    "cosine": (
+        tuning.cosine(1.0, 100, end=0.2),
+        {0: 1.0, 25: 0.2 + 0.4 * (1 + math.sqrt(0.5)), 50: 0.6, 100: 0.2, 101: 0.2, 10**9: 0.2},
+    ),
+    "warm-up": (
+        tuning.warmup(tuning.step_decay(0.8, 0.5, 3), 4),
+        {0: 0.2, 1: 0.4, 3: 0.8, 4: 0.8, 6: 0.8, 7: 0.4},
+    ),
+    # d_model**-0.5 * min(step**-0.5, step * warmup**-1.5) with the paper's 512 and 4000, step = t + 1
+    "Transformer": (
+        tuning.inverse_square_root((512 * 4000) ** -0.5, warmup=4000),
+        {
+            0: 512**-0.5 * 4000**-1.5,
+            1999: 512**-0.5 * 2000 * 4000**-1.5,
+            3999: 512**-0.5 * 4000**-0.5,
+            99999: 512**-0.5 * 100000**-0.5,
+        },
+    ),
+    "inverse square root": (tuning.inverse_square_root(0.6), {0: 0.6, 3: 0.3, 35: 0.1}),
+    "one-cycle lr": (
+        ONE_CYCLE.lr,
+        {0: 0.08, 45: 0.44, 90: 0.8, 135: 0.44, 180: 0.08, 190: 0.0404, 200: 8e-4, 999: 8e-4},
+    ),
+    "one-cycle momentum": (
+        ONE_CYCLE.momentum,
+        {0: 0.95, 45: 0.9, 90: 0.85, 135: 0.9, 180: 0.95, 200: 0.95, 999: 0.95},
+    ),
+    "Demon": (tuning.demon(0.9, 10), {0: 0.9, 5: 0.45 / 0.55, 9: 0.09 / 0.19, 10: 0.0, 11: 0.0}),
+}
+
+
+@pytest.mark.parametrize("name", VALUES)
+def test_schedule_values(name: str) -> None:
+    schedule, expected = VALUES[name]
+    assert {t: schedule(t) for t in expected} == pytest.approx(expected, rel=1e-12, abs=1e-17)
+
+
+def test_schedule_shapes() -> None:
+    lr, momentum = (np.array([schedule(t) for t in range(400)]) for schedule in ONE_CYCLE)
+    assert (np.diff(lr[:91]) > 0).all()
+    assert (np.diff(lr[90:201]) < 0).all()
+    assert ((np.diff(lr[:181]) > 0) == (np.diff(momentum[:181]) < 0)).all()
+    assert np.abs(np.diff(lr)).max() < 0.01  # no jumps
+
+    falling = [tuning.cosine(1.0, 300), tuning.demon(0.99, 300), tuning.inverse_square_root(1.0)]
+    for schedule in falling:
+        assert (np.diff([schedule(t) for t in range(301)]) < 0).all()
+
+    # what Demon is for: the weight of a gradient in all later velocities falls in a straight line
+    weights = np.array([m / (1 - m) for m in map(tuning.demon(0.9, 50), range(60))])
+    np.testing.assert_allclose(weights, np.maximum(9 * (1 - np.arange(60) / 50), 0), rtol=1e-12, atol=1e-15)
+
+
+def test_schedules_drive_a_state() -> None:
+    p = np.ones(2)
+    state = fm.init(p, lr=0.0, momentum=0.9)
+    lr, momentum = tuning.warmup(tuning.cosine(0.1, 5), 2), tuning.demon(0.9, 6)
+    seen = []
+    for _ in range(9):
+        state.lr, state.momentum = lr(state.step_count), momentum(state.step_count)
+        seen.append((state.lr, state.momentum))
+        fm.step(p, p.copy(), state)
+    assert seen[0] == (0.05, 0.9)
+    assert seen[-1] == (0.0, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (
+            lambda: tuning.constant("fast"),
+            TypeError,
+            "value must be a real number or an array of them, not str",
+        ),
+        (lambda: tuning.constant(np.ones(3)), TypeError, "value must be one number, not an array of 3"),
+        (lambda: tuning.constant(-1), ValueError, "value must be finite and >= 0, not -1.0"),
+        (lambda: tuning.step_decay(1, 1.5, 10), ValueError, "factor must be in (0, 1], not 1.5"),
+        (lambda: tuning.step_decay(1, 0.5, 0), ValueError, "every must be an integer >= 1, not 0.0"),
+        (lambda: tuning.cosine(1, 2.5), ValueError, "steps must be an integer >= 1, not 2.5"),
+        (lambda: tuning.cosine(math.nan, 2), ValueError, "start must be finite and >= 0, not nan"),
+        (lambda: tuning.warmup(0.1, 2), TypeError, "schedule must be a function, not float"),
+        (
+            lambda: tuning.warmup(tuning.constant(1), -2),
+            ValueError,
+            "steps must be an integer >= 1, not -2.0",
+        ),
+        (lambda: tuning.inverse_square_root(1, 0), ValueError, "warmup must be an integer >= 1, not 0.0"),
+        (lambda: tuning.one_cycle(0, 5), ValueError, "peak must be finite and > 0, not 0.0"),
+        (lambda: tuning.one_cycle(1, 5, momentum=(1, 0)), ValueError, "momentum must be in [0, 1), not 1.0"),
+        (lambda: tuning.demon(1, 5), ValueError, "start must be in [0, 1), not 1.0"),
+        (lambda: tuning.single_step(1, 1, 2, 1), ValueError, "h_max must be at least h_min, 2.0, not 1.0"),
+        (lambda: tuning.single_step(0, 1, 1, 1), ValueError, "distance must be finite and > 0, not 0.0"),
+        (lambda: tuning.single_step(1, -1, 1, 1), ValueError, "variance must be finite and >= 0, not -1.0"),
+        (lambda: tuning.CurvatureWindow(0), ValueError, "size must be an integer >= 1, not 0.0"),
+        (
+            lambda: tuning.ritz_values(np.ones(3), np.ones(3)),
+            ValueError,
+            "displacements and differences must have one shape (k, n), not (3,) and (3,)",
+        ),
+        (
+            lambda: tuning.range_test(None, np.ones(1)),
+            TypeError,
+            "loss_and_grads must be a function, not NoneType",
+        ),
+        (
+            lambda: tuning.range_test(lambda p: (0.0, p), np.ones(1), lr_min=1, lr_max=1),
+            ValueError,
+            "lr_max must be above lr_min, 1.0, not 1.0",
+        ),
+        (
+            lambda: tuning.range_test(lambda p: (math.nan, p), np.ones(1)),
+            ValueError,
+            "loss_and_grads must return a finite loss at params, not nan",
+        ),
+    ],
+)
+def test_bad_arguments(call: Callable[[], Any], error: type[Exception], message: str) -> None:
+    with pytest.raises(error) as caught:
+        call()
+    assert str(caught.value) == message
+
+
+# ---- curvature ----
+
+
+def hessian(spectrum: Any, rng: np.random.Generator) -> Any:
+    """Symmetric, with these eigenvalues and random eigenvectors."""
+    q = np.linalg.qr(rng.normal(size=(len(spectrum), len(spectrum))))[0]
+    return (q * spectrum) @ q.T
+
+
+@pytest.mark.parametrize("spectrum", [[1.0, 2, 5, 90], [-3.0, 0.5, 1, 10], [4.0, 4, 4, 4], [0.0, 0, 1, 2]])
+def test_ritz_values_of_the_whole_space(spectrum: list[float], dtype: Any, rng: np.random.Generator) -> None:
+    h = hessian(np.array(spectrum), rng)
+    s = rng.normal(size=(4, 4)) * np.logspace(0, -5, 4)[:, None]
+    found = tuning.ritz_values(s.astype(dtype), (s @ h).astype(dtype))
+    assert found.dtype == np.float64
+    np.testing.assert_allclose(found, spectrum, atol=1e-8 if dtype == np.float64 else 0.05)
+
+
+def test_ritz_values_of_a_part(rng: np.random.Generator) -> None:
+    """They are between the extreme eigenvalues, and no further apart than those of a larger span."""
+    h = hessian(np.geomspace(0.1, 50, 30), rng)
+    s = rng.normal(size=(12, 30))
+    widths = []
+    for k in range(1, 13):
+        found = tuning.ritz_values(s[:k], s[:k] @ h)
+        assert len(found) == k
+        assert found[0] >= 0.1
+        assert found[-1] <= 50
+        widths.append((found[0], -found[-1]))
+    assert (np.diff(widths, axis=0) < 0).all()
+
+
+def test_ritz_values_count_directions(rng: np.random.Generator) -> None:
+    h = hessian(np.array([1.0, 2, 3, 4, 5]), rng)
+    s = rng.normal(size=(2, 5))
+    twice = np.concatenate([s, s, 1e-6 * (s[:1] + s[1:]), np.zeros((1, 5))])
+    np.testing.assert_allclose(tuning.ritz_values(twice, twice @ h), tuning.ritz_values(s, s @ h), rtol=1e-6)
+    assert len(tuning.ritz_values(np.zeros((2, 5)), np.zeros((2, 5)))) == 0
+
+
+def descend(
+    window: tuning.CurvatureWindow, gradient: Callable[[Any], Any], x: Any, steps: int, lr: float
+) -> None:
+    state = fm.init(x, lr=lr, momentum=0.5)
+    for _ in range(steps):
+        g = gradient(x)
+        window.add(x, g)
+        fm.step(x, g, state)
+
+
+def test_window_sees_the_range_of_a_quadratic(dtype: Any, rng: np.random.Generator) -> None:
+    h = hessian(np.geomspace(0.5, 40, 8), rng).astype(dtype)
+    window = tuning.CurvatureWindow(8)
+    descend(window, lambda x: h @ x, rng.normal(size=8).astype(dtype), 9, 0.02)
+    found = window.range()
+    assert found is not None
+    assert found.l_max == pytest.approx(40, rel=0.01)
+    assert 0.4 < found.l_min < 2
+    assert found.error < (1e-6 if dtype == np.float64 else 0.2)
+
+
+def test_window_forgets(rng: np.random.Generator) -> None:
+    window = tuning.CurvatureWindow(3)
+    descend(window, lambda x: 7 * x, rng.normal(size=4), 5, 0.01)
+    descend(window, lambda x: 2 * x, rng.normal(size=4), 5, 0.01)
+    found = window.range()
+    assert found is not None
+    assert (found.l_min, found.l_max) == (pytest.approx(2), pytest.approx(2))
+
+
+def test_window_error_shows_another_hessian_at_each_step(rng: np.random.Generator) -> None:
+    window = tuning.CurvatureWindow()
+    descend(window, lambda x: x**3, rng.normal(size=6), 8, 0.1)
+    found = window.range()
+    assert found is not None
+    assert found.error > 0.01 * found.l_max
+
+
+def test_window_reads_containers(rng: np.random.Generator) -> None:
+    """Nested, transposed and 0-d arrays count as their elements in one vector."""
+    flat, nested = tuning.CurvatureWindow(), tuning.CurvatureWindow()
+    h = hessian(np.array([1.0, 2, 3, 5, 8, 13, 21]), rng)
+    for _ in range(4):
+        x = rng.normal(size=7)
+        g = h @ x
+        params, grads = ({"a": [v[:4].reshape(2, 2).T], "b": (v[4:6], v[6].reshape(()))} for v in (x, g))
+        before = snapshot(None, params, grads)
+        flat.add(x, g)
+        nested.add(params, {"b": list(grads["b"]), "a": grads["a"]})
+        assert snapshot(None, params, grads) == before
+    a, b = flat.range(), nested.range()
+    assert a is not None
+    assert b == pytest.approx(a, rel=1e-10, abs=1e-10)
+
+
+def test_window_leaves_out_what_has_no_gradient(rng: np.random.Generator) -> None:
+    """An array without a gradient counts for nothing, and its curvature is not seen."""
+    window = tuning.CurvatureWindow()
+    for t in range(6):
+        x, y = rng.normal(size=3), rng.normal(size=3)
+        window.add([x, y], [3 * x, None if t % 2 else 1000 * y])
+    found = window.range()
+    assert found is not None
+    assert (found.l_min, found.l_max) == (pytest.approx(3), pytest.approx(3))
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_window_leaves_out_what_is_not_finite(bad: float, rng: np.random.Generator) -> None:
+    window = tuning.CurvatureWindow()
+    for t in range(8):
+        x = rng.normal(size=3)
+        window.add(x, np.full(3, bad) if t == 4 else 3 * x)
+        window.add(x, 3 * x)  # no displacement
+    found = window.range()
+    assert found is not None
+    assert found.l_max == pytest.approx(3)
+
+
+def test_window_takes_pairs_of_one_batch(rng: np.random.Generator) -> None:
+    """Batches of other minima but the same Hessian: successive gradients mislead, pairs do not."""
+    h = np.array([1.0, 4.0, 9.0])
+    successive, pairs = tuning.CurvatureWindow(), tuning.CurvatureWindow()
+    x = np.zeros(3)
+    for _ in range(6):
+        minimum, other = rng.normal(size=3), x + 0.01 * rng.normal(size=3)
+        successive.add(x, h * (x - minimum))
+        pairs.add_pair(x, h * (x - minimum), other, h * (other - minimum))
+        x = other
+    found, wrong = pairs.range(), successive.range()
+    assert found is not None
+    assert wrong is not None
+    assert (found.l_min, found.l_max) == (pytest.approx(1), pytest.approx(9))
+    assert wrong.l_max > 100
+
+
+def test_noise_looks_like_curvature(rng: np.random.Generator) -> None:
+    """As documented: pure noise shows (1 -+ sqrt(momentum))**2 / lr. Within 10 %: 30 vectors of 20000 elements."""
+    p = np.zeros(20000)
+    state = fm.init(p, lr=0.01, momentum=0.25)
+    window = tuning.CurvatureWindow(30)
+    for _ in range(60):
+        g = rng.normal(size=p.size)
+        window.add(p, g)
+        fm.step(p, g, state)
+    found = window.range()
+    assert found is not None
+    assert (found.l_min, found.l_max) == (pytest.approx(25, rel=0.1), pytest.approx(225, rel=0.1))
+
+
+def test_mismatches_are_refused() -> None:
+    window = tuning.CurvatureWindow()
+    with pytest.raises(
+        ValueError, match=r"^grads\['w'\] must have the shape of params\['w'\], \(2,\), not \(3,\)$"
+    ):
+        window.add({"w": np.ones(2)}, {"w": np.ones(3)})
+    with pytest.raises(
+        ValueError, match=r"^grads must have the structure of params, but it has no \['w'\]\[1\]$"
+    ):
+        window.add({"w": [np.ones(2), np.ones(2)]}, {"w": [np.ones(2)]})
+    window.add(np.ones(2), np.ones(2))
+    with pytest.raises(ValueError, match=r"^params must have 2 elements as before, not 3$"):
+        window.add(np.ones(3), np.ones(3))
+
+
+# ---- YellowFin ----
+
+
+def test_single_step_of_the_published_program() -> None:
+    (case,) = [case for case in CASES if case["id"] == "yellowfin_single_step_tune"]
+    assert len(case["expected_tables"]) == 3
+    for row in case["expected_tables"]:
+        found = tuning.single_step(math.sqrt(row["dist_sq"]), row["grad_var"], row["h_min"], row["h_max"])
+        assert found == pytest.approx((row["lr"], row["mu"]), rel=1e-9)
+
+
+positive = st.floats(1e-6, 1e6)
+
+
+@given(positive, positive, positive, st.floats(1, 1e6))
+def test_single_step_solves_its_equation(
+    distance: float, variance: float, h_min: float, kappa: float
+) -> None:
+    lr, momentum = tuning.single_step(distance, variance, h_min, kappa * h_min)
+    least = theory.optimal(h_min, kappa * h_min).momentum
+    x = math.sqrt(momentum)
+    q = distance**2 * h_min**2 / (2 * variance)
+    assert lr == pytest.approx((1 - x) ** 2 / h_min, rel=1e-12)
+    if momentum > least:
+        assert q * x == pytest.approx((1 - x) ** 3, rel=1e-6, abs=1e-9 * (1 + q))
+    else:
+        assert momentum == pytest.approx(least, rel=1e-12)
+        assert q * x - (1 - x) ** 3 >= -1e-9 * (1 + q)  # the root is below
+
+
+def test_single_step_without_noise() -> None:
+    assert tuning.single_step(1, 0, 1, 9) == pytest.approx((0.25, 0.25))
+    assert tuning.single_step(1, 1e-12, 1, 9) == pytest.approx((0.25, 0.25))
+
+
+def yellowfin_by_hand(grads: list[Any], decay: float, window: int) -> tuple[float, float]:
+    """lr and momentum after `grads`, each average as a sum, the root by numpy.roots."""
+    weights = [decay ** (len(grads) - 1 - t) for t in range(len(grads))]
+
+    def mean(values: list[Any], last: int = len(grads)) -> Any:
+        w = weights[len(grads) - last :]
+        return sum(a * v for a, v in zip(w, values[:last], strict=True)) / sum(w)
+
+    squares = [g @ g for g in grads]
+    ranges = [squares[max(0, t + 1 - window) : t + 1] for t in range(len(grads))]
+    h_min = math.exp(mean([math.log(min(r)) for r in ranges]))
+    h_max = math.exp(mean([math.log(max(r)) for r in ranges]))
+    variance = mean(squares) - mean(grads) @ mean(grads)
+    norms = [math.sqrt(s) for s in squares]
+    distance = mean([mean(norms, t + 1) / mean(squares, t + 1) for t in range(len(grads))])
+    roots = np.roots([1, -3, 3 + distance**2 * h_min**2 / (2 * variance), -1])
+    (x,) = [r.real for r in roots if abs(r.imag) < 1e-9 and 0 < r.real < 1]
+    kappa = math.sqrt(h_max / h_min)
+    x = max(x, (kappa - 1) / (kappa + 1))
+    return (1 - x) ** 2 / h_min * min(1, len(grads) / (10 * window)), x * x
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_yellowfin_measures_as_published(form: str, rng: np.random.Generator) -> None:
+    params = [np.zeros(3), np.zeros(2)]
+    state = fm.init(params, lr=0.123, momentum=0.4, form=form)
+    tuner = tuning.YellowFin(state, decay=0.9, window=3)
+    grads: list[Any] = []
+    for _ in range(40):
+        grads.append(1 + rng.normal(size=5) * rng.uniform(0.2, 2))
+        tuner(params, (grads[-1][:3], grads[-1][3:]))
+        if len(grads) == 1:
+            assert (state.lr, state.momentum) == (0.123, 0.4)
+            continue
+        lr, momentum = yellowfin_by_hand(grads, 0.9, 3)
+        lr = theory.convert(form, lr=lr, momentum=momentum)["lr"]
+        assert (state.lr, state.momentum) == pytest.approx((lr, momentum), rel=1e-9)
+
+
+# ---- what every tuner does ----
+
+TUNERS = [tuning.AutoTuner, tuning.YellowFin]
+
+
+@pytest.mark.parametrize("make", TUNERS)
+def test_tuners_refuse_states(make: Any) -> None:
+    p = np.ones(2)
+    with pytest.raises(ValueError, match="^state must minimise to be tuned, not maximize; negate the loss"):
+        make(fm.init(p, lr=1, maximize=True))
+    with pytest.raises(ValueError, match=r"^state must have dampening 0 to be tuned, not 0.5$"):
+        make(fm.init(p, lr=1, dampening=0.5))
+    with pytest.raises(ValueError, match="^state must have dampening 0 to be tuned"):
+        make(fm.init({"a": p}, lr=1, dampening={"a": 0.5}))
+    with pytest.raises(ValueError, match=r"^window must be an integer >= \d, not 0.0$"):
+        make(fm.init(p, lr=1), window=0)
+
+
+def test_autotuner_wants_one_momentum() -> None:
+    with pytest.raises(TypeError, match="^state.momentum must be a real number"):
+        tuning.AutoTuner(fm.init({"a": np.ones(2)}, lr=1, momentum={"a": 0.5}))
+
+
+@pytest.mark.parametrize("make", TUNERS)
+@pytest.mark.parametrize("bad", [0.0, math.nan, math.inf, 1e200])
+def test_tuners_leave_gradients_out_that_say_nothing(make: Any, bad: float) -> None:
+    """Zero, not finite, or with a square that is not: lr stays, and so does what the tuner knows."""
+    p, q = np.ones(4), np.ones(4)
+    state, other = fm.init(p, lr=0.1), fm.init(q, lr=0.1)
+    tuner, twin = make(state), make(other)
+    for t in range(12):
+        tuner(p, p * [1, 2, 3, 4])
+        twin(q, q * [1, 2, 3, 4])
+        if t % 4 == 1:
+            tuner(p, np.full(4, bad))
+        assert (state.lr, state.momentum) == (other.lr, other.momentum)
+        fm.step(p, p * [1, 2, 3, 4], state)
+        fm.step(q, q * [1, 2, 3, 4], other)
+
+
+@pytest.mark.parametrize("make", TUNERS)
+def test_tuners_take_frozen_layers_and_change_nothing(make: Any, rng: np.random.Generator) -> None:
+    params = {"w": rng.normal(size=5), "frozen": rng.normal(size=3)}
+    state = fm.init(params, lr=0.1)
+    tuner = make(state)
+    lrs = []
+    for _ in range(10):
+        grads = {"w": params["w"] * 2, "frozen": None}
+        before = snapshot(None, params, grads)
+        tuner(params, grads)
+        assert snapshot(None, params, grads) == before
+        lrs.append(state.lr)
+        fm.step(params, grads, state)
+    assert len(set(lrs)) > 3
+
+
+@pytest.mark.parametrize("make", TUNERS)
+@pytest.mark.parametrize("noise", [0.0, 1.0])
+def test_tuners_go_on_from_a_pickle(make: Any, noise: float, rng: np.random.Generator) -> None:
+    h = hessian(np.geomspace(1, 30, 10), rng)
+    params = rng.normal(size=10)
+    state = fm.init(params, lr=0.1)
+    run = [params, state, make(state)]
+    seeds = iter(range(100))
+
+    def go(params: Any, state: Any, tuner: Any, seeds: Any) -> bytes:
+        for seed in seeds:
+            g = h @ params + noise * np.random.default_rng(seed).normal(size=10)
+            tuner(params, g)
+            fm.step(params, g, state)
+        return bytes(params.tobytes())
+
+    go(*run, [next(seeds) for _ in range(8)])
+    loaded = pickle.loads(pickle.dumps(run))
+    rest = list(seeds)[:30]
+    assert go(*run, rest) == go(*loaded, rest)
+
+
+# ---- the automatic tuner ----
+
+
+def quadratic(spectrum: str, kappa: float, seed: int) -> tuple[Any, Any, Any, float, float]:
+    """Hessian, minimum, start and the range of curvature; of 20 to 100 dimensions and of any scale."""
+    rng = np.random.default_rng([seed, round(10 * kappa)])
+    n = int(rng.integers(20, 101))
+    curvature = {
+        "uniform": lambda: rng.uniform(1, kappa, n),
+        "log-uniform": lambda: kappa ** rng.uniform(0, 1, n),
+        "two-point": lambda: rng.choice([1.0, kappa], n),
+    }[spectrum]()
+    curvature[:2] = 1, kappa
+    curvature *= 10 ** rng.uniform(-3, 3)
+    minimum = rng.normal(size=n)
+    return hessian(curvature, rng), minimum, minimum + rng.normal(size=n), curvature.min(), curvature.max()
+
+
+def iterations(
+    problem: Any, make: Callable[[Any], Any], most: int, dtype: Any = np.float64, **options: Any
+) -> int:
+    """Steps until the distance to the minimum is a millionth of what it was; 1e-4 in float32."""
+    h, minimum, x = (np.array(a, dtype) for a in problem[:3])
+    state = fm.init(x, **{"lr": 1e-5, **options})
+    tuner = make(state)
+    wanted = np.linalg.norm(x - minimum) * (1e-6 if dtype == np.float64 else 1e-4)
+    for t in range(most):
+        if np.linalg.norm(x - minimum) <= wanted:
+            return t
+        g = h @ (x - minimum)
+        tuner(x, g)
+        fm.step(x, g, state)
+    return most
+
+
+def of_the_optimum(problem: Any, make: Any, most: int = 10, dtype: Any = np.float64, **options: Any) -> float:
+    """Iterations with the tuner over those of the heavy ball that is told the range of curvature."""
+    best = theory.optimal(*problem[3:])
+    told = {"lr": best.lr, "momentum": best.momentum}
+    optimum = iterations(problem, lambda _: lambda *_: None, 10**5, dtype, **told)
+    return iterations(problem, make, most * optimum, dtype, **options) / optimum
+
+
+SPECTRA = ["uniform", "log-uniform", "two-point"]
+
+
+@pytest.mark.parametrize("spectrum", SPECTRA)
+@pytest.mark.parametrize(
+    ("kappa", "factor"), [(2, 1.5), (10, 1.5), (30, 1.5), (100, 1.5), (1e3, 3), (1e4, 3)]
+)
+def test_autotuner_comes_near_the_optimum(kappa: float, factor: float, spectrum: str) -> None:
+    ratios = [of_the_optimum(quadratic(spectrum, kappa, seed), tuning.AutoTuner) for seed in SEEDS]
+    print(f"kappa {kappa:g}, {spectrum}: mean {np.mean(ratios):.2f}, worst {max(ratios):.2f}")
+    assert max(ratios) <= factor
+
+
+@pytest.mark.parametrize("options", [{"form": "lr_inside"}, {"form": "ema"}, {"lr": 10.0}], ids=str)
+def test_autotuner_in_every_form(options: Any) -> None:
+    for seed in SEEDS:
+        assert of_the_optimum(quadratic("log-uniform", 100, seed), tuning.AutoTuner, **options) <= 1.5
+
+
+def test_autotuner_in_float32() -> None:
+    for seed in SEEDS:
+        problem = quadratic("log-uniform", 100, seed)
+        assert of_the_optimum(problem, tuning.AutoTuner, dtype=np.float32) <= 1.5
+
+
+def test_autotuner_with_nesterov() -> None:
+    """Nesterov's rate is 1 - 2/sqrt(3 kappa + 1) at best, sqrt(3) times as slow as the heavy ball's."""
+    for seed in SEEDS:
+        assert of_the_optimum(quadratic("log-uniform", 100, seed), tuning.AutoTuner, nesterov=True) <= 2
+
+
+def test_yellowfin_does_not_come_near() -> None:
+    """Why there is another tuner; the documentation says so."""
+    for seed in SEEDS:
+        assert of_the_optimum(quadratic("uniform", 100, seed), tuning.YellowFin) == 10
+
+
+def test_autotuner_never_reads_lr(rng: np.random.Generator) -> None:
+    found = set()
+    for lr in (0.0, 1e-5, 10.0):
+        x = np.ones(5)
+        state = fm.init(x, lr=lr)
+        tuner = tuning.AutoTuner(state)
+        for _ in range(40):
+            g = np.arange(1, 6) * x
+            tuner(x, g)
+            fm.step(x, g, state)
+        found.add(x.tobytes())
+    assert len(found) == 1
+
+
+@pytest.mark.parametrize("start", [0.0, 1e-6, 1e6])
+def test_autotuner_starts_anywhere(start: float) -> None:
+    curvature = np.geomspace(1, 50, 20)
+    x = np.full(20, start)
+    state = fm.init(x, lr=1.0)
+    tuner = tuning.AutoTuner(state)
+    for _ in range(300):
+        g = curvature * (x - 1)
+        tuner(x, g)
+        fm.step(x, g, state)
+    assert tuner.noisy is False
+    assert np.abs(x - 1).max() < 1e-6 * max(1, start)
+
+
+def logistic(seed: int) -> Callable[[Any], tuple[float, Any]]:
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(200, 10)) * np.geomspace(1, 0.05, 10)
+    y = np.sign(x @ rng.normal(size=10) * 3 + rng.normal(size=200))
+
+    def loss_and_gradient(w: Any) -> tuple[float, Any]:
+        z = y * (x @ w)
+        loss = np.logaddexp(0, -z).mean() + 5e-4 * w @ w
+        return float(loss), -(x.T @ (y / (1 + np.exp(z)))) / 200 + 1e-3 * w
+
+    return loss_and_gradient
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_autotuner_on_logistic_regression(seed: int) -> None:
+    """The Hessian changes on the way; it is twenty times as large at the start as where it ends."""
+    loss_and_gradient = logistic(seed)
+    w = np.zeros(10)
+    state = fm.init(w, lr=1e-5)
+    tuner = tuning.AutoTuner(state)
+    for _ in range(400):
+        _, g = loss_and_gradient(w)
+        tuner(w, g)
+        fm.step(w, g, state)
+    assert tuner.noisy is False
+    assert np.linalg.norm(loss_and_gradient(w)[1]) < 1e-6 * np.linalg.norm(loss_and_gradient(0 * w)[1])
+
+
+@pytest.mark.parametrize("dimension", [1, 2, 10, 1000])
+def test_autotuner_notices_noise(dimension: int) -> None:
+    """In one dimension two differences agree by chance at times, but are hardly ever small besides."""
+    noisy = []
+    for seed in range(200):
+        rng = np.random.default_rng(seed)
+        x = rng.normal(size=dimension)
+        state = fm.init(x, lr=1.0)
+        tuner = tuning.AutoTuner(state)
+        for _ in range(3):
+            g = x + rng.normal(size=dimension)
+            tuner(x, g)
+            fm.step(x, g, state)
+        noisy.append(tuner.noisy)
+    assert all(noisy)
+
+
+def test_autotuner_goes_by_distance_over_gradients(rng: np.random.Generator) -> None:
+    params = {"w": rng.normal(size=4), "b": rng.normal(size=2)}
+    start = np.concatenate(leaves(copied(params)))
+    state = fm.init(params, lr=1.0, momentum=0.6)
+    tuner = tuning.AutoTuner(state)
+    reach, squares = math.sqrt(np.finfo(float).eps) * np.linalg.norm(start), 0.0
+    for t in range(50):
+        grads = {"w": params["w"] + rng.normal(size=4), "b": rng.normal(size=2)}
+        tuner(params, grads)
+        g = np.concatenate(leaves(grads))
+        squares += g @ g
+        reach = max(reach, np.linalg.norm(np.concatenate(leaves(params)) - start))
+        if t >= 2:
+            assert state.momentum == 0.6
+            assert state.lr == pytest.approx(0.4 * reach / math.sqrt(squares))
+        fm.step(params, grads, state)
+    assert tuner.noisy is True
+    assert reach > 0.1
+
+
+@pytest.mark.skipif(
+    "FAST_MOMENTUM_SANITIZED" in os.environ, reason="minutes there; it steps as test_train_digits does"
+)
+def test_autotuner_on_digits() -> None:
+    """As good as the example's own schedule, over ten seeds; the start lr is never read, so one will do."""
+    pytest.importorskip("sklearn")
+    spec = importlib.util.spec_from_file_location("train_digits", ROOT / "examples" / "train_digits.py")
+    assert spec is not None
+    assert spec.loader is not None
+    example = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(example)
+    digits = example.load_digits()
+    x, x_test, y, y_test = example.train_test_split(
+        (digits.data / 16).astype(np.float32),
+        digits.target,
+        test_size=0.25,
+        random_state=0,
+        stratify=digits.target,
+    )
+
+    def accuracy(seed: int, make: Any, lr: float, epochs: int = 30) -> float:
+        rng = np.random.default_rng(seed)
+        layers = example.new_layers(rng)
+        state = fm.init(layers, lr=lr, momentum=0.9, nesterov=True, weight_decay=1e-4)
+        tuner = make(state) if make else None
+        for epoch in range(epochs):
+            if not tuner:
+                state.lr = lr * (1 - epoch / epochs)
+            for batch in np.array_split(rng.permutation(len(x)), len(x) // example.BATCH):
+                _, grads = example.loss_and_gradient(layers, x[batch], y[batch])
+                if tuner:
+                    tuner(layers, grads)
+                fm.step(layers, grads, state)
+        return float(example.accuracy(layers, x_test, y_test))
+
+    lost = np.array([accuracy(seed, None, 0.05) - accuracy(seed, tuning.AutoTuner, 10.0) for seed in SEEDS])
+    print(f"lost accuracy: mean {lost.mean():.2%}, worst {lost.max():.2%}")
+    assert lost.mean() <= 0.01
+    assert lost.max() <= 0.03
+
+
+# ---- the range test ----
+
+
+def test_range_test_on_a_quadratic() -> None:
+    curvature = np.array([1.0, 10.0])
+    params = [np.array([1.0]), np.array([1.0])]
+
+    def loss_and_grads(params: Any) -> tuple[float, Any]:
+        p = np.concatenate(params)
+        return float(curvature @ p**2 / 2), [curvature[:1] * p[:1], curvature[1:] * p[1:]]
+
+    before = snapshot(None, params)
+    found = tuning.range_test(loss_and_grads, params, lr_min=1e-4, lr_max=100, steps=61, momentum=0.0)
+    assert snapshot(None, params) == before
+    assert len(found.lrs) == len(found.losses) < 61
+    np.testing.assert_allclose(found.lrs, np.geomspace(1e-4, 100, 61)[: len(found.lrs)])
+    assert found.losses[0] == 5.5
+    # the loss rises as soon as lr is above the limit of stability, 0.2
+    assert 0.1 < found.lrs[np.argmin(found.losses)] < 0.5
+    assert found.losses[-1] > 4 * found.losses.min()
+    assert 0.01 < found.suggestion < 0.1
+
+
+def test_range_test_stops_where_the_loss_is_not_finite() -> None:
+    losses = iter([1.0, 0.5, math.nan])
+    found = tuning.range_test(lambda p: (next(losses), p), np.ones(2, np.float32))
+    np.testing.assert_array_equal(found.losses, [1.0, 0.5, math.nan])
+    assert found.suggestion == found.lrs[1] / 10
+
+
+def test_range_test_passes_hyperparameters_on() -> None:
+    def run(**options: Any) -> Any:
+        return tuning.range_test(
+            lambda p: (float(p @ p / 2), p.copy()), np.ones(2), steps=40, lr_max=0.1, **options
+        )
+
+    assert len(run().lrs) == 40  # nothing exploded
+    assert run(momentum=0.9).losses[-1] < run(momentum=0.0).losses[-1]
+    with pytest.raises(TypeError):
+        run(velocity=1)
