@@ -168,7 +168,8 @@ def hessian(spectrum: Any, rng: np.random.Generator) -> Any:
 @pytest.mark.parametrize("spectrum", [[1.0, 2, 5, 90], [-3.0, 0.5, 1, 10], [4.0, 4, 4, 4], [0.0, 0, 1, 2]])
 def test_ritz_values_of_the_whole_space(spectrum: list[float], dtype: Any, rng: np.random.Generator) -> None:
     h = hessian(np.array(spectrum), rng)
-    s = rng.normal(size=(4, 4)) * np.logspace(0, -5, 4)[:, None]
+    s = hessian(np.ones(4), rng) + 0.2 * rng.normal(size=(4, 4))  # well apart, of any length
+    s *= np.logspace(0, -5, 4)[:, None]
     found = tuning.ritz_values(s.astype(dtype), (s @ h).astype(dtype))
     assert found.dtype == np.float64
     np.testing.assert_allclose(found, spectrum, atol=1e-8 if dtype == np.float64 else 0.05)
@@ -213,7 +214,9 @@ def test_window_sees_the_range_of_a_quadratic(dtype: Any, rng: np.random.Generat
     found = window.range()
     assert found is not None
     assert found.l_max == pytest.approx(40, rel=0.01)
-    assert 0.4 < found.l_min < 2
+    assert (
+        0.5 < found.l_min < (2 if dtype == np.float64 else 8)
+    )  # in float32 fewer directions can be told apart
     assert found.error < (1e-6 if dtype == np.float64 else 0.2)
 
 
@@ -292,7 +295,7 @@ def test_window_takes_pairs_of_one_batch(rng: np.random.Generator) -> None:
 
 
 def test_noise_looks_like_curvature(rng: np.random.Generator) -> None:
-    """As documented: pure noise shows (1 -+ sqrt(momentum))**2 / lr. Within 10 %: 30 vectors of 20000 elements."""
+    """As documented: pure noise shows 0 to 2 (1 + momentum)/lr. Within 5 %: 30 vectors of 20000 elements."""
     p = np.zeros(20000)
     state = fm.init(p, lr=0.01, momentum=0.25)
     window = tuning.CurvatureWindow(30)
@@ -302,7 +305,9 @@ def test_noise_looks_like_curvature(rng: np.random.Generator) -> None:
         fm.step(p, g, state)
     found = window.range()
     assert found is not None
-    assert (found.l_min, found.l_max) == (pytest.approx(25, rel=0.1), pytest.approx(225, rel=0.1))
+    assert found.l_max == pytest.approx(250, rel=0.05)
+    assert 0 < found.l_min < 0.05 * found.l_max
+    assert found.error == pytest.approx(75, rel=0.05)
 
 
 def test_mismatches_are_refused() -> None:
@@ -630,8 +635,8 @@ def test_autotuner_goes_by_distance_over_gradients(rng: np.random.Generator) -> 
     start = np.concatenate(leaves(copied(params)))
     state = fm.init(params, lr=1.0, momentum=0.6)
     tuner = tuning.AutoTuner(state)
-    reach, squares = math.sqrt(np.finfo(float).eps) * np.linalg.norm(start), 0.0
-    for t in range(50):
+    reach, squares = math.sqrt(np.finfo(np.float32).eps) * np.linalg.norm(start), 0.0
+    for t in range(150):
         grads = {"w": params["w"] + rng.normal(size=4), "b": rng.normal(size=2)}
         tuner(params, grads)
         g = np.concatenate(leaves(grads))
@@ -646,11 +651,12 @@ def test_autotuner_goes_by_distance_over_gradients(rng: np.random.Generator) -> 
 
 
 @pytest.mark.skipif(
-    "FAST_MOMENTUM_SANITIZED" in os.environ, reason="minutes there; it steps as test_train_digits does"
+    "FAST_MOMENTUM_SANITIZED" in os.environ, reason="NumPy's own work, ten times as slow there"
 )
 def test_autotuner_on_digits() -> None:
     """As good as the example's own schedule, over ten seeds; the start lr is never read, so one will do."""
     pytest.importorskip("sklearn")
+    threadpoolctl = pytest.importorskip("threadpoolctl")
     spec = importlib.util.spec_from_file_location("train_digits", ROOT / "examples" / "train_digits.py")
     assert spec is not None
     assert spec.loader is not None
@@ -680,7 +686,11 @@ def test_autotuner_on_digits() -> None:
                 fm.step(layers, grads, state)
         return float(example.accuracy(layers, x_test, y_test))
 
-    lost = np.array([accuracy(seed, None, 0.05) - accuracy(seed, tuning.AutoTuner, 10.0) for seed in SEEDS])
+    # Beside other work on the machine, a second thread of BLAS can make this thirty times as slow.
+    with threadpoolctl.threadpool_limits(1):
+        lost = np.array(
+            [accuracy(seed, None, 0.05) - accuracy(seed, tuning.AutoTuner, 10.0) for seed in SEEDS]
+        )
     print(f"lost accuracy: mean {lost.mean():.2%}, worst {lost.max():.2%}")
     assert lost.mean() <= 0.01
     assert lost.max() <= 0.03
@@ -690,7 +700,7 @@ def test_autotuner_on_digits() -> None:
 
 
 def test_range_test_on_a_quadratic() -> None:
-    curvature = np.array([1.0, 10.0])
+    curvature = np.array([1.0, 9.0])
     params = [np.array([1.0]), np.array([1.0])]
 
     def loss_and_grads(params: Any) -> tuple[float, Any]:
@@ -698,20 +708,20 @@ def test_range_test_on_a_quadratic() -> None:
         return float(curvature @ p**2 / 2), [curvature[:1] * p[:1], curvature[1:] * p[1:]]
 
     before = snapshot(None, params)
-    found = tuning.range_test(loss_and_grads, params, lr_min=1e-4, lr_max=100, steps=61, momentum=0.0)
+    found = tuning.range_test(loss_and_grads, params, lr_min=1e-3, lr_max=10, steps=41, momentum=0.0)
     assert snapshot(None, params) == before
-    assert len(found.lrs) == len(found.losses) < 61
-    np.testing.assert_allclose(found.lrs, np.geomspace(1e-4, 100, 61)[: len(found.lrs)])
-    assert found.losses[0] == 5.5
-    # the loss rises as soon as lr is above the limit of stability, 0.2
-    assert 0.1 < found.lrs[np.argmin(found.losses)] < 0.5
+    assert len(found.lrs) == len(found.losses) < 41
+    np.testing.assert_allclose(found.lrs, np.geomspace(1e-3, 10, 41)[: len(found.lrs)])
+    assert found.losses[0] == 5.0
+    # The limit of stability is 2/9; by then the steep direction has all but converged, and takes a while to rise.
+    assert 2 / 9 < found.lrs[np.argmin(found.losses)] < 1
     assert found.losses[-1] > 4 * found.losses.min()
     assert 0.01 < found.suggestion < 0.1
 
 
 def test_range_test_stops_where_the_loss_is_not_finite() -> None:
     losses = iter([1.0, 0.5, math.nan])
-    found = tuning.range_test(lambda p: (next(losses), p), np.ones(2, np.float32))
+    found = tuning.range_test(lambda p: (next(losses), p.copy()), np.ones(2, np.float32))
     np.testing.assert_array_equal(found.losses, [1.0, 0.5, math.nan])
     assert found.suggestion == found.lrs[1] / 10
 
@@ -719,7 +729,7 @@ def test_range_test_stops_where_the_loss_is_not_finite() -> None:
 def test_range_test_passes_hyperparameters_on() -> None:
     def run(**options: Any) -> Any:
         return tuning.range_test(
-            lambda p: (float(p @ p / 2), p.copy()), np.ones(2), steps=40, lr_max=0.1, **options
+            lambda p: (float(p @ p / 2), p.copy()), np.ones(2), steps=40, lr_max=0.01, **options
         )
 
     assert len(run().lrs) == 40  # nothing exploded

@@ -24,7 +24,7 @@ LOW_FALL, LOW_RISE = 0.8, 1.1
 # On a quadratic the window is exact and its error 0; elsewhere the Hessian is another one at each step.
 ERRORS_OF_MARGIN = 2.0
 
-# Two probes are of one smooth function if their differences agree to this share of them, and are this small
+# Two differences are those of one smooth function if their differences agree to this share of them, and are this small
 # beside the gradient.
 SAME, SMALL = 0.1, 0.01
 
@@ -37,10 +37,10 @@ class AutoTuner:
 
     Two **probes** come first: steps without momentum, ``sqrt(eps) * |params|`` long (``sqrt(eps)`` if params are 0).
     They are too short to change the gradients of a smooth function by much, or to do harm. If the two gradient
-    differences are nearly equal and small, it is one function, else the gradients are taken for noisy. This is
-    decided once, and ``tuner.noisy`` has it.
+    differences are nearly equal, and small but not 0, it is one smooth function, else the gradients are taken for
+    noisy. This is decided once, and ``tuner.noisy`` has it.
 
-    **One function**: the heavy ball's best constants for the range of curvature, ::
+    **One smooth function**: the heavy ball's best constants for the range of curvature, ::
 
         lr = (2 / (sqrt(l_min) + sqrt(l_max)))**2
         momentum = ((sqrt(l_max) - sqrt(l_min)) / (sqrt(l_max) + sqrt(l_min)))**2
@@ -54,7 +54,8 @@ class AutoTuner:
 
         lr = (1 - momentum) * max_{i<=t} |params_i - params_0| / sqrt(sum_{i<=t} |grads_i|**2)
 
-    where the probes' length stands for the distance until it is exceeded. In ema, lr is divided by 1 - momentum.
+    where 3.5e-4 ``|params_0|`` (3.5e-4 if that is 0) stands for the distance until it is exceeded. In ema, lr is
+    divided by 1 - momentum.
 
     Parameters
     ----------
@@ -75,7 +76,7 @@ class AutoTuner:
 
     Notes
     -----
-    Memory: that of the `CurvatureWindow`, or, with noisy gradients, a copy of params; besides copies of params and grads
+    Memory: a copy of params, that of the `CurvatureWindow` unless gradients are noisy, and copies of params and grads
     during a call. A gradient that is None counts as 0. Where the norm of all is 0, infinite or NaN, the call
     leaves lr and momentum as they are. Weight decay is not seen; it should be small beside the curvature.
     docs/howto/tuning.md has measurements, and where it fails.
@@ -121,34 +122,35 @@ class AutoTuner:
         size = norm(g)
         if size == 0 or not math.isfinite(size) or not math.isfinite(norm(p)):
             return
-        self._squares += size * size
         if self._start is None:
             self._start = p
-            self._reach = math.sqrt(np.finfo(p.dtype).eps) * (norm(p) or 1.0)
+        self._squares += size * size
         if self._window is not None:
             self._window.add_flat(p, g, given)
             if self.noisy is None:
-                self._decide(size)
+                self._decide(self._window.differences, size)
         if self.noisy is None:
-            set_heavy_ball(self._state, self._reach / size, 0.0)
+            set_heavy_ball(self._state, _short(self._start, p.dtype) / size, 0.0)
         elif self._window is None:
-            self._reach = max(self._reach, norm(p - self._start))
-            set_heavy_ball(
-                self._state, (1 - self._momentum) * self._reach / math.sqrt(self._squares), self._momentum
-            )
+            self._go_by_distance(p, self._start)
         else:
-            self._follow(self._window.range())
+            self._go_by_curvature(self._window.range())
 
-    def _decide(self, size: float) -> None:
-        assert self._window is not None
-        if len(self._window.differences) < 2:
+    def _decide(self, differences: Any, size: float) -> None:
+        if len(differences) < 2:
             return
-        first, second = self._window.differences
-        self.noisy = norm(second - first) > SAME * norm(first) or norm(first) > SMALL * size
+        first, second = differences
+        change = norm(first)
+        self.noisy = not (0 < change <= SMALL * size and norm(second - first) <= SAME * change)
         if self.noisy:
             self._window = None
 
-    def _follow(self, seen: CurvatureRange | None) -> None:
+    def _go_by_distance(self, p: Vector, start: Vector) -> None:
+        self._reach = max(self._reach, norm(p - start), _short(start, np.float32))
+        lr = (1 - self._momentum) * self._reach / math.sqrt(self._squares)
+        set_heavy_ball(self._state, lr, self._momentum)
+
+    def _go_by_curvature(self, seen: CurvatureRange | None) -> None:
         assert seen is not None
         high = seen.l_max + ERRORS_OF_MARGIN * seen.error
         low = seen.l_min if seen.l_min > 0 else high
@@ -156,8 +158,12 @@ class AutoTuner:
             last_low, last_high = self._range
             high = max(high, HIGH_FALL * last_high)
             low = last_low if seen.l_min <= 0 else min(max(low, LOW_FALL * last_low), LOW_RISE * last_low)
-        if high > 0:
-            self._range = min(low, high), high
-            method = "nesterov_quadratic" if self._state.nesterov else "heavy_ball"
-            found = optimal(*self._range, method=method)
-            set_heavy_ball(self._state, found.lr, found.momentum)
+        self._range = min(low, high), high
+        method = "nesterov_quadratic" if self._state.nesterov else "heavy_ball"
+        best = optimal(*self._range, method=method)
+        set_heavy_ball(self._state, best.lr, best.momentum)
+
+
+def _short(start: Vector, dtype: Any) -> float:
+    """A length beside which that of `start` is exact: too short to do harm, and long enough to be measured."""
+    return math.sqrt(np.finfo(dtype).eps) * (norm(start) or 1.0)

@@ -96,8 +96,8 @@ class CurvatureWindow:
     that, as what it does not damp is what remains.
 
     The gradients have to be those of one function. Gradients of different mini-batches differ also where the
-    parameters stand still; then the values are about ``(1 -+ sqrt(momentum))**2 / lr``, whatever the curvature is:
-    small steps look like sharp curvature. If a batch can be used twice, give `add_pair` its gradients at two
+    parameters stand still: with noise alone, l_max is about ``2*(1 + momentum)/lr`` and the error ``(1 - momentum)/lr``
+    whatever the curvature is, so that small steps look like sharp curvature. If a batch can be used twice, give `add_pair` its gradients at two
     points: the values are then those of the Hessian of the batches.
 
     Parameters
