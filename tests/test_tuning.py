@@ -613,6 +613,81 @@ def test_autotuner_on_logistic_regression(seed: int) -> None:
     assert np.linalg.norm(loss_and_gradient(w)[1]) < 1e-6 * np.linalg.norm(loss_and_gradient(0 * w)[1])
 
 
+def rosenbrock(p: Any) -> tuple[float, Any]:
+    x, y = p
+    gradient = np.array([2 * (x - 1) - 400 * x * (y - x * x), 200 * (y - x * x)])
+    return float((1 - x) ** 2 + 100 * (y - x * x) ** 2), gradient
+
+
+def losses_with_the_autotuner(loss_and_gradient: Any, p: Any, steps: int) -> Any:
+    state = fm.init(p, lr=1.0)
+    tuner = tuning.AutoTuner(state)
+    losses = []
+    for _ in range(steps):
+        loss, g = loss_and_gradient(p)
+        losses.append(loss)
+        tuner(p, g)
+        fm.step(p, g, state)
+    return np.array(losses)
+
+
+def test_autotuner_in_a_curved_valley() -> None:
+    """It is slow there, and does not diverge; the curvature along the valley is negative at first."""
+    losses = losses_with_the_autotuner(rosenbrock, np.array([-1.2, 1.0]), 5000)
+    assert losses.max() == losses[0]
+    assert losses[-1] < 0.5
+
+
+def test_autotuner_where_the_curvature_vanishes() -> None:
+    """sqrt(1 + c x^2) is straight far out; what is steep there comes back with a small curvature."""
+    c = np.geomspace(1, 100, 20)
+    start = np.random.default_rng(0).normal(size=20) * 3
+    losses = losses_with_the_autotuner(
+        lambda x: (float((np.sqrt(1 + c * x * x) - 1).sum()), c * x / np.sqrt(1 + c * x * x)), start, 1000
+    )
+    assert losses[30:].max() < losses[0]
+    assert losses[-1] < 1e-12
+
+
+def test_autotuner_on_data_that_can_almost_be_separated() -> None:
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(200, 5)) * np.logspace(0, -1.5, 5)
+    y = np.sign(x @ (rng.normal(size=5) * 3) + rng.normal(size=200))
+
+    def loss_and_gradient(w: Any) -> tuple[float, Any]:
+        z = y * (x @ w)
+        loss = np.logaddexp(0, -z).mean() + 1e-4 * w @ w
+        return float(loss), -(x.T @ (y / (1 + np.exp(z)))) / 200 + 2e-4 * w
+
+    losses = losses_with_the_autotuner(loss_and_gradient, np.zeros(5), 1000)
+    assert losses.max() == losses[0]
+    assert losses[300] < losses[-1] + 1e-3
+
+
+def test_autotuner_looks_at_what_has_gradients(rng: np.random.Generator) -> None:
+    """A layer whose gradient comes and goes does not pass for noise."""
+    params = [rng.normal(size=3), rng.normal(size=3)]
+    state = fm.init(params, lr=1.0)
+    tuner = tuning.AutoTuner(state)
+    for t in range(3):
+        grads = [2 * params[0], None if t % 2 else 2 * params[1]]
+        tuner(params, grads)
+        fm.step(params, grads, state)
+    assert tuner.noisy is False
+
+
+def test_momentum_stays_below_one() -> None:
+    """In float32 more would be 1, which a step refuses."""
+    p = np.ones(2, np.float32)
+    state = fm.init(p, lr=1.0)
+    tuner = tuning.YellowFin(state)
+    for t in range(10):
+        g = np.full(2, 1e-12 if t % 2 else 1.0, np.float32)
+        tuner(p, g)
+        fm.step(p, g, state)
+    assert state.momentum == 0.9999
+
+
 @pytest.mark.parametrize("dimension", [1, 2, 10, 1000])
 def test_autotuner_notices_noise(dimension: int) -> None:
     """In one dimension two differences agree by chance at times, but are hardly ever small besides."""
@@ -724,6 +799,12 @@ def test_range_test_stops_where_the_loss_is_not_finite() -> None:
     found = tuning.range_test(lambda p: (next(losses), p.copy()), np.ones(2, np.float32))
     np.testing.assert_array_equal(found.losses, [1.0, 0.5, math.nan])
     assert found.suggestion == found.lrs[1] / 10
+
+
+def test_range_test_stops_where_the_loss_explodes() -> None:
+    losses = iter([1.0] * 5 + [1000.0] * 95)
+    found = tuning.range_test(lambda p: (next(losses), p.copy()), np.ones(2))
+    assert len(found.lrs) == len(found.losses) == 6
 
 
 def test_range_test_passes_hyperparameters_on() -> None:

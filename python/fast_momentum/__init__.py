@@ -1,7 +1,7 @@
 """The momentum step for NumPy, in place, in one pass over memory, bit for bit what the formula says.
 
 `init` makes a `State`, `step` updates parameters and state; `reference` is the same in plain NumPy. `theory` has
-closed forms, and `plot` draws; they are imported when they are first used.
+closed forms, `tuning` finds lr and momentum, and `plot` draws; they are imported when they are first used.
 """
 
 import importlib

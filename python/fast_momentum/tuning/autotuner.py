@@ -128,7 +128,7 @@ class AutoTuner:
         if self._window is not None:
             self._window.add_flat(p, g, given)
             if self.noisy is None:
-                self._decide(self._window.differences, size)
+                self._decide(*self._window.pairs(), size)
         if self.noisy is None:
             set_heavy_ball(self._state, _short(self._start, p.dtype) / size, 0.0)
         elif self._window is None:
@@ -136,12 +136,12 @@ class AutoTuner:
         else:
             self._go_by_curvature(self._window.range())
 
-    def _decide(self, differences: Any, size: float) -> None:
+    def _decide(self, displacements: Any, differences: Any, size: float) -> None:
         if len(differences) < 2:
             return
-        first, second = differences
-        change = norm(first)
-        self.noisy = not (0 < change <= SMALL * size and norm(second - first) <= SAME * change)
+        change = norm(differences[0])
+        first, second = (y / norm(s) for s, y in zip(displacements, differences, strict=True))
+        self.noisy = not (0 < change <= SMALL * size and norm(second - first) <= SAME * norm(first))
         if self.noisy:
             self._window = None
 

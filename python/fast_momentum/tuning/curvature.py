@@ -220,10 +220,12 @@ class CurvatureWindow:
         values, error = _ritz(self._ss[filled, filled], self._sy[filled, filled], self._s.dtype)
         return CurvatureRange(float(values[0]), float(np.abs(values).max()), error)
 
-    @property
-    def differences(self) -> NDArray[np.floating[Any]]:
-        """The gradient differences of the pairs in the window, one a row, in no certain order."""
-        return np.zeros((0, 0)) if self._y is None else self._y[: min(self._count, self._size)]
+    def pairs(self) -> tuple[NDArray[np.floating[Any]], NDArray[np.floating[Any]]]:
+        """The displacements and gradient differences in the window, one a row, in no certain order."""
+        if self._s is None:
+            return np.zeros((0, 0)), np.zeros((0, 0))
+        filled = slice(min(self._count, self._size))
+        return self._s[filled], self._y[filled]
 
     def _pair(self, before: tuple[Any, ...], after: tuple[Any, ...]) -> None:
         if before[0].shape != after[0].shape:
