@@ -24,8 +24,8 @@ LOW_FALL, LOW_RISE = 0.8, 1.1
 # On a quadratic the window is exact and its error 0; elsewhere the Hessian is another one at each step.
 ERRORS_OF_MARGIN = 2.0
 
-# Two differences are those of one smooth function if their differences agree to this share of them, and are this small
-# beside the gradient.
+# Two differences are those of one smooth function if, per displacement, they agree to this share, and if they are
+# this small beside the gradient.
 SAME, SMALL = 0.1, 0.01
 
 
