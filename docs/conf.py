@@ -98,7 +98,8 @@ def mathml(display: str) -> Callable[[Any, nodes.Element], None]:
     """What writes a formula as MathML: browsers draw it, and a page loads nothing from elsewhere."""
 
     def visit(writer: Any, node: nodes.Element) -> None:
-        writer.body.append(latex2mathml.converter.convert(node.astext(), display=display))
+        formula = latex2mathml.converter.convert(node.astext(), display=display)
+        writer.body.append(f'<div class="math">{formula}</div>' if display == "block" else formula)
         raise nodes.SkipNode
 
     return visit
