@@ -11,7 +11,7 @@ from ..theory import optimal
 from ._checks import MOMENTUM, number, tunable, whole
 from ._flat import Vector, flatten, norm
 from ._set import set_heavy_ball
-from .curvature import CurvatureRange, CurvatureWindow
+from .curvature import CurvatureWindow
 
 if TYPE_CHECKING:
     from .._core import State
@@ -27,6 +27,9 @@ ERRORS_OF_MARGIN = 2.0
 # Two differences are those of one smooth function if, per displacement, they agree to this share, and if they are
 # this small beside the gradient.
 SAME, SMALL = 0.1, 0.01
+
+# Noise that comes later looks like a curvature that grows without end. What has grown this much is probed again.
+SUSPICIOUS = 10.0
 
 
 class AutoTuner:
@@ -109,9 +112,12 @@ class AutoTuner:
     def __init__(self, state: State, *, window: int = 10) -> None:
         self._state = tunable(state)
         self._momentum = number("state.momentum", state.momentum, MOMENTUM)
-        self._window: CurvatureWindow | None = CurvatureWindow(whole("window", window, 2))
+        self._size = whole("window", window, 2)
+        self._window: CurvatureWindow | None = CurvatureWindow(self._size)
+        self._probed = 0.0
         self._range: tuple[float, float] | None = None
         self._start: Vector | None = None
+        self._length = 0.0
         self._reach = 0.0
         self._squares = 0.0
         self.noisy = None
@@ -123,36 +129,56 @@ class AutoTuner:
         if size == 0 or not math.isfinite(size) or not math.isfinite(norm(p)):
             return
         if self._start is None:
-            self._start = p
+            self._start, self._length = p, _short(p)
         self._squares += size * size
         if self._window is not None:
             self._window.add_flat(p, g, given)
-            if self.noisy is None:
-                self._decide(*self._window.pairs(), size)
         if self.noisy is None:
-            set_heavy_ball(self._state, _short(self._start, p.dtype) / size, 0.0)
+            self._decide(size)
+        elif self._window is not None and self._suspicious(self._window, p):
+            self._probed, self._length = _upper_end(self._window), _short(p)
+            self.noisy, self._window = None, CurvatureWindow(self._size)
+            self._window.add_flat(p, g, given)
+
+        if self.noisy is None:
+            set_heavy_ball(self._state, self._length / size, 0.0)
         elif self._window is None:
             self._go_by_distance(p, self._start)
         else:
-            self._go_by_curvature(self._window.range())
+            self._go_by_curvature(self._window)
 
-    def _decide(self, displacements: Any, differences: Any, size: float) -> None:
+    def _decide(self, size: float) -> None:
+        assert self._window is not None
+        displacements, differences = self._window.pairs()
         if len(differences) < 2:
             return
         change = norm(differences[0])
         first, second = (y / norm(s) for s, y in zip(displacements, differences, strict=True))
-        self.noisy = not (0 < change <= SMALL * size and norm(second - first) <= SAME * norm(first))
+        same = norm(second - first) <= SAME * norm(first)
+        rounded = change <= 100 * np.finfo(differences.dtype).eps * size
+        if self._range is None:
+            self.noisy = bool(rounded or not same or change > SMALL * size)
+        else:
+            self.noisy = not (rounded or same)
         if self.noisy:
             self._window = None
+            return
+        self._probed = max(self._probed, _upper_end(self._window))
+        if self._range is not None:
+            self._range = self._range[0], self._probed
+
+    def _suspicious(self, window: CurvatureWindow, p: Vector) -> bool:
+        """Whether the curvature has grown much since it was probed, and displacements are not just rounding."""
+        return _upper_end(window) > SUSPICIOUS * self._probed and window.last_length() > _short(p)
 
     def _go_by_distance(self, p: Vector, start: Vector) -> None:
-        self._reach = max(self._reach, norm(p - start), _short(start, np.float32))
+        self._reach = max(self._reach, norm(p - start), _short(start.astype(np.float32)))
         lr = (1 - self._momentum) * self._reach / math.sqrt(self._squares)
         set_heavy_ball(self._state, lr, self._momentum)
 
-    def _go_by_curvature(self, seen: CurvatureRange | None) -> None:
+    def _go_by_curvature(self, window: CurvatureWindow) -> None:
+        seen, high = window.range(), _upper_end(window)
         assert seen is not None
-        high = seen.l_max + ERRORS_OF_MARGIN * seen.error
         low = seen.l_min if seen.l_min > 0 else high
         if self._range is not None:
             last_low, last_high = self._range
@@ -164,6 +190,11 @@ class AutoTuner:
         set_heavy_ball(self._state, best.lr, best.momentum)
 
 
-def _short(start: Vector, dtype: Any) -> float:
-    """A length beside which that of `start` is exact: too short to do harm, and long enough to be measured."""
-    return math.sqrt(np.finfo(dtype).eps) * (norm(start) or 1.0)
+def _upper_end(window: CurvatureWindow) -> float:
+    seen = window.range()
+    return 0.0 if seen is None else seen.l_max + ERRORS_OF_MARGIN * seen.error
+
+
+def _short(p: Vector) -> float:
+    """A length beside which that of `p` is exact: too short to do harm, and long enough to be measured."""
+    return math.sqrt(np.finfo(p.dtype).eps) * (norm(p) or 1.0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -226,6 +227,10 @@ class CurvatureWindow:
             return np.zeros((0, 0)), np.zeros((0, 0))
         filled = slice(min(self._count, self._size))
         return self._s[filled], self._y[filled]
+
+    def last_length(self) -> float:
+        """The length of the last displacement, infinite if there is none."""
+        return math.inf if self._s is None else norm(self._s[(self._count - 1) % self._size])
 
     def _pair(self, before: tuple[Any, ...], after: tuple[Any, ...]) -> None:
         if before[0].shape != after[0].shape:
