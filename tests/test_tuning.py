@@ -705,6 +705,27 @@ def test_autotuner_notices_noise(dimension: int) -> None:
     assert all(noisy)
 
 
+@pytest.mark.parametrize("noise", [1e-3, 1e-6])
+def test_autotuner_notices_noise_that_begins_later(noise: float) -> None:
+    """From step 20 on the gradients are noisy, by this share of the first one's norm."""
+    for seed in range(3):
+        h, minimum, x = quadratic("log-uniform", 100, seed)[:3]
+        rng = np.random.default_rng(seed)
+        start, first = np.linalg.norm(x - minimum), np.linalg.norm(h @ (x - minimum))
+        state = fm.init(x, lr=1.0)
+        tuner = tuning.AutoTuner(state)
+        for t in range(1000):
+            g = h @ (x - minimum)
+            if t >= 20:
+                g = g + noise * first * rng.normal(size=g.size) / math.sqrt(g.size)
+            tuner(x, g)
+            if t == 20:
+                assert tuner.noisy is False
+            fm.step(x, g, state)
+        assert tuner.noisy is True
+        assert np.linalg.norm(x - minimum) < 10 * noise * start
+
+
 def test_autotuner_goes_by_distance_over_gradients(rng: np.random.Generator) -> None:
     params = {"w": rng.normal(size=4), "b": rng.normal(size=2)}
     start = np.concatenate(leaves(copied(params)))

@@ -11,7 +11,7 @@ from ..theory import optimal
 from ._checks import MOMENTUM, number, tunable, whole
 from ._flat import Vector, flatten, norm
 from ._set import set_heavy_ball
-from .curvature import CurvatureWindow
+from .curvature import CurvatureRange, CurvatureWindow
 
 if TYPE_CHECKING:
     from .._core import State
@@ -41,7 +41,8 @@ class AutoTuner:
     Two **probes** come first: steps without momentum, ``sqrt(eps) * |params|`` long (``sqrt(eps)`` if params are 0).
     They are too short to change the gradients of a smooth function by much, or to do harm. If the two gradient
     differences are nearly equal, and small but not 0, it is one smooth function, else the gradients are taken for
-    noisy. This is decided once, and ``tuner.noisy`` has it.
+    noisy, for good; ``tuner.noisy`` has the answer. A smooth function is probed again when its l_max has grown to ten
+    times that of the last probes, as that is how noise looks that begins later.
 
     **One smooth function**: the heavy ball's best constants for the range of curvature, ::
 
@@ -70,7 +71,7 @@ class AutoTuner:
     Attributes
     ----------
     noisy : bool or None
-        Whether gradients are taken for noisy; None until that is decided, at the third call.
+        Whether gradients are taken for noisy; None while the tuner probes, as in the first two calls.
 
     Raises
     ------
@@ -131,25 +132,26 @@ class AutoTuner:
         if self._start is None:
             self._start, self._length = p, _short(p)
         self._squares += size * size
+        seen = None
         if self._window is not None:
             self._window.add_flat(p, g, given)
-        if self.noisy is None:
-            self._decide(size)
-        elif self._window is not None and self._suspicious(self._window, p):
-            self._probed, self._length = _upper_end(self._window), _short(p)
-            self.noisy, self._window = None, CurvatureWindow(self._size)
-            self._window.add_flat(p, g, given)
+            seen = self._window.range()
+            if self.noisy is None:
+                self._decide(self._window, seen, size)
+            elif self._suspicious(self._window, seen, p):
+                self._probed, self._length = _upper_end(seen), _short(p)
+                self.noisy, self._window = None, CurvatureWindow(self._size)
+                self._window.add_flat(p, g, given)
 
         if self.noisy is None:
             set_heavy_ball(self._state, self._length / size, 0.0)
-        elif self._window is None:
+        elif self.noisy:
             self._go_by_distance(p, self._start)
         else:
-            self._go_by_curvature(self._window)
+            self._go_by_curvature(seen)
 
-    def _decide(self, size: float) -> None:
-        assert self._window is not None
-        displacements, differences = self._window.pairs()
+    def _decide(self, window: CurvatureWindow, seen: CurvatureRange | None, size: float) -> None:
+        displacements, differences = window.pairs()
         if len(differences) < 2:
             return
         change = norm(differences[0])
@@ -163,22 +165,22 @@ class AutoTuner:
         if self.noisy:
             self._window = None
             return
-        self._probed = max(self._probed, _upper_end(self._window))
+        self._probed = max(self._probed, _upper_end(seen))
         if self._range is not None:
             self._range = self._range[0], self._probed
 
-    def _suspicious(self, window: CurvatureWindow, p: Vector) -> bool:
+    def _suspicious(self, window: CurvatureWindow, seen: CurvatureRange | None, p: Vector) -> bool:
         """Whether the curvature has grown much since it was probed, and displacements are not just rounding."""
-        return _upper_end(window) > SUSPICIOUS * self._probed and window.last_length() > _short(p)
+        return _upper_end(seen) > SUSPICIOUS * self._probed and window.last_length() > _short(p)
 
     def _go_by_distance(self, p: Vector, start: Vector) -> None:
         self._reach = max(self._reach, norm(p - start), _short(start.astype(np.float32)))
         lr = (1 - self._momentum) * self._reach / math.sqrt(self._squares)
         set_heavy_ball(self._state, lr, self._momentum)
 
-    def _go_by_curvature(self, window: CurvatureWindow) -> None:
-        seen, high = window.range(), _upper_end(window)
+    def _go_by_curvature(self, seen: CurvatureRange | None) -> None:
         assert seen is not None
+        high = _upper_end(seen)
         low = seen.l_min if seen.l_min > 0 else high
         if self._range is not None:
             last_low, last_high = self._range
@@ -190,8 +192,7 @@ class AutoTuner:
         set_heavy_ball(self._state, best.lr, best.momentum)
 
 
-def _upper_end(window: CurvatureWindow) -> float:
-    seen = window.range()
+def _upper_end(seen: CurvatureRange | None) -> float:
     return 0.0 if seen is None else seen.l_max + ERRORS_OF_MARGIN * seen.error
 
 
