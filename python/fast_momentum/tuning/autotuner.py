@@ -157,11 +157,9 @@ class AutoTuner:
         change = norm(differences[0])
         first, second = (y / norm(s) for s, y in zip(displacements, differences, strict=True))
         same = norm(second - first) <= SAME * norm(first)
-        rounded = change <= 100 * np.finfo(differences.dtype).eps * size
-        if self._range is None:
-            self.noisy = bool(rounded or not same or change > SMALL * size)
-        else:
-            self.noisy = not (rounded or same)
+        straight = change <= 100 * np.finfo(differences.dtype).eps * size  # no curvature but that of rounding
+        at_first = self._range is None
+        self.noisy = bool(not same or (at_first and (straight or change > SMALL * size)))
         if self.noisy:
             self._window = None
             return
