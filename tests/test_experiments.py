@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import importlib.util
-import os
 import re
 from pathlib import Path
 from typing import Any
@@ -14,10 +13,11 @@ import pytest
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 
-if "FAST_MOMENTUM_SANITIZED" in os.environ:
-    pytest.skip("Python alone, with nothing for a sanitizer to find", allow_module_level=True)
 pytest.importorskip("matplotlib").use("agg")
 from fast_momentum import theory
+from helpers import python_alone
+
+pytestmark = python_alone
 
 
 @functools.cache

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from typing import Any
 
 import hypothesis
@@ -13,10 +12,9 @@ import pytest
 
 import fast_momentum as fm
 from fast_momentum import theory
-from helpers import FORMS, Array
+from helpers import FORMS, Array, python_alone
 
-if "FAST_MOMENTUM_SANITIZED" in os.environ:
-    pytest.skip("Python alone, with nothing for a sanitizer to find", allow_module_level=True)
+pytestmark = python_alone
 
 METHODS = ["gradient_descent", "heavy_ball", "nesterov", "nesterov_quadratic"]
 

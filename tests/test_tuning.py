@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 import json
 import math
-import os
 import pickle
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,10 +16,12 @@ from hypothesis import strategies as st
 
 import fast_momentum as fm
 from fast_momentum import theory, tuning
-from helpers import FORMS, copied, leaves, snapshot
+from helpers import FORMS, copied, leaves, python_alone, snapshot
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+pytestmark = python_alone
 
 ROOT = Path(__file__).resolve().parents[1]
 CASES = json.loads((ROOT / "tests" / "data" / "golden.json").read_text())["cases"]
@@ -746,9 +747,6 @@ def test_autotuner_goes_by_distance_over_gradients(rng: np.random.Generator) -> 
     assert reach > 0.1
 
 
-@pytest.mark.skipif(
-    "FAST_MOMENTUM_SANITIZED" in os.environ, reason="NumPy's own work, ten times as slow there"
-)
 def test_autotuner_on_digits() -> None:
     """As good as the example's own schedule, over ten seeds; the start lr is never read, so one will do."""
     pytest.importorskip("sklearn")
