@@ -24,8 +24,8 @@ What is found, with :math:`R = 0.02`:
 - Between the saddles, the gradients that the velocity sums up agree in direction: its norm is what it would be if all
   pointed the same way, and momentum works like an lr ten times as large. At a saddle this coherence falls to a tenth,
   as the path overshoots and turns, and comes back before the path leaves.
-- That is also all it does here. Gradient descent with that lr, :math:`lr / (1 - m)`, crosses in 53 steps and is a
-  little faster than momentum. Momentum pays where another direction forbids such an lr, as in the ravine.
+- That is also all it does here. Gradient descent with that lr, :math:`lr / (1 - m)`, crosses in 53 steps, and is
+  through the chain after 1,412. Momentum pays where another direction forbids such an lr, as in the ravine.
 """
 
 from __future__ import annotations

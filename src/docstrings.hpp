@@ -367,7 +367,8 @@ In the form lr_inside, where the velocity holds displacements made at the old lr
 
     v = v * (lr_new / lr_old)
 
-so that it goes on as lr_outside would. In the other forms the velocity is free of lr, and stays.
+so that it goes on as lr_outside would, but that at lr 0 the velocity is lost. In the other forms the velocity is free of
+lr, and stays.
 
 Parameters
 ----------

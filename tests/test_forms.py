@@ -122,7 +122,9 @@ def test_dampening_that_has_not_begun() -> None:
 def test_lr_zero() -> None:
     params = {"w": np.ones(2), "b": np.ones(1)}
     state = fm.init(params, lr={"w": 0.1, "b": 0.0}, form="lr_inside")
-    with pytest.raises(ValueError, match=r"^lr must be above 0 to convert .* lr_outside, not 0.0") as caught:
+    with pytest.raises(
+        ValueError, match=r"^lr must be above 0, and not too small, to convert .* lr_outside, not 0.0"
+    ) as caught:
         state.to_form("lr_outside")
     assert caught.value.__notes__ == ["for params['b']"]
     assert state.lr["b"] == 0
@@ -132,6 +134,31 @@ def test_lr_zero() -> None:
 def test_unknown_form(form: Any) -> None:
     with pytest.raises(ValueError, match=r"^form must be one of 'lr_outside', 'lr_inside', 'ema', not "):
         fm.init(np.ones(1), lr=0.1).to_form(form)
+
+
+def test_factors_out_of_the_range_of_float32() -> None:
+    w = np.ones(1, np.float32)
+    state = fm.init(w, lr=1e-40)
+    fm.step(w, np.ones(1, np.float32), state)
+    there = state.to_form("lr_inside")
+    assert there.velocity[0] == np.float32(1e-40)
+    assert there.to_form("lr_outside").velocity[0] == pytest.approx(1, rel=1e-4)  # a subnormal has few digits
+    state = fm.init(w, lr=1e-30, form="lr_inside")
+    fm.step(w, np.ones(1, np.float32), state)
+    state.set_lr(1e10)
+    assert state.velocity[0] == pytest.approx(1e10, rel=1e-6)
+    assert fm.init(w, lr=1e-44, form="lr_inside").to_form("ema").velocity[0] == 0
+
+
+def test_velocity_that_would_overflow() -> None:
+    w = np.ones(1, np.float32)
+    state = fm.init({"w": w}, lr=1e-20, form="lr_inside")
+    fm.step({"w": w}, {"w": np.full(1, 1e38, np.float32)}, state)
+    with pytest.raises(ValueError, match="the velocity must stay finite in float32") as caught:
+        state.set_lr(1e10)
+    assert caught.value.__notes__ == ["for params['w']"]
+    assert state.lr == 1e-20
+    assert state.velocity["w"][0] == pytest.approx(1e18)
 
 
 def test_numbers_that_the_dtype_cannot_hold() -> None:

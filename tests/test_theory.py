@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
+import json
 import math
+from pathlib import Path
 from typing import Any
 
 import hypothesis
@@ -12,9 +15,12 @@ import pytest
 
 import fast_momentum as fm
 from fast_momentum import theory
+from fast_momentum.theory._conversion import DEFAULTS
 from helpers import FORMS, Array, python_alone
 
 pytestmark = python_alone
+
+GOLDEN = json.loads((Path(__file__).parent / "data" / "golden.json").read_text())["cases"]
 
 METHODS = ["gradient_descent", "heavy_ball", "nesterov", "nesterov_quadratic"]
 
@@ -22,11 +28,13 @@ METHODS = ["gradient_descent", "heavy_ball", "nesterov", "nesterov_quadratic"]
 @st.composite
 def rules(draw: Any, decay: bool = True, dampening: bool = True) -> dict[str, Any]:
     """Keywords of `init` but lr, of every form, with every pair of options that goes together."""
-    options: dict[str, Any] = {"form": draw(st.sampled_from(FORMS)), "momentum": draw(st.floats(0.01, 0.99))}
-    if draw(st.booleans()):
+    options: dict[str, Any] = {"form": draw(st.sampled_from(FORMS)), "momentum": draw(st.floats(0.0, 0.999))}
+    if options["momentum"] < 1e-6:
+        options["momentum"] = 0.0  # with which init refuses the other two
+    elif draw(st.booleans()):
         options["nesterov"] = True
     elif dampening and options["form"] == "lr_outside" and draw(st.booleans()):
-        options["dampening"] = draw(st.floats(0.01, 0.95))
+        options["dampening"] = draw(st.floats(0.01, 0.999))
     if decay and draw(st.booleans()):
         options["weight_decay"] = draw(st.floats(0.01, 0.5))
         options["decoupled_weight_decay"] = draw(st.booleans())
@@ -89,10 +97,15 @@ def test_trajectory_is_that_of_step(
 ) -> None:
     curvature, options = quadratic
     measured = run(curvature, steps, start, **options)
-    for found, path in zip(
-        theory.trajectory(curvature, np.arange(steps + 1), start=start, **options), measured, strict=True
-    ):
-        np.testing.assert_allclose(found, path, rtol=0, atol=1e-9 * abs(path).max())
+    each = np.arange(steps + 1)
+    # What a perturbation at the start would be after so many steps: the scale on which a step can be right.
+    with np.errstate(all="ignore"):
+        decay = np.maximum(theory.rate(curvature, **options), 1e-300) ** each
+        for found, path in zip(
+            theory.trajectory(curvature, each, start=start, **options), measured, strict=True
+        ):
+            scale = np.maximum(decay * np.nanmax(abs(path) / np.maximum(decay, 1e-290)), 1e-280)
+            assert (abs(found - path) <= 1e-9 * scale).all()
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -210,6 +223,15 @@ def test_critical_momentum_is_the_best(form: str, nesterov: bool, s: float, magn
     ).all()
 
 
+@pytest.mark.parametrize("decoupled", [False, True])
+def test_decay_that_outweighs_a_negative_curvature(decoupled: bool) -> None:
+    options = {"momentum": 0.9, "weight_decay": 1.0, "decoupled_weight_decay": decoupled}
+    limit = theory.stability_limit(-0.05, **options)
+    assert (
+        theory.rate(-0.05, lr=limit * 0.999, **options) < 1 < theory.rate(-0.05, lr=limit * 1.001, **options)
+    )
+
+
 def test_critical_momentum_beyond() -> None:
     assert theory.critical_momentum(1.0, lr=2.25) == 0.25
     assert theory.critical_momentum(1.0, lr=0.5, dampening=0.5) == pytest.approx(0.25)
@@ -250,7 +272,7 @@ def test_optimal_is_best_of_a_fine_grid() -> None:
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_optimal_takes_as_many_steps_as_it_says(method: str) -> None:
+def test_optimal_takes_as_many_eachas_it_says(method: str) -> None:
     lr, momentum, nesterov, rate = theory.optimal(1, 100, method=method)
     options = {"lr": lr, "momentum": momentum, "nesterov": nesterov and momentum > 0}
     steps = 300
@@ -405,6 +427,23 @@ def test_stationary_variance_is_that_of_noisy_steps(options: dict[str, Any]) -> 
     np.testing.assert_allclose([p.var(), state.velocity.var()], expected, rtol=4 * math.sqrt(2 / n))
 
 
+@pytest.mark.parametrize("l", [1e-100, 1e-12, 1.0])
+@pytest.mark.parametrize("momentum", [0.0, 0.9, 0.999])
+@pytest.mark.parametrize("share", [1e-12, 0.5, 1 - 1e-9])
+def test_stationary_covariance_keeps_its_digits(l: float, momentum: float, share: float) -> None:
+    lr = share * theory.stability_limit(l, momentum=momentum)
+    covariance = theory.stationary_covariance(l, 1.0, lr=lr, momentum=momentum)
+    found = theory.heavy_ball_variance(l, 1.0, lr=lr, momentum=momentum)
+    # So close to the limit, a rounding of lr is 1e9 times as large in the result.
+    np.testing.assert_allclose(covariance.diagonal(), found, rtol=1e-12 if share < 0.9 else 1e-6)
+
+
+def test_stationary_covariance_at_the_limit() -> None:
+    limit = theory.stability_limit(1.0, momentum=0.9)
+    found = theory.stationary_covariance(1.0, 1.0, lr=limit * (1 + np.arange(-20, 20) * 1e-16), momentum=0.9)
+    assert (found.diagonal(axis1=1, axis2=2) > 1e9).all()
+
+
 def test_noise_that_is_not_contained() -> None:
     assert np.isinf(theory.stationary_covariance([1.0, 0.0, -1.0], 1.0, lr=4.0)).all()
     assert np.isinf(theory.heavy_ball_variance(1.0, 1.0, lr=3.8, momentum=0.9)).all()
@@ -477,6 +516,15 @@ def test_continuous_trajectory_obeys_its_equation(
     np.testing.assert_allclose(found, path, rtol=0, atol=1e-9 * (1 + np.abs(path).max()))
 
 
+@pytest.mark.parametrize("l", [1e-2, 1e-6, 1e-14, 1e-20])
+def test_continuous_trajectory_that_creeps(l: float) -> None:
+    """The slow root is close to -l/drag; its exponent must not be a difference of large numbers."""
+    slow = (3 - math.sqrt(9 - 4 * l)) / 2 if l > 1e-6 else l / 3 * (1 + l / 9)
+    found = theory.continuous_trajectory(l, 3 / l, drag=3.0)
+    fast = 3 - slow
+    assert found == pytest.approx(fast / (fast - slow) * math.exp(-slow * 3 / l), rel=1e-9)
+
+
 def errors_of_the_limit(lrs: Array, time_of: Any, momentum_of: Any) -> list[float]:
     errors = []
     for lr in lrs:
@@ -487,7 +535,7 @@ def errors_of_the_limit(lrs: Array, time_of: Any, momentum_of: Any) -> list[floa
     return errors
 
 
-def test_steps_tend_to_the_equation() -> None:
+def test_eachtend_to_the_equation() -> None:
     """With dt = sqrt(lr) and (1-m)/sqrt(lr) kept, the error falls as sqrt(lr); with dt = lr it does not fall."""
     lrs = np.array([1e-3, 1e-3 / 4, 1e-3 / 16])
     right = errors_of_the_limit(lrs, math.sqrt, lambda lr: 1 - 0.5 * math.sqrt(lr))
@@ -550,10 +598,12 @@ def test_convert_takes_arrays() -> None:
         ("lr_outside", {"lr": 0.0, "form": "lr_inside"}),
         ("ema", {"lr": 0.0, "form": "lr_inside"}),
         ("ema", {"lr": 0.1, "dampening": 1.0}),
+        ("lr_inside", {"lr": 0.1, "dampening": 1.0, "weight_decay": 0.1, "decoupled_weight_decay": True}),
     ],
 )
 def test_convert_where_no_velocity_would_do(to_form: str, options: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match=f"must be .* to convert a velocity to the form {to_form}"):
+    what = "dampening" if options.get("dampening") else "lr"
+    with pytest.raises(ValueError, match=f"^{what} must be .* to convert .* the form {to_form}"):
         theory.convert(to_form, **options)
 
 
@@ -589,12 +639,54 @@ def test_describe_follows_the_options_of_the_state() -> None:
     )
     found = theory.describe(state, (1, 10))
     assert found.rate == max(theory.rate([1.5, 10.5], lr=0.1, momentum=0.5, form="ema", nesterov=True))
-    assert found.optimal == theory.optimal(1, 10, method="nesterov_quadratic", form="ema")
+    assert found.optimal == theory.optimal(1.5, 10.5, method="nesterov_quadratic", form="ema")
     state.lr = 0.0
     assert theory.describe(state, (1, 10)).distance_to_limit == math.inf
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"form": "ema"},
+        {"form": "lr_inside", "nesterov": True},
+        {"dampening": 0.5},
+        {"weight_decay": 50.0},
+        {"weight_decay": 50.0, "nesterov": True, "form": "ema"},
+    ],
+    ids=str,
+)
+def test_what_describe_calls_optimal_has_that_rate(options: dict[str, Any]) -> None:
+    state = fm.init(np.zeros(2), lr=0.01, **options)
+    best = theory.describe(state, (1, 100)).optimal
+    state.lr, state.momentum = best.lr, best.momentum
+    assert theory.describe(state, (1, 100)).rate == pytest.approx(best.rate, abs=1e-7)
+    state.lr *= 1.05
+    assert theory.describe(state, (1, 100)).rate > best.rate + 1e-4
+
+
+def test_describe_beyond_the_limit() -> None:
+    state = fm.init(np.zeros(2), lr=0.076, momentum=0.9)
+    assert "0.076, 2 times above the limit 0.038" in str(theory.describe(state, (1, 100)))
+
+
 # ---- numbers that the texts print ----
+
+
+def test_the_golden_numbers() -> None:
+    (case,) = [case for case in GOLDEN if case["id"] == "theory_seed001"]
+    given, expected = case["hyperparameters"], case["expected"]
+    heavy_ball = theory.optimal(given["lambda_min"], given["lambda_max"])
+    gradient_descent = theory.optimal(given["lambda_min"], given["lambda_max"], method="gradient_descent")
+    found = {
+        "alpha": heavy_ball.lr,
+        "beta": heavy_ball.momentum,
+        "rate_momentum": heavy_ball.rate,
+        "rate_gd": gradient_descent.rate,
+        "hb_lr_limit_beta09": theory.stability_limit(1.0, momentum=0.9),
+        "nag_lr_limit_beta09": theory.stability_limit(1.0, momentum=0.9, nesterov=True),
+    }
+    assert found == pytest.approx(expected, rel=1e-12)
 
 
 def test_rates_at_kappa_100() -> None:
@@ -675,13 +767,18 @@ BAD = [
     (lambda: theory.rate(1.0, lr=0.1, weight_decay=-1), ValueError, "weight_decay must be finite and >= 0, not -1.0"),
     (lambda: theory.trajectory(1.0, 1.5, lr=0.1), ValueError, "steps must be an integer >= 0, not 1.5"),
     (lambda: theory.velocity_weights(-1, lr=0.1), ValueError, "steps must be an integer >= 0, not -1.0"),
-    (lambda: theory.stability_limit(-1.0), ValueError, "curvature must be >= 0, as no lr converges otherwise, not -1.0"),
-    (lambda: theory.stability_limit(1.0, maximize=True), ValueError, "curvature must be <= 0 where maximize is True, as no lr converges otherwise, not 1.0"),
+    (lambda: theory.stability_limit(-1.0), ValueError, "curvature must be >= 0, if no decay outweighs it, as no lr converges otherwise, not -1.0"),
+    (lambda: theory.stability_limit(1.0, maximize=True), ValueError, "curvature must be <= 0 where maximize is True, if no decay outweighs it, as no lr converges otherwise, not 1.0"),
     (lambda: theory.critical_momentum(-1.0, lr=0.1), ValueError, "curvature must be finite and >= 0, not -1.0"),
     (lambda: theory.critical_momentum(1.0, lr=0.1, dampening=0.5, form="ema"), ValueError, "dampening must be 0 in the form ema, not 0.5"),
     (lambda: theory.optimal(2, 1), ValueError, "l_max must be at least l_min, not 1.0"),
     (lambda: theory.optimal(0, 1), ValueError, "l_min must be finite and > 0, not 0.0"),
     (lambda: theory.optimal(1, 2, method="adam"), ValueError, "method must be one of 'gradient_descent', 'heavy_ball', 'nesterov', 'nesterov_quadratic', not 'adam'"),
+    (lambda: theory.velocity_weights([3, 4], lr=0.1), TypeError, "steps must be one number, not an array of 2"),
+    (lambda: theory.optimal(1e-300, 1e300), ValueError, "l_max must be at most 1e30 times l_min, not 1e+300"),
+    (lambda: theory.rate(1.0, lr=0.1, form=np.array(["ema"])), ValueError, "form must be one of 'lr_outside', 'lr_inside', 'ema', not array(['ema'], dtype='<U3')"),
+    (lambda: theory.describe(3, (1, 2)), TypeError, "state must be a State, not int"),
+    (lambda: theory.describe(fm.init(np.ones(1), lr=0.1), ([1, 2], 3)), TypeError, "l_min must be one number, not an array of 2"),
     (lambda: theory.half_life(-1), ValueError, "rate must be finite and >= 0, not -1.0"),
     (lambda: theory.variance_reduction(1.0), ValueError, "momentum must be in [0, 1), not 1.0"),
     (lambda: theory.variance_reduction(0.5, nesterov=0), TypeError, "nesterov must be True or False, not int"),
@@ -706,7 +803,17 @@ def test_bad_input(call: Any, error: type[Exception], message: str) -> None:
     assert str(caught.value) == message
 
 
+def test_defaults_are_those_of_init() -> None:
+    defaults = {name: p.default for name, p in inspect.signature(fm.init).parameters.items()}
+    assert {name: defaults.get(name) for name in DEFAULTS} == DEFAULTS
+    assert set(defaults) == {"params", "lr", *DEFAULTS}
+
+
 def test_missing_and_unknown_keywords() -> None:
+    with pytest.raises(TypeError, match="'first'"):
+        theory.rate(1.0, lr=0.1, first=True)  # type: ignore[call-arg]
+    with pytest.raises(TypeError, match="must be called without lr"):
+        theory.stability_limit(1.0, lr=0.1)  # type: ignore[call-arg]
     with pytest.raises(TypeError, match="'lr'"):
         theory.rate(1.0)  # type: ignore[call-arg]
     with pytest.raises(TypeError, match="'mometum'"):

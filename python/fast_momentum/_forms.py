@@ -39,7 +39,7 @@ def to_form(state: _core.State, form: str) -> _core.State:
                 f"the first step of the form {state.form} is not damped, so make it first"
             )
             raise ValueError(msg)
-        with _about(keys):
+        with _about(_path(keys)):
             _scale(velocity, velocity_factor(form, **mine))
             converted.append(convert(form, **mine))
     if all(isinstance(value, (float, bool)) for value in given.values()):
@@ -62,14 +62,15 @@ def set_lr(state: _core.State, lr: Any, rescale_velocity: bool) -> None:
     try:
         factors = []
         for keys, velocity in _leaves(state.velocity):
-            with _about(keys):
+            with _about(_path(keys)):
                 factors.append(
                     _correction(velocity, state.form, _number_at(old, keys), _number_at(state.lr, keys))
                 )
         if any(factor != 1 for factor in factors):
             saved = state.state_dict()
-            for velocity, factor in zip(saved["velocity"].values(), factors, strict=True):
-                _scale(velocity, factor)
+            for (path, velocity), factor in zip(saved["velocity"].items(), factors, strict=True):
+                with _about(path):
+                    _scale(velocity, factor)
             state.load_state_dict(saved)
     except BaseException:
         state.lr = old
@@ -91,8 +92,12 @@ def _correction(velocity: NDArray[Any], form: str, old: float, new: float) -> fl
 
 
 def _scale(velocity: NDArray[Any], factor: float) -> None:
-    with np.errstate(all="ignore"):
-        velocity *= velocity.dtype.type(factor)
+    with np.errstate(all="ignore"):  # in double: the factor may be out of the range of float32
+        scaled = (velocity.astype(np.float64) * (factor if velocity.any() else 1)).astype(velocity.dtype)
+    if not np.isfinite(scaled[np.isfinite(velocity)]).all():
+        msg = f"the velocity must stay finite in {velocity.dtype} when multiplied with {factor!r}"
+        raise ValueError(msg)
+    velocity[...] = scaled
 
 
 def _number_at(prefix: Any, keys: Keys) -> Any:
@@ -110,11 +115,11 @@ def _prefix(name: str, converted: list[dict[str, Any]], containers: Any) -> Any:
 
 
 @contextlib.contextmanager
-def _about(keys: Keys) -> Iterator[None]:
+def _about(path: str) -> Iterator[None]:
     """Errors say for which array."""
     try:
         yield
     except ValueError as error:
-        if keys:
-            error.add_note(f"for params{_path(keys)}")
+        if path:
+            error.add_note(f"for params{path}")
         raise

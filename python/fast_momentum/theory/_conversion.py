@@ -12,7 +12,7 @@ from ._rule import Hyperparameters, rule
 if TYPE_CHECKING:
     from ._rule import Array
 
-DEFAULTS = {name: value for name, value in (rule.__kwdefaults__ or {}).items() if name != "first"}
+DEFAULTS: dict[str, Any] = rule.__kwdefaults__ or {}
 
 
 class Conversion(NamedTuple):
@@ -28,16 +28,18 @@ def conversion(to_form: str, hyperparameters: Hyperparameters) -> Conversion:
     given: dict[str, Any] = {**DEFAULTS, **hyperparameters}
     if given["form"] == form_name(to_form, "to_form"):
         return Conversion(np.ones_like(old.scale), np.ones_like(old.scale))
+    unit, old_unit = rule(lr=1.0, momentum=given["momentum"], form=to_form), rule(**{**given, "lr": 1.0})
+    dampening = np.asarray(given["dampening"], np.float64)
+    require("dampening", dampening, f"be below 1 to convert to the form {to_form}", dampening < 1)
+    factor = (old_unit.scale * old_unit.gain) / (unit.scale * unit.gain)
     lr = np.asarray(given["lr"], np.float64)
-    target: dict[str, Any] = {"momentum": given["momentum"], "form": to_form}
-    unit, old_unit = rule(**target, lr=1.0), rule(**{**given, "lr": 1.0})
-    with np.errstate(divide="ignore", invalid="ignore"):
-        factor = (old_unit.scale * old_unit.gain) / (unit.scale * unit.gain)
-        new = rule(**target, lr=lr * factor)
-        # Where lr is 0 on both sides, any velocity would do now; this one is right when lr rises.
-        velocity = np.where(new.scale != 0, old.scale / new.scale, new.gain / old.gain)
+    new = rule(lr=lr * factor, momentum=given["momentum"], form=to_form)
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        # As scale*gain is the same in both, so is what a velocity does.
+        velocity = new.gain / old.gain
     lr, velocity = np.broadcast_arrays(lr, velocity)
-    require("lr", lr, f"be above 0 to convert a velocity to the form {to_form}", np.isfinite(velocity))
+    words = f"be above 0, and not too small, to convert a velocity to the form {to_form}"
+    require("lr", lr, words, np.isfinite(velocity))
     return Conversion(factor, velocity)
 
 

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ._inputs import curvature_range
+from ._conversion import DEFAULTS
+from ._inputs import POSITIVE, curvature_range, one
 from ._iteration import rate, regime, stability_limit
 from ._memory import effective_lr, half_life
 from ._optimal import optimal
@@ -40,6 +41,8 @@ class Description:
     def __repr__(self) -> str:
         low, high = self.curvature
         name = "Nesterov" if self.optimal.nesterov else "the heavy ball"
+        factor = self.distance_to_limit
+        place = f"{factor:.3g} times below" if factor >= 1 else f"{1 / factor:.3g} times above"
         rows = {
             "curvature": f"{low:.4g} to {high:.4g}, kappa {high / low:.4g}",
             "regime": f"{self.regime[0]} at {low:.4g}, {self.regime[1]} at {high:.4g}",
@@ -47,7 +50,7 @@ class Description:
             "half-life of the error": f"{self.half_life:.3g} steps",
             "half-life of a gradient": f"{self.memory:.3g} steps",
             "effective lr": f"{self.effective_lr:.4g}",
-            "lr": f"{self.lr:.4g}, {self.distance_to_limit:.3g} times below the limit {self.stability_limit:.4g}",
+            "lr": f"{self.lr:.4g}, {place} the limit {self.stability_limit:.4g}",
             f"best of {name}": f"lr {self.optimal.lr:.4g}, momentum {self.optimal.momentum:.4g}, "
             f"rate {self.optimal.rate:.6g}, half-life {half_life(self.optimal.rate):.3g} steps",
         }
@@ -73,7 +76,8 @@ def describe(state: State, curvature: tuple[float, float]) -> Description:
         Printed, a table. Its attributes are curvature, lr, momentum, regime (at l_min and at l_max), rate (the larger of
         both), half_life (of the error, in steps), memory (half-life of a gradient in the velocity, in steps),
         effective_lr, stability_limit, distance_to_limit (the factor by which lr may grow) and optimal, a `Tuning` for
-        the form of the state: that of ``nesterov_quadratic`` where nesterov is True, else that of ``heavy_ball``.
+        the form and the dampening of the state: that of ``nesterov_quadratic`` where nesterov is True, else that of
+        ``heavy_ball``. A coupled weight decay adds to the curvature; a decoupled one is left out of optimal.
 
     Raises
     ------
@@ -103,7 +107,8 @@ def describe(state: State, curvature: tuple[float, float]) -> Description:
     except (TypeError, ValueError):
         msg = f"curvature must be a pair (l_min, l_max), not {curvature!r}"
         raise TypeError(msg) from None
-    low, high = map(float, curvature_range(l_min, l_max))
+    low, high = one("l_min", l_min, POSITIVE), one("l_max", l_max, POSITIVE)
+    curvature_range(low, high)
     options = _hyperparameters(state)
     settings = {name: value for name, value in options.items() if name != "lr"}
     bent = np.array([-low, -high] if state.maximize else [low, high])
@@ -118,26 +123,23 @@ def describe(state: State, curvature: tuple[float, float]) -> Description:
         memory=float(half_life(state.momentum)),
         effective_lr=float(effective_lr(**options)),
         stability_limit=float(stability_limit(bent[1], **settings)),
-        optimal=optimal(
-            low, high, method="nesterov_quadratic" if state.nesterov else "heavy_ball", form=state.form
-        ),
+        optimal=_optimal(state, low, high),
     )
 
 
-NAMES = (
-    "lr",
-    "momentum",
-    "dampening",
-    "nesterov",
-    "weight_decay",
-    "decoupled_weight_decay",
-    "maximize",
-    "form",
-)
+def _optimal(state: State, low: float, high: float) -> Tuning:
+    decay = 0.0 if state.decoupled_weight_decay else state.weight_decay
+    method = "nesterov_quadratic" if state.nesterov else "heavy_ball"
+    best = optimal(low + decay, high + decay, method=method, form=state.form)
+    return best._replace(lr=best.lr / (1 - state.dampening) if state.dampening < 1 else np.inf)
 
 
 def _hyperparameters(state: State) -> Any:
-    found = {name: getattr(state, name) for name in NAMES}
+    try:
+        found = {name: getattr(state, name) for name in ("lr", *DEFAULTS)}
+    except AttributeError:
+        msg = f"state must be a State, not {type(state).__name__}"
+        raise TypeError(msg) from None
     for name, value in found.items():
         if not isinstance(value, (float, bool, str)):
             msg = f"state.{name} must be one number, not one per array; call theory.rate with the numbers of an array"

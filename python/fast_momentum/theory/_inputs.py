@@ -38,6 +38,15 @@ def numbers(name: str, value: ArrayLike, requirement: Requirement = FINITE) -> N
     return array
 
 
+def one(name: str, value: ArrayLike, requirement: Requirement = FINITE) -> float:
+    """`value` as a float that meets the requirement."""
+    number = numbers(name, value, requirement)
+    if number.ndim:
+        msg = f"{name} must be one number, not an array of {number.size}"
+        raise TypeError(msg)
+    return float(number)
+
+
 def require(name: str, array: NDArray[np.float64], words: str, holds: NDArray[np.bool_]) -> None:
     """Raise an error about the first element of `array` at which `holds` is False."""
     if holds.all():
@@ -53,6 +62,7 @@ def curvature_range(l_min: ArrayLike, l_max: ArrayLike) -> tuple[NDArray[np.floa
     low, high = numbers("l_min", l_min, POSITIVE), numbers("l_max", l_max, POSITIVE)
     low, high = np.broadcast_arrays(low, high)
     require("l_max", high, "be at least l_min", high >= low)
+    require("l_max", high, "be at most 1e30 times l_min", high / 1e30 <= low)  # momentum would be 1 beyond
     return low, high
 
 
@@ -64,10 +74,10 @@ def flag(name: str, value: Any) -> bool:
 
 
 def choice(name: str, value: Any, choices: tuple[str, ...]) -> str:
-    if value not in choices:
+    if not isinstance(value, str) or value not in choices:
         msg = f"{name} must be one of {', '.join(map(repr, choices))}, not {value!r}"
         raise ValueError(msg)
-    return str(value)
+    return value
 
 
 def form_name(value: Any, name: str = "form") -> str:

@@ -10,7 +10,7 @@ from ._inputs import COUNT, DAMPENING, NOT_NEGATIVE, ROUNDING, flag, form_name, 
 from ._rule import Hyperparameters, Settings, check_dampening, rule
 
 if TYPE_CHECKING:
-    from numpy.typing import ArrayLike
+    from numpy.typing import ArrayLike, NDArray
 
     from ._rule import Array, Rule
 
@@ -18,13 +18,21 @@ REGIMES = ("overdamped", "critical", "underdamped", "alternating", "divergent")
 
 
 class Iteration(NamedTuple):
-    """``(p, v) -> (a*p + b*v, c*p + d*v)``, and its determinant, which ``a*d - b*c`` has less exactly."""
+    """``(p, v) -> (a*p + b*v, c*p + d*v)``, and its characteristic polynomial ``z^2 - trace*z + determinant``.
 
+    The determinant, and the polynomial at 1 and at -1, are formed without the cancellation that they would have
+    if they were computed from the four elements. `bent` is the curvature with its sign and the coupled decay; `fall`
+    is what the polynomial at -1 has lost since lr was 0, in proportion to lr.
+    """
+
+    bent: Array
     a: Array
     b: Array
     c: Array
     d: Array
     determinant: Array
+    at_one: Array
+    fall: Array
 
     @property
     def mean(self) -> Array:
@@ -32,27 +40,52 @@ class Iteration(NamedTuple):
         return (self.a + self.d) / 2
 
     @property
+    def at_minus_one(self) -> Array:
+        return 2 * (1 + self.d) - self.fall
+
+    @property
+    def square(self) -> Array:
+        """Of half the distance between the roots."""
+        return ((self.a - self.d) / 2) ** 2 + self.b * self.c
+
+    @property
     def discriminant(self) -> Array:
-        """The square of half the distance between the roots, 0 where it vanishes but for rounding."""
-        half, product = (self.a - self.d) / 2, self.b * self.c
-        square = half * half + product
-        noise = ROUNDING * (abs(half) * (abs(self.a) + abs(self.d)) + abs(product))
-        return np.where(abs(square) <= noise, 0.0, square)
+        """`square`, but 0 where it vanishes but for rounding."""
+        half, product = abs(self.a - self.d) / 2, abs(self.b * self.c)
+        noise = ROUNDING * (half * (abs(self.a) + abs(self.d)) + product)
+        return np.where(abs(self.square) <= noise, 0.0, self.square)
+
+    @property
+    def stable(self) -> NDArray[np.bool_]:
+        """Whether both roots are within the unit circle (Jury's conditions)."""
+        return (self.at_one > 0) & (self.at_minus_one > 0) & (self.determinant < 1)
 
     @property
     def radius(self) -> Array:
-        square = self.discriminant
+        square = self.square
         real = abs(self.mean) + np.sqrt(np.maximum(square, 0))
         return np.where(square < 0, np.sqrt(abs(self.determinant)), real)
 
 
 def iteration(curvature: Array, made: Rule) -> Iteration:
     bent = made.sign * curvature + made.weight_decay
-    at_once = made.scale * (made.direct + made.carried * made.gain) * bent
-    carried = -made.scale * made.carried * made.keep
-    determinant = made.keep * (1 - made.decay - made.scale * made.direct * bent)
-    parts = np.broadcast_arrays(1 - at_once - made.decay, carried, made.gain * bent, made.keep, determinant)
+    now, later = kicks(made)
+    parts = np.broadcast_arrays(
+        bent,
+        1 - now * bent - made.decay,
+        -made.scale * made.carried * made.keep,
+        made.gain * bent,
+        made.keep,
+        made.keep * (1 - made.decay) - later * bent,
+        (now - later) * bent + made.decay * (1 - made.keep),
+        (now + later) * bent + made.decay * (1 + made.keep),
+    )
     return Iteration(*parts)
+
+
+def kicks(made: Rule) -> tuple[Array, Array]:
+    """What a unit of d takes off the param at once, and what of that the next step gives back."""
+    return made.scale * (made.direct + made.carried * made.gain), made.keep * made.scale * made.direct
 
 
 def _iteration(curvature: ArrayLike, hyperparameters: Hyperparameters) -> Iteration:
@@ -117,7 +150,8 @@ def rate(curvature: ArrayLike, **hyperparameters: Unpack[Hyperparameters]) -> An
     Returns
     -------
     float or ndarray
-        Below 1 it converges; above 1 it diverges.
+        Below 1 it converges; above 1 it diverges. Where both roots are nearly the same, it moves as the root of a rounding
+        error does, by some 1e-8.
 
     Raises
     ------
@@ -252,7 +286,8 @@ def trajectory(
     Returns
     -------
     param, velocity : float or ndarray
-        In double precision; a run in float32 rounds at each step.
+        In double precision; a run in float32 rounds at each step. Infinite or NaN where a divergent run has left the
+        range of numbers.
 
     Raises
     ------
@@ -276,7 +311,7 @@ def trajectory(
     p = numbers("start", start)
     bent = numbers("curvature", curvature)
     r = iteration(bent, rule(**hyperparameters))
-    first = iteration(bent, rule(**hyperparameters, first=True))
+    first = iteration(bent, rule(True, **hyperparameters))
     with np.errstate(over="ignore", invalid="ignore"):
         p1, v1 = first.a * p, first.c * p
         now, before = _powers(r, np.maximum(n - 1, 0)), _powers(r, np.maximum(n - 2, 0))
@@ -399,16 +434,16 @@ def stability_limit(curvature: ArrayLike, **hyperparameters: Unpack[Settings]) -
     >>> round(theory.stability_limit(1.0, momentum=0.9, nesterov=True), 3)
     1.357
     """
-    still, moving = rule(lr=0.0, **hyperparameters), rule(lr=1.0, **hyperparameters)
+    if "lr" in hyperparameters:
+        msg = "stability_limit() must be called without lr, which it returns"
+        raise TypeError(msg)
     bent = numbers("curvature", curvature)
+    r = iteration(bent, rule(lr=1.0, **hyperparameters))
     words = "be <= 0 where maximize is True" if hyperparameters.get("maximize", False) else "be >= 0"
-    require("curvature", bent, f"{words}, as no lr converges otherwise", still.sign * bent >= 0)
-    # Both trace and determinant are linear in lr.
-    at_zero, at_one = (
-        1 + 2 * r.mean + r.determinant for r in (iteration(bent, still), iteration(bent, moving))
-    )
+    words += ", if no decay outweighs it, as no lr converges otherwise"
+    require("curvature", bent, words, r.at_one >= 0)
     with np.errstate(divide="ignore"):
-        return plain(np.where(at_one < at_zero, at_zero / np.maximum(at_zero - at_one, 0), np.inf))
+        return plain(2 * (1 + r.d) / r.fall)
 
 
 def critical_momentum(

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 
-from ._inputs import COUNT, MOMENTUM, NOT_NEGATIVE, flag, numbers, plain
+from ._inputs import COUNT, MOMENTUM, NOT_NEGATIVE, flag, numbers, one, plain
 from ._rule import Hyperparameters, rule
 
 if TYPE_CHECKING:
@@ -91,10 +91,10 @@ def effective_lr(**hyperparameters: Unpack[Hyperparameters]) -> Any:
 
 def _ages_and_gains(steps: int, hyperparameters: Hyperparameters) -> tuple[Any, Array, Array]:
     """The rule, how many steps ago each of the gradients was, and the gain with which it came in."""
-    count = int(numbers("steps", steps, COUNT))
+    count = int(one("steps", steps, COUNT))
     r = rule(**hyperparameters)
     gains = np.repeat(r.gain[..., None], count, -1)
-    gains[..., :1] = rule(**hyperparameters, first=True).gain[..., None]
+    gains[..., :1] = rule(True, **hyperparameters).gain[..., None]
     return r, np.arange(count - 1, -1, -1.0), gains
 
 
@@ -195,7 +195,7 @@ def variance_reduction(momentum: ArrayLike, *, nesterov: bool = False) -> Any:
     Returns
     -------
     float or ndarray
-        1 or below for the plain velocity. The same in all forms.
+        At most 1. The same in all forms.
 
     Raises
     ------
@@ -224,8 +224,8 @@ def frequency_response(frequency: ArrayLike, **hyperparameters: Unpack[Hyperpara
 
         H(w) = gain / (1 - momentum*exp(-1j*w))      gain: 1 - dampening, lr, or 1 - momentum
 
-    in lr_outside, lr_inside and ema. A gradient ``exp(1j*w*t)`` makes, in the long run, the velocity
-    ``H(w)*exp(1j*w*t)``. The velocity is a low-pass filter: fast oscillations are damped most.
+    in lr_outside, lr_inside and ema, and the negative with maximize. A gradient ``exp(1j*w*t)`` makes, in the long run,
+    the velocity ``H(w)*exp(1j*w*t)``. The velocity is a low-pass filter: fast oscillations are damped most.
 
     Parameters
     ----------

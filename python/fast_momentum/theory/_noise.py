@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 import numpy as np
 
 from ._inputs import MOMENTUM, NOT_NEGATIVE, POSITIVE, numbers, plain
-from ._iteration import iteration
+from ._iteration import iteration, kicks
 from ._rule import Hyperparameters, rule
 
 if TYPE_CHECKING:
@@ -57,17 +57,19 @@ def stationary_covariance(
     made = rule(**hyperparameters)
     variance = numbers("noise", noise, NOT_NEGATIVE)
     r = iteration(numbers("curvature", curvature), made)
-    kick = -made.scale * (made.direct + made.carried * made.gain)
-    a, b, c, d, stays, p, v, variance = np.broadcast_arrays(*r[:4], r.radius < 1, kick, made.gain, variance)
-    # For (S_pp, S_pv, S_vv); S is symmetric.
-    once_more = np.array(
-        [[a * a, 2 * a * b, b * b], [a * c, a * d + b * c, b * d], [c * c, 2 * c * d, d * d]]
-    )
-    system = np.eye(3) - np.where(stays, once_more, 0).transpose(*range(2, once_more.ndim), 0, 1)
-    added = np.stack([p * p, p * v, v * v], -1) * variance[..., None]
-    solved = np.linalg.solve(system, added[..., None])[..., 0]
-    found = np.where(stays[..., None], solved, np.inf)[..., [0, 1, 1, 2]]
-    return found.reshape(*found.shape[:-1], 2, 2)
+    now, later = kicks(made)
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        # Solved by hand, as sums in which nothing cancels: a linear solver loses digits near the limit and at small lr.
+        sums = [
+            (now - later) ** 2 * (1 + r.determinant) + 2 * now * later * r.at_one,
+            made.gain
+            * (made.decay * (later * (1 + r.determinant) - 2 * now * r.mean) - (now + later) * r.at_one),
+            made.gain**2 * (made.decay**2 * (1 + r.determinant) + 2 * (1 - made.decay) * r.at_one),
+        ]
+        drawn_back = (1 - made.keep + made.keep * made.decay + later * r.bent) * r.at_one * r.at_minus_one
+        found = [np.where(r.stable, variance * one / drawn_back, np.inf) for one in sums]
+    covariance = np.stack([found[0], found[1], found[1], found[2]], -1)
+    return covariance.reshape(*covariance.shape[:-1], 2, 2)
 
 
 def heavy_ball_variance(
@@ -113,11 +115,11 @@ def heavy_ball_variance(
     (0.514, 5.405)
     """
     bent, variance = numbers("curvature", curvature, POSITIVE), numbers("noise", noise, NOT_NEGATIVE)
-    s, m = numbers("lr", lr, NOT_NEGATIVE) * bent, numbers("momentum", momentum, MOMENTUM)
-    margin = 2 * (1 + m) - s
+    eta, m = numbers("lr", lr, NOT_NEGATIVE), numbers("momentum", momentum, MOMENTUM)
+    margin = 2 * (1 + m) - eta * bent
     with np.errstate(divide="ignore"):
         velocity = np.where(margin > 0, 2 * variance / ((1 - m) * np.maximum(margin, 0)), np.inf)
-    return plain(velocity * s * (1 + m) / (2 * bent**2)), plain(velocity)
+    return plain(velocity * eta * (1 + m) / (2 * bent)), plain(velocity)
 
 
 def nesterov_threshold(curvature: ArrayLike, momentum: ArrayLike) -> Any:

@@ -64,8 +64,9 @@ def optimal(
         nesterov             1/l_max                              (sqrt(k) - 1)/(sqrt(k) + 1)        1 - 1/sqrt(k)
         nesterov_quadratic   4/(3*l_max + l_min)                  (sqrt(3k+1) - 2)/(sqrt(3k+1) + 2)  1 - 2/sqrt(3k+1)
 
-    with ``k = l_max/l_min``. Those of ``nesterov`` are made for all strongly convex functions, the others for
-    quadratics: the heavy ball can fail to converge on other functions [2]_.
+    with ``k = l_max/l_min``. These are rates on quadratics. Gradient descent has the same one on all smooth, strongly
+    convex functions, for which the constants of ``nesterov`` are made, too; the heavy ball can fail to converge
+    there [2]_.
 
     Parameters
     ----------
@@ -79,13 +80,12 @@ def optimal(
     Returns
     -------
     Tuning
-        A named tuple (lr, momentum, nesterov, rate). Where ``l_min = l_max``, momentum is 0, with which
-        `fast_momentum.init` refuses nesterov.
+        A named tuple (lr, momentum, nesterov, rate). Where ``l_min = l_max``, momentum is 0 and nesterov False.
 
     Raises
     ------
     TypeError, ValueError
-        A curvature is not a positive number, `l_max` is below `l_min`, or a name is unknown.
+        A curvature is not a positive number, `l_max` is below `l_min` or more than 1e30 times it, or a name is unknown.
 
     References
     ----------
@@ -105,4 +105,5 @@ def optimal(
     low, high = curvature_range(l_min, l_max)
     lr, momentum, rate = METHODS[choice("method", method, tuple(METHODS))](low, high)
     lr = convert(form_name(form), lr=lr, momentum=momentum)["lr"]
-    return Tuning(plain(lr), plain(momentum), method.startswith("nesterov"), plain(rate))
+    nesterov = method.startswith("nesterov") and bool((momentum > 0).any())
+    return Tuning(plain(lr), plain(momentum), nesterov, plain(rate))

@@ -156,7 +156,8 @@ def continuous_trajectory(
     w = np.sqrt(abs(square))
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         swinging = np.exp(-c / 2 * t) * (x * np.cos(w * t) + slope * np.sin(w * t) / w)
-        creeping = np.exp((w - c / 2) * t) * (
+        slow = -bent / (w + c / 2)  # w - c/2 without cancellation
+        creeping = np.exp(slow * t) * (
             x * (1 + np.exp(-2 * w * t)) / 2 - slope * np.expm1(-2 * w * t) / (2 * w)
         )
         critical = np.exp(-c / 2 * t) * (x + slope * t)

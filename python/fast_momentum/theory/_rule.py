@@ -52,6 +52,8 @@ class Rule(NamedTuple):
 
 
 def rule(
+    first: bool = False,
+    /,
     *,
     lr: ArrayLike,
     momentum: ArrayLike = 0.9,
@@ -61,7 +63,6 @@ def rule(
     decoupled_weight_decay: bool = False,
     maximize: bool = False,
     form: str = "lr_outside",
-    first: bool = False,
 ) -> Rule:
     """The rule of these hyperparameters, in the shape that they broadcast to; `first`: of an array's first step."""
     given = {
