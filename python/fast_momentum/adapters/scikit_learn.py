@@ -1,0 +1,257 @@
+"""scikit-learn's `MLPClassifier` and `MLPRegressor`, with the steps of ``solver="sgd"`` made by `fast_momentum.step`.
+
+The two classes here have the names, the parameters and the results of scikit-learn's, bit for bit. Only the private
+optimizer that they hold in ``_optimizer`` is another. That interface may move with any release of scikit-learn, so
+importing this module makes two steps with it, and is an ImportError if they are not scikit-learn's. Needs scikit-learn.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import numpy as np
+
+import fast_momentum as fm
+
+try:
+    import sklearn
+    from sklearn import neural_network
+except ImportError as error:
+    _message = (
+        "fast_momentum.adapters.scikit_learn must have scikit-learn; pip install 'fast-momentum[sklearn]'"
+    )
+    raise ImportError(_message) from error
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = ["TESTED", "MLPClassifier", "MLPRegressor", "from_sklearn", "to_sklearn"]
+
+TESTED = ("1.5.2", "1.6.1", "1.7.2", "1.8.0", "1.9.1")
+"""The versions of scikit-learn with which the tests have run."""
+
+
+def _refuse(what: str) -> NoReturn:
+    msg = (
+        f"fast_momentum.adapters.scikit_learn must have scikit-learn's private optimizer as it is in "
+        f"{TESTED[0]} to {TESTED[-1]}, not as in {sklearn.__version__}, where {what}; install a version that "
+        f"was tested, or use sklearn.neural_network"
+    )
+    raise ImportError(msg)
+
+
+try:
+    from sklearn.neural_network._stochastic_optimizers import SGDOptimizer
+except ImportError:
+    _refuse("SGDOptimizer cannot be imported")
+
+
+class _InPlaceSGD(SGDOptimizer):  # type: ignore[misc]  # scikit-learn has no types
+    """scikit-learn's schedule and stopping; the steps are ours, in place. Its velocities are the negatives of ours."""
+
+    def __init__(self, optimizer: SGDOptimizer) -> None:
+        self.__dict__.update(vars(optimizer))
+        velocities = self.__dict__.pop("velocities")
+        # Without momentum Nesterov's step is the plain one, and `init` refuses to be asked for it.
+        nesterov = bool(self.nesterov and self.momentum)
+        self.state = fm.init(
+            velocities, lr=self.learning_rate, momentum=self.momentum, nesterov=nesterov, form="lr_inside"
+        )
+        if any(v.any() for v in velocities):
+            saved = self.state.state_dict()
+            for path, v in zip(saved["velocity"], velocities, strict=True):
+                saved["velocity"][path], saved["started"][path] = -v, True
+            self.state.load_state_dict(saved)
+
+    def update_params(self, params: list[NDArray[Any]], grads: list[NDArray[Any]]) -> None:
+        self.state.lr = self.learning_rate
+        # Targets or weights in float64 give gradients in float64 for parameters in float32.
+        fm.step(
+            params, [g.astype(p.dtype, copy=False) for p, g in zip(params, grads, strict=True)], self.state
+        )
+
+    def as_sklearn(self) -> SGDOptimizer:
+        optimizer = SGDOptimizer.__new__(SGDOptimizer)
+        vars(optimizer).update(vars(self))
+        del optimizer.state
+        optimizer.velocities = [-v for v in self.state.velocity]
+        return optimizer
+
+
+class _Perceptron:
+    """Puts `_InPlaceSGD` into the place of the optimizer that scikit-learn makes when a fit begins."""
+
+    @property
+    def _optimizer(self) -> Any:
+        try:
+            return vars(self)["_optimizer"]
+        except KeyError:
+            msg = f"{type(self).__name__} has no optimizer before it is fitted"
+            raise AttributeError(msg) from None
+
+    @_optimizer.setter
+    def _optimizer(self, optimizer: Any) -> None:
+        vars(self)["_optimizer"] = _InPlaceSGD(optimizer) if type(optimizer) is SGDOptimizer else optimizer
+
+    @property
+    def state_(self) -> fm.State:
+        """The state that steps ``coefs_ + intercepts_``, after a fit with ``solver="sgd"``."""
+        state: fm.State = self._optimizer.state
+        return state
+
+
+class MLPClassifier(_Perceptron, neural_network.MLPClassifier):  # type: ignore[misc]
+    """`sklearn.neural_network.MLPClassifier`, trained faster with ``solver="sgd"``.
+
+    Each step is that of scikit-learn, in one pass over memory::
+
+        v = momentum*v + learning_rate*g
+        p = p - v                                      (nesterovs_momentum: p = p - (momentum*v + learning_rate*g))
+
+    Parameters, methods and attributes are those of scikit-learn's class, and so are the results, bit for bit. With
+    ``solver="adam"`` or ``"lbfgs"`` nothing is different from it.
+
+    Attributes
+    ----------
+    state_ : fast_momentum.State
+        The state that steps ``coefs_ + intercepts_``, after a fit with ``solver="sgd"``.
+
+    Raises
+    ------
+    ValueError
+        From a fit with ``solver="sgd"``, if ``momentum`` is 1, or a hyperparameter becomes 0 in the dtype of ``X``.
+
+    Notes
+    -----
+    The steps are made in the dtype of ``coefs_``. Where ``X`` is float32, and the targets of a regression or the
+    sample weights are float64, or ``momentum`` or ``power_t`` is a scalar of NumPy, scikit-learn makes float64 of its
+    velocities; the results then agree to rounding in float32.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from fast_momentum.adapters.scikit_learn import MLPClassifier
+    >>> X, y = load_iris(return_X_y=True)
+    >>> mlp = MLPClassifier(solver="sgd", learning_rate_init=0.1, random_state=0).fit(X, y)
+    >>> mlp.score(X, y) > 0.95, mlp.state_.step_count == mlp.n_iter_
+    (True, True)
+    """
+
+
+class MLPRegressor(_Perceptron, neural_network.MLPRegressor):  # type: ignore[misc]
+    """`sklearn.neural_network.MLPRegressor`, trained faster with ``solver="sgd"``.
+
+    What `MLPClassifier` says holds here, too.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fast_momentum.adapters.scikit_learn import MLPRegressor
+    >>> X = np.linspace(-1, 1, 40)[:, None]
+    >>> mlp = MLPRegressor(solver="sgd", learning_rate_init=0.1, random_state=0)
+    >>> for _ in range(200):
+    ...     mlp = mlp.partial_fit(X, X[:, 0] ** 2)
+    >>> mlp.score(X, X[:, 0] ** 2) > 0.99
+    True
+    """
+
+
+_CLASSES: dict[type, type] = {
+    neural_network.MLPClassifier: MLPClassifier,
+    neural_network.MLPRegressor: MLPRegressor,
+}
+
+
+def from_sklearn(estimator: Any) -> Any:
+    """Copy a perceptron of scikit-learn, fitted or not, into one that is trained here.
+
+    Its optimizer comes along, with the sign of the velocities changed, so ``partial_fit`` goes on as it would have.
+
+    Parameters
+    ----------
+    estimator : sklearn.neural_network.MLPClassifier or sklearn.neural_network.MLPRegressor
+        Not changed.
+
+    Returns
+    -------
+    MLPClassifier or MLPRegressor
+        It shares no memory with `estimator`.
+
+    Raises
+    ------
+    TypeError
+        If `estimator` is neither.
+
+    Examples
+    --------
+    >>> from sklearn.neural_network import MLPRegressor
+    >>> from fast_momentum.adapters import scikit_learn
+    >>> mlp = MLPRegressor(solver="sgd", random_state=0).partial_fit([[0.0], [1.0]], [0.0, 1.0])
+    >>> scikit_learn.from_sklearn(mlp).partial_fit([[0.0], [1.0]], [0.0, 1.0]).state_.step_count
+    1
+    """
+    return _copied(estimator, _CLASSES, "sklearn.neural_network")
+
+
+def to_sklearn(estimator: Any) -> Any:
+    """Copy a perceptron of this module into one of scikit-learn, which can be loaded without `fast_momentum`.
+
+    Its optimizer comes along, as with `from_sklearn`.
+
+    Parameters
+    ----------
+    estimator : MLPClassifier or MLPRegressor
+        Not changed.
+
+    Returns
+    -------
+    sklearn.neural_network.MLPClassifier or sklearn.neural_network.MLPRegressor
+        It shares no memory with `estimator`.
+
+    Raises
+    ------
+    TypeError
+        If `estimator` is neither.
+
+    Examples
+    --------
+    >>> from fast_momentum.adapters import scikit_learn
+    >>> mlp = scikit_learn.MLPRegressor(solver="sgd", random_state=0).partial_fit([[0.0], [1.0]], [0.0, 1.0])
+    >>> type(scikit_learn.to_sklearn(mlp)).__module__
+    'sklearn.neural_network._multilayer_perceptron'
+    """
+    return _copied(estimator, {ours: theirs for theirs, ours in _CLASSES.items()}, __name__)
+
+
+def _copied(estimator: Any, classes: dict[type, type], module: str) -> Any:
+    if type(estimator) not in classes:
+        given = f"{type(estimator).__module__}.{type(estimator).__qualname__}"
+        msg = f"estimator must be an MLPClassifier or MLPRegressor of {module}, not {given}"
+        raise TypeError(msg)
+    new: Any = object.__new__(classes[type(estimator)])
+    attributes = copy.deepcopy(vars(estimator))
+    optimizer = attributes.pop("_optimizer", None)
+    vars(new).update(attributes)
+    if optimizer is not None:
+        new._optimizer = optimizer.as_sklearn() if isinstance(optimizer, _InPlaceSGD) else optimizer
+    return new
+
+
+def _check_interface() -> None:
+    """Two steps here and there, with a schedule: an interface that has moved shows before anyone trains for hours."""
+    options = {"hidden_layer_sizes": (), "solver": "sgd", "learning_rate": "invscaling", "random_state": 0}
+    ours, theirs = MLPRegressor(**options), neural_network.MLPRegressor(**options)
+    try:
+        for mlp in (ours, theirs):
+            for _ in range(2):
+                mlp.partial_fit([[0.5], [-1.0]], [1.0, 2.0])
+        found = [*ours.coefs_, *ours.intercepts_, *(-v for v in ours.state_.velocity)]
+        expected = [*theirs.coefs_, *theirs.intercepts_, *theirs._optimizer.velocities]
+    except Exception as error:  # noqa: BLE001 - whatever it is, they have moved
+        _refuse(f"two steps end in {type(error).__name__}: {error}")
+    if not all(map(np.array_equal, found, expected)):
+        _refuse("two steps give other coefficients")
+
+
+_check_interface()
