@@ -1,0 +1,135 @@
+"""autograd's `sgd` and ours on the same problems."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import fast_momentum as fm
+from fast_momentum.adapters import autograd as adapter
+from helpers import FORMS, assert_bits, copied
+
+autograd = pytest.importorskip("autograd")
+
+import autograd.numpy as anp
+from autograd.builtins import isinstance as isinstance_boxed
+from autograd.misc import optimizers
+
+X0: dict[str, Any] = {
+    "array": lambda rng: rng.normal(size=7),
+    "matrix": lambda rng: rng.normal(size=(4, 3)),
+    "Fortran": lambda rng: np.asfortranarray(rng.normal(size=(4, 3))),
+    "number": lambda rng: 1.5,
+    "list of numbers": lambda rng: [1.0, -2.0],
+    "tuple": lambda rng: (rng.normal(size=3), rng.normal(size=())),
+    "nested": lambda rng: {"z": [rng.normal(size=(2, 2)), 0.25], "a": (rng.normal(size=5), {"b": rng.normal(size=1)})},
+    "network": lambda rng: [(rng.normal(size=(3, 2)), rng.normal(size=2)), (rng.normal(size=(2, 1)), rng.normal(size=1))],
+}  # fmt: skip
+
+
+def loss(x: Any, i: int) -> Any:
+    """Not a quadratic, with other numbers in each iteration."""
+    if isinstance_boxed(x, dict):
+        return sum(loss(x[k], i) for k in sorted(x))
+    if isinstance_boxed(x, (list, tuple)):
+        return sum(loss(branch, i) for branch in x)
+    return anp.sum(anp.cos(x * (1 + 0.01 * i)) + 0.1 * x**2)
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"num_iters": 7, "step_size": 0.5, "mass": 0.3}, {"mass": 0.0}], ids=str
+)
+@pytest.mark.parametrize("kind", X0)
+def test_sgd(kind: str, options: dict[str, Any], rng: np.random.Generator) -> None:
+    x0 = X0[kind](rng)
+    before = copied(x0)
+    gradient = autograd.grad(loss)
+    seen: list[list[Any]] = [[], []]
+    results = [
+        sgd(gradient, x0, lambda x, i, g, k=k: seen[k].append(([x], i, [g])), **options)
+        for k, sgd in enumerate([adapter.sgd, optimizers.sgd])
+    ]
+    assert_bits(*results)
+    assert_bits([x0], [before])
+    assert len(seen[0]) == len(seen[1]) == options.get("num_iters", 200)
+    for (x, i, g), (x_there, i_there, g_there) in zip(*seen, strict=True):
+        assert i == i_there
+        assert_bits(x, x_there)
+        assert_bits(g, g_there)
+
+
+def test_positional_arguments() -> None:
+    gradient = autograd.grad(loss)
+    arguments = (gradient, np.ones(3), None, 20, 0.2, 0.5)
+    assert_bits(adapter.sgd(*arguments), optimizers.sgd(*arguments))
+
+
+@pytest.mark.parametrize("x0", [3.0, np.arange(1, 4), np.float64(2.5)], ids=repr)
+def test_numbers_and_a_gradient_by_hand(x0: Any) -> None:
+    ours, theirs = (sgd(lambda x, i: 0.3 * x - 1, x0, num_iters=9) for sgd in (adapter.sgd, optimizers.sgd))
+    assert_bits(ours, theirs)
+    assert ours.shape == np.shape(x0)
+
+
+def test_float32_stays_float32(rng: np.random.Generator) -> None:
+    x0 = {"w": rng.normal(size=(4, 3)).astype(np.float32)}
+    ours, theirs = (sgd(autograd.grad(loss), x0) for sgd in (adapter.sgd, optimizers.sgd))
+    assert ours["w"].dtype == np.float32
+    np.testing.assert_allclose(ours["w"], theirs["w"], rtol=1e-5, atol=1e-5)
+
+
+def test_the_result_shares_no_memory_with_x0() -> None:
+    x0 = np.ones(3)
+    assert not np.shares_memory(adapter.sgd(lambda x, i: 2 * x, x0, num_iters=0), x0)
+
+
+def test_lookahead_is_nesterovs_original_form(rng: np.random.Generator) -> None:
+    x0, matrix = rng.normal(size=3), np.diag([1.0, 3.0, 10.0])
+    points: list[Any] = []
+
+    def gradient(x: Any, i: int) -> Any:
+        points.append(x.copy())
+        return matrix @ x
+
+    result = adapter.sgd(gradient, x0, num_iters=30, step_size=0.2, mass=0.8, lookahead=True)
+    x, v = x0.copy(), np.zeros(3)
+    for point in points:
+        np.testing.assert_allclose(point, x - 0.2 * 0.8 * v, rtol=1e-14, atol=1e-15)
+        v = 0.8 * v + (1 - 0.8) * (matrix @ point)
+        x = x - 0.2 * v
+    np.testing.assert_array_equal(result, x)
+    assert not np.array_equal(result, adapter.sgd(gradient, x0, num_iters=30, step_size=0.2, mass=0.8))
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_step(form: str, rng: np.random.Generator) -> None:
+    gradient = autograd.grad(loss)
+    params: Any = {"w": rng.normal(size=(4, 3)), "b": np.array(0.5)}
+    expected = copied(params)
+    state, expected_state = (fm.init(p, lr=0.1, momentum=0.8, form=form) for p in (params, expected))
+    for i in range(10):
+        g = gradient(fm.lookahead(expected, expected_state), i)
+        fm.step(expected, g, expected_state)
+        assert_bits(adapter.step(gradient, params, state, i), g)
+        assert_bits(params, expected)
+    plain = {"w": params["w"] - state.velocity["w"], "b": params["b"]}
+    assert not np.array_equal(adapter.step(gradient, params, state, 0)["w"], gradient(plain, 0)["w"])
+
+
+def test_what_is_refused() -> None:
+    def trained(step_size: float) -> Any:
+        return anp.sum(adapter.sgd(autograd.grad(loss), anp.ones(3) * step_size))
+
+    with pytest.raises(TypeError) as info:
+        autograd.grad(trained)(0.1)
+    assert str(info.value) == (
+        "x0 must have numbers, not ArrayBox; autograd.misc.optimizers.sgd can be differentiated, a step in place cannot"
+    )
+    with pytest.raises(ValueError, match="lr must"):
+        adapter.sgd(autograd.grad(loss), np.ones(3), step_size=-0.1)
+    with pytest.raises(ValueError, match="must not share memory|share"):
+        adapter.sgd(lambda x, i: x, np.ones(3))
+    with pytest.raises(ValueError, match="nesterov"):
+        adapter.step(autograd.grad(loss), np.ones(3), fm.init(np.ones(3), lr=0.1, nesterov=True), 0)
