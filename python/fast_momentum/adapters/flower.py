@@ -195,6 +195,8 @@ class ServerAppFedAvgM(_ServerMomentum, serverapp.FedAvgM):  # type: ignore[misc
         if self.current_arrays is None:
             msg = f"{type(self).__name__} must have configured a round before it aggregates one"
             raise ValueError(msg)
-        updated = self._updated(self.current_arrays.to_numpy_ndarrays(), arrays.to_numpy_ndarrays())
-        self.current_arrays = ArrayRecord(dict(zip(arrays.keys(), map(Array, updated), strict=True)))
+        names = list(arrays)
+        averages = arrays.to_numpy_ndarrays(keep_input=False)  # large, and not needed twice
+        updated = self._updated(self.current_arrays.to_numpy_ndarrays(), averages)
+        self.current_arrays = ArrayRecord(dict(zip(names, map(Array, updated), strict=True)))
         return self.current_arrays, metrics
