@@ -153,6 +153,7 @@ class ServerFedAvgM(_ServerMomentum, server.FedAvgM):  # type: ignore[misc]  # F
     FedAvgM(accept_failures=True)
     """
 
+    initial_parameters: Any
     _relies_on = ("initial_parameters", "inplace", "server_opt")
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -185,6 +186,7 @@ class ServerAppFedAvgM(_ServerMomentum, serverapp.FedAvgM):  # type: ignore[misc
     True
     """
 
+    current_arrays: Any
     _relies_on = ("current_arrays", "server_opt")
 
     def aggregate_train(self, server_round: int, replies: Any) -> Any:
@@ -196,7 +198,8 @@ class ServerAppFedAvgM(_ServerMomentum, serverapp.FedAvgM):  # type: ignore[misc
             msg = f"{type(self).__name__} must have configured a round before it aggregates one"
             raise ValueError(msg)
         names = list(arrays)
-        averages = arrays.to_numpy_ndarrays(keep_input=False)  # large, and not needed twice
+        averages = arrays.to_numpy_ndarrays()
+        arrays.clear()  # large, and not needed twice
         updated = self._updated(self.current_arrays.to_numpy_ndarrays(), averages)
         self.current_arrays = ArrayRecord(dict(zip(names, map(Array, updated), strict=True)))
         return self.current_arrays, metrics
