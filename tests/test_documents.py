@@ -7,6 +7,7 @@ import importlib.util
 import inspect
 import os
 import re
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,9 @@ PAGES = {
 
 # Where every library that a page imports is installed (`nox -s docs`), a page that cannot run is an error.
 COMPLETE = "FAST_MOMENTUM_DOCUMENTS_COMPLETE" in os.environ
+
+# What these depend on warns when it is imported.
+WARN_AT_IMPORT = ("flwr",)
 
 STATE = {f"State.{name}": getattr(fm.State, name) for name in vars(fm.State) if not name.startswith("_")}
 PUBLIC: dict[str, Any] = {
@@ -97,6 +101,9 @@ def test_page(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     for library in sorted(set(re.findall(r"^\s*(?:import|from) (\w+)", code, re.MULTILINE))):
         if not COMPLETE and importlib.util.find_spec(library) is None:  # a page may have to set up an import
             pytest.skip(f"{library} is not installed")
+        if library in WARN_AT_IMPORT:
+            with warnings.catch_warnings(action="ignore"):
+                importlib.import_module(library)
     monkeypatch.chdir(tmp_path)
     namespace: dict[str, Any] = {"__name__": Path(name).stem}
     for k, (language, code) in enumerate(blocks):
