@@ -73,6 +73,11 @@ def test_numbers_and_a_gradient_by_hand(x0: Any) -> None:
     assert ours.shape == np.shape(x0)
 
 
+def test_a_gradient_may_be_a_number_of_python() -> None:
+    ours, theirs = (sgd(lambda x, i: 0.5, 2.0, num_iters=9) for sgd in (adapter.sgd, optimizers.sgd))
+    assert_bits(ours, theirs)
+
+
 def test_float32_stays_float32(rng: np.random.Generator) -> None:
     x0 = {"w": rng.normal(size=(4, 3)).astype(np.float32)}
     ours, theirs = (sgd(autograd.grad(loss), x0) for sgd in (adapter.sgd, optimizers.sgd))

@@ -205,6 +205,24 @@ def test_every_update_is_ours_and_nothing_comes_of_nothing(
     assert len(calls) == 2
 
 
+def test_the_bytes_of_the_average_are_freed(
+    monkeypatch: pytest.MonkeyPatch, rng: np.random.Generator
+) -> None:
+    kept: list[ArrayRecord] = []
+    original = serverapp.FedAvg.aggregate_train
+
+    def aggregate_train(*args: Any) -> Any:
+        record, metrics = original(*args)
+        kept.append(record)
+        return record, metrics
+
+    monkeypatch.setattr(serverapp.FedAvg, "aggregate_train", aggregate_train)
+    arrays = start(rng, np.float32)
+    rounds = ServerAppRounds.begin(adapter.ServerAppFedAvgM, arrays, server_momentum=0.9)
+    rounds.aggregate(1, replies(arrays, rng))
+    assert [len(record) for record in kept] == [0]
+
+
 def test_failures_that_are_not_accepted() -> None:
     strategy = adapter.ServerFedAvgM(
         initial_parameters=ndarrays_to_parameters([np.ones(2)]), server_momentum=0.9, accept_failures=False
