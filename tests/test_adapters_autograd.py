@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import doctest
 from typing import Any
 
 import numpy as np
@@ -138,3 +139,9 @@ def test_what_is_refused() -> None:
         adapter.sgd(lambda x, i: x, np.ones(3))
     with pytest.raises(ValueError, match="nesterov"):
         adapter.step(autograd.grad(loss), np.ones(3), fm.init(np.ones(3), lr=0.1, nesterov=True), 0)
+
+
+def test_docstrings() -> None:
+    results = doctest.testmod(adapter)
+    assert results.failed == 0
+    assert results.attempted > 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import doctest
 import json
 from typing import Any
 from unittest.mock import MagicMock
@@ -274,3 +275,9 @@ def test_without_flower() -> None:
     assert (
         printed.strip() == "fast_momentum.adapters.flower must have flwr; pip install 'fast-momentum[flower]'"
     )
+
+
+def test_docstrings() -> None:
+    results = doctest.testmod(adapter)
+    assert results.failed == 0
+    assert results.attempted > 0

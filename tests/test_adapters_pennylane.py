@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import doctest
 import pickle
 from typing import Any
 
@@ -207,3 +208,9 @@ def test_without_pennylane() -> None:
     assert printed.strip() == (
         "fast_momentum.adapters.pennylane must have PennyLane; pip install 'fast-momentum[pennylane]'"
     )
+
+
+def test_docstrings() -> None:
+    results = doctest.testmod(adapter)
+    assert results.failed == 0
+    assert results.attempted > 0

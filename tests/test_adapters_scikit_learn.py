@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import doctest
 import pickle
 import warnings
 from typing import Any
@@ -316,3 +317,9 @@ except ImportError as error:
     if "private" in printed:
         assert adapter.TESTED[-1] in printed
         assert "or use sklearn.neural_network" in printed
+
+
+def test_docstrings() -> None:
+    results = doctest.testmod(adapter)
+    assert results.failed == 0
+    assert results.attempted > 0
