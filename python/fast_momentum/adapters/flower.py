@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = ["TESTED", "ServerAppFedAvgM", "ServerFedAvgM"]
 
-TESTED = ("1.42.0",)
+TESTED = ("1.41.0", "1.42.0")
 """The versions of Flower with which the tests have run."""
 
 
