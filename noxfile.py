@@ -158,6 +158,19 @@ def peers(session: nox.Session) -> None:
 
 
 @nox.session(default=False)
+def adapters(session: nox.Session) -> None:
+    """The adapters, with the libraries that they are for: all, or those named, as in `nox -s adapters -- autograd`."""
+    extras = PROJECT["project"]["optional-dependencies"]
+    names = session.posargs or sorted(path.stem[len("test_adapters_") :] for path in ROOT.glob("tests/test_adapters_*"))
+    libraries = {"scikit_learn": extras["sklearn"], "autograd": ["autograd"], "pytorch": group("torch")}
+    wanted = [requirement for name in names for requirement in libraries.get(name, extras.get(name))]
+    session.install(*group("test-core"), *wanted)
+    install_wheel(session)
+    session.run("python", "-m", "pytest", *(f"tests/test_adapters_{name}.py" for name in names))
+    session.run("python", "-m", "pytest", "tests/test_documents.py", "-k", "test_page and porting")
+
+
+@nox.session(default=False)
 def examples(session: nox.Session) -> None:
     """The example program. Arguments go to it."""
     session.install(*group("examples"))
