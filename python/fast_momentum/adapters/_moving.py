@@ -1,0 +1,74 @@
+"""What the adapters that move a state from and to another library have in common."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from .. import _core
+from ..reference import _at, _leaves, _map, _path
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    Keys = tuple[Any, ...]
+
+
+def kind(thing: object) -> str:
+    """The name of its type, as messages have it."""
+    module, name = type(thing).__module__, type(thing).__qualname__
+    return name if module == "builtins" else f"{module}.{name}"
+
+
+def keys_of(containers: Any) -> list[Keys]:
+    """What leads to each array."""
+    return [keys for keys, _ in _leaves(containers)]
+
+
+def prefix(params: Any, numbers: Mapping[Keys, float]) -> Any:
+    """One number if all arrays have the same, else containers like `params` with the number of each."""
+    if len(set(numbers.values())) == 1:
+        return next(iter(numbers.values()))
+    following = iter(keys_of(params))
+    return _map(lambda _: numbers[next(following)], params)
+
+
+def one_number(state: _core.State, name: str, arrays: Sequence[Keys], where: str, way_out: str) -> float:
+    """The number that these arrays share."""
+    numbers: list[float] = sorted({_at(getattr(state, name), keys) for keys in arrays})
+    if len(numbers) != 1:
+        msg = f"state.{name} must be one number for {where}, not {numbers}; {way_out}"
+        raise ValueError(msg)
+    return numbers[0]
+
+
+def checked_form(state: _core.State, form: str, library: str) -> None:
+    if state.form != form:
+        msg = f"state.form must be {form!r}, which {library} computes, not {state.form!r}; call state.to_form({form!r})"
+        raise ValueError(msg)
+
+
+def checked_like(where: str, array: Any, like: str, shape: tuple[int, ...], dtype: Any) -> None:
+    """Refuse an array that has not this shape and dtype, those of what `like` names."""
+    if tuple(array.shape) != tuple(shape):
+        msg = f"{where} must have the shape of {like}, {tuple(shape)}, not {tuple(array.shape)}"
+        raise ValueError(msg)
+    if str(array.dtype) != str(dtype):
+        msg = f"{where} must have dtype {dtype}, as {like} has, not {array.dtype}"
+        raise TypeError(msg)
+
+
+def imported(
+    params: Any, velocities: Mapping[Keys, NDArray[Any]], where: str, step_count: int, **hyperparameters: Any
+) -> _core.State:
+    """A State for `params`, in which the arrays with a velocity have started."""
+    state = _core.init(params, **hyperparameters)
+    saved = {**state.state_dict(), "step_count": step_count}
+    for keys, param in _leaves(params):
+        if keys in velocities:
+            path = _path(keys)
+            checked_like(f"{where} of params{path}", velocities[keys], "it", param.shape, param.dtype)
+            saved["velocity"][path], saved["started"][path] = velocities[keys], True
+    state.load_state_dict(saved)
+    return state
