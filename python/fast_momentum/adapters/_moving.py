@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from .. import _core
-from ..reference import _at, _leaves, _map, _path
+from .._forms import _number_at
+from ..reference import _leaves, _map, _path
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -34,9 +37,14 @@ def prefix(params: Any, numbers: Mapping[Keys, float]) -> Any:
     return _map(lambda _: numbers[next(following)], params)
 
 
+def numbers_of(state: _core.State, name: str, arrays: Sequence[Keys]) -> list[float]:
+    """The number of each array."""
+    return [_number_at(getattr(state, name), keys) for keys in arrays]
+
+
 def one_number(state: _core.State, name: str, arrays: Sequence[Keys], where: str, way_out: str) -> float:
     """The number that these arrays share."""
-    numbers: list[float] = sorted({_at(getattr(state, name), keys) for keys in arrays})
+    numbers = sorted(set(numbers_of(state, name, arrays)))
     if len(numbers) != 1:
         msg = f"state.{name} must be one number for {where}, not {numbers}; {way_out}"
         raise ValueError(msg)
@@ -68,7 +76,8 @@ def imported(
     for keys, param in _leaves(params):
         if keys in velocities:
             path = _path(keys)
-            checked_like(f"{where} of params{path}", velocities[keys], "it", param.shape, param.dtype)
-            saved["velocity"][path], saved["started"][path] = velocities[keys], True
+            velocity = np.asarray(velocities[keys])  # arithmetic with a 0-d array returns a scalar
+            checked_like(where, velocity, f"params{path}", param.shape, param.dtype)
+            saved["velocity"][path], saved["started"][path] = velocity, True
     state.load_state_dict(saved)
     return state

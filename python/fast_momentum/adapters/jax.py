@@ -61,12 +61,9 @@ def _view(path: Any, array: Any) -> Any:
         given = type(array)
         msg = f"grads{jax.tree_util.keystr(path)} must be a jax.Array, not {given.__module__}.{given.__qualname__}"
         raise TypeError(msg)
-    if isinstance(array, jax.core.Tracer):
-        msg = f"grads{jax.tree_util.keystr(path)} must have values, not be traced by jax.jit; step outside of it"
-        raise TypeError(msg)
     devices = array.devices()
     if len(devices) != 1 or any(device.platform != "cpu" for device in devices):
-        names = ", ".join(sorted(map(str, devices)))
+        names = ", ".join(sorted(f"{device.platform}:{device.id}" for device in devices))
         msg = f"grads{jax.tree_util.keystr(path)} must be on one CPU device, not {names}; jax.device_get() makes a copy"
         raise TypeError(msg)
     return np.asarray(array)

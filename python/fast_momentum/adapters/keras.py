@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..reference import _at, _leaves, _path
-from ._moving import checked_form, checked_like, imported, keys_of, kind, one_number, prefix
+from ..reference import _leaves, _path
+from ._moving import checked_form, checked_like, imported, keys_of, kind, numbers_of, one_number, prefix
 
 try:
     import keras
@@ -80,7 +80,7 @@ def import_state(params: Any, optimizer: keras.optimizers.SGD) -> _core.State:
     >>> weight = keras.Variable(np.zeros(2, np.float32))
     >>> optimizer = keras.optimizers.SGD(learning_rate=0.5, momentum=0.75)
     >>> optimizer.apply([keras.ops.ones(2)], [weight])
-    >>> params = [np.array(keras.ops.convert_to_numpy(weight))]
+    >>> params = [np.array(keras.ops.convert_to_numpy(weight.value))]
     >>> state = fm.adapters.keras.import_state(params, optimizer)
     >>> state.velocity, state.momentum, state.step_count
     ([array([0.5, 0.5], dtype=float32)], 0.75, 1)
@@ -153,16 +153,16 @@ def export_state(state: _core.State, optimizer: keras.optimizers.SGD) -> None:
     >>> optimizer = keras.optimizers.SGD(momentum=0.75)
     >>> optimizer.build([keras.Variable(params.copy())])
     >>> fm.adapters.keras.export_state(state, optimizer)
-    >>> keras.ops.convert_to_numpy(optimizer.variables[-1]).tolist()
+    >>> keras.ops.convert_to_numpy(optimizer.variables[-1].value).tolist()
     [-0.5, -0.5]
     """
     checked_form(state, "lr_inside", "keras.optimizers.SGD")
     paired = _paired(state.velocity, _variables(optimizer), "state.velocity")
     lr = one_number(state, "lr", list(paired), "all arrays", "Keras has one learning rate")
     momentum = one_number(state, "momentum", list(paired), "all arrays", "Keras has one momentum")
-    _checked_constants(state, optimizer, momentum)
-    for keys, (variable, _) in paired.items():
-        decay = float(_at(state.weight_decay, keys))
+    decays = numbers_of(state, "weight_decay", list(paired))
+    _checked_constants(state, optimizer, momentum, decays)
+    for (variable, _), decay in zip(paired.values(), decays, strict=True):
         theirs = float(optimizer.weight_decay or 0) if _decays(optimizer, variable) else 0.0
         _checked_equal(f"optimizer.weight_decay for {variable.path}", theirs, decay)
     for velocity, (_, theirs) in zip(state.state_dict()["velocity"].values(), paired.values(), strict=True):
@@ -175,7 +175,7 @@ def export_state(state: _core.State, optimizer: keras.optimizers.SGD) -> None:
 
 def _variables(optimizer: Any) -> list[tuple[Any, Any]]:
     """Each variable of the model with its velocity, which is None where momentum is 0."""
-    if type(optimizer) is not keras.optimizers.SGD:
+    if not isinstance(optimizer, keras.optimizers.SGD):
         msg = f"optimizer must be a keras.optimizers.SGD, not {kind(optimizer)}"
         raise TypeError(msg)
     for name in REFUSED:
@@ -218,11 +218,11 @@ def _paired(containers: Any, variables: list[tuple[Any, Any]], where: str) -> di
     return dict(zip(arrays, variables, strict=True))
 
 
-def _checked_constants(state: _core.State, optimizer: Any, momentum: float) -> None:
+def _checked_constants(state: _core.State, optimizer: Any, momentum: float, decays: list[float]) -> None:
     if state.maximize:
         msg = "state.maximize must be False, as Keras minimises, not True"
         raise ValueError(msg)
-    if any(decay for _, decay in _leaves(state.weight_decay)) and not state.decoupled_weight_decay:
+    if any(decays) and not state.decoupled_weight_decay:
         msg = "state.decoupled_weight_decay must be True, as in Keras, not False"
         raise ValueError(msg)
     _checked_equal("optimizer.momentum", optimizer.momentum, momentum)

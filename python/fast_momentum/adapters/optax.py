@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..reference import _at, _path
-from ._moving import checked_like, imported, keys_of, kind, one_number
+from ..reference import _path
+from ._moving import checked_like, imported, keys_of, kind, numbers_of, one_number
 
 try:
     import jax
@@ -202,7 +202,7 @@ def export_state(state: _core.State, opt_state: Any) -> Any:
     if one_number(state, "dampening", arrays, "all arrays", "optax has no dampening"):
         msg = f"state.dampening must be 0, as optax has none, not {state.dampening!r}"
         raise ValueError(msg)
-    decays = any(_at(state.weight_decay, keys) for keys in arrays)
+    decays = any(numbers_of(state, "weight_decay", arrays))
     sign = _sign(state.form, state.maximize, decays, "state.")
     theirs = _leaves_of(_trace(parts))
     _checked_structure("state.velocity", arrays, theirs)

@@ -1,0 +1,470 @@
+"""The adapter of PyTorch against torch.optim.SGD, and tensors stepped where they lie."""
+
+from __future__ import annotations
+
+import doctest
+from typing import Any
+
+import numpy as np
+import pytest
+
+import fast_momentum as fm
+from helpers import assert_bits, random_like, run_python
+
+torch = pytest.importorskip("torch")
+
+from fast_momentum.adapters import pytorch
+
+SHAPES: list[tuple[int, ...]] = [(64, 33), (33,), (7, 3, 5), ()]
+# PyTorch computes x + a*y with one rounding and we with two, which agree where a is a power of two.
+EXACT: list[dict[str, Any]] = [
+    {"lr": 0.0625, "momentum": 0.9},
+    {"lr": 0.0625, "momentum": 0.9, "dampening": 0.5},
+    {"lr": 0.0625, "momentum": 0.5, "nesterov": True},
+    {"lr": 0.0625, "momentum": 0.9, "weight_decay": 0.0625, "maximize": True},
+    {"lr": 0.0625, "momentum": 0},
+]
+ROUNDED: list[dict[str, Any]] = [
+    {"lr": 0.05, "momentum": 0.9, "dampening": 0.3, "weight_decay": 0.01},
+    {"lr": 0.05, "momentum": 0.9, "nesterov": True, "weight_decay": 0.01, "maximize": True},
+]
+SINGLE = {"foreach": False, "fused": False}
+
+
+def new_tensors(dtype: Any, rng: np.random.Generator) -> list[Any]:
+    return [torch.tensor(random_like(shape, dtype, rng), requires_grad=True) for shape in SHAPES]
+
+
+def both_steps(
+    optimizer: Any, tensors: list[Any], params: Any, state: fm.State | None, rng: np.random.Generator,
+    steps: int = 10, without: int | None = None,
+) -> None:  # fmt: skip
+    """Steps of both with the same gradients; `params` in the order of `tensors`, but for those `without` one."""
+    for _ in range(steps):
+        gradients = [random_like(p.shape, p.detach().numpy().dtype, rng) for p in tensors]
+        for k, (tensor, gradient) in enumerate(zip(tensors, gradients, strict=True)):
+            tensor.grad = None if k == without else torch.tensor(gradient)
+        optimizer.step()
+        if state is not None:
+            grads = [None if k == without else g for k, g in enumerate(gradients)]
+            fm.step(
+                params, dict(zip(params, grads, strict=True)) if isinstance(params, dict) else grads, state
+            )
+
+
+def assert_agree(params: Any, tensors: list[Any], tolerance: float | None) -> None:
+    for ours, theirs in zip(params.values() if isinstance(params, dict) else params, tensors, strict=True):
+        if tolerance is None:
+            assert_bits(ours, theirs.detach().numpy())
+        else:
+            np.testing.assert_allclose(ours, theirs.detach().numpy(), rtol=tolerance, atol=tolerance)
+
+
+def copies(tensors: list[Any]) -> list[Any]:
+    return [np.array(array) for array in pytorch.arrays(tensors)]
+
+
+@pytest.mark.parametrize("options", [*EXACT, *ROUNDED], ids=str)
+def test_a_run_moves_there_and_back(options: dict[str, Any], dtype: Any, rng: np.random.Generator) -> None:
+    tolerance = None if options in EXACT else 100 * float(np.finfo(dtype).eps)
+    tensors = new_tensors(dtype, rng)
+    optimizer = torch.optim.SGD(tensors, **options, **SINGLE)
+    both_steps(optimizer, tensors, None, None, rng, steps=5, without=1)
+
+    params = copies(tensors)
+    state = pytorch.import_state(params, optimizer.state_dict(), step_count=5)
+    assert state.step_count == 5
+    started = state.state_dict()["started"]
+    assert started == {f"[{k}]": k != 1 and options["momentum"] != 0 for k in range(4)}
+    both_steps(optimizer, tensors, params, state, rng)
+    assert_agree(params, tensors, tolerance)
+
+    tensors = [torch.tensor(p, requires_grad=True) for p in params]
+    resumed = torch.optim.SGD(tensors, lr=1.0, **SINGLE)
+    resumed.load_state_dict(pytorch.export_state(state, resumed))
+    kept = {name: resumed.param_groups[0][name] for name in options}
+    assert kept == options
+    both_steps(resumed, tensors, params, state, rng)
+    assert_agree(params, tensors, tolerance)
+
+
+@pytest.mark.parametrize("way", ["foreach", "fused"])
+def test_fused_and_foreach_steps_go_on(way: str, dtype: Any, rng: np.random.Generator) -> None:
+    """To rounding, as they fuse products and sums. A fused step needs buffers in the layout of the parameters."""
+    last = torch.tensor(random_like((4, 3, 2, 5), dtype, rng)).to(memory_format=torch.channels_last)
+    transposed = torch.tensor(random_like((6, 4), dtype, rng)).T
+    tensors = [last.requires_grad_(), transposed.requires_grad_()]
+    params = [np.array(p, order="C") for p in pytorch.arrays(tensors)]
+    state = fm.init(params, lr=0.05, momentum=0.9)
+    fm.step(params, [np.ones_like(p) for p in params], state)
+    optimizer = torch.optim.SGD(tensors, **{way: True})
+    optimizer.load_state_dict(pytorch.export_state(state, optimizer))
+    for view, p in zip(pytorch.arrays(tensors), params, strict=True):
+        view[...] = p
+    for _ in range(10):
+        gradients = [random_like(tuple(p.shape), dtype, rng) for p in tensors]
+        for tensor, gradient in zip(tensors, gradients, strict=True):
+            tensor.grad = torch.empty_like(tensor.detach()).copy_(torch.tensor(gradient))
+        optimizer.step()
+        fm.step(params, gradients, state)
+    assert_agree(params, tensors, 100 * float(np.finfo(dtype).eps))
+
+
+def test_every_bit_agrees_where_pytorch_does_not_fuse() -> None:
+    run_python(
+        """
+        import numpy as np, torch
+        import fast_momentum as fm
+        from fast_momentum.adapters import pytorch
+        from helpers import assert_bits
+        assert torch.backends.cpu.get_cpu_capability() == "DEFAULT"
+        rng = np.random.default_rng(0)
+        for dtype in (np.float32, np.float64):
+            for options in ({"dampening": 0.3}, {"nesterov": True}, {"weight_decay": 0.01, "maximize": True}):
+                tensor = torch.tensor(rng.normal(size=1000).astype(dtype), requires_grad=True)
+                sgd = torch.optim.SGD([tensor], lr=0.05, momentum=0.9, foreach=False, fused=False, **options)
+                params = state = None
+                for t in range(15):
+                    if t == 5:
+                        params = [np.array(tensor.detach())]
+                        state = pytorch.import_state(params, sgd.state_dict())
+                    gradient = rng.normal(size=1000).astype(dtype)
+                    tensor.grad = torch.tensor(gradient)
+                    sgd.step()
+                    if state is not None:
+                        fm.step(params, [gradient], state)
+                assert_bits(params[0], tensor.detach().numpy())
+        """,
+        ATEN_CPU_CAPABILITY="default",
+    )
+
+
+# ---- groups and names ----
+
+
+def layer_norm() -> Any:
+    return torch.nn.LayerNorm(4)  # weight and bias have one shape
+
+
+def grouped(model: Any, named: bool) -> Any:
+    """The numbers of PyTorch are not the order of named_parameters()."""
+    parameters = dict(model.named_parameters())
+    groups = [
+        {"params": ["bias"], "lr": 0.25},
+        {"params": ["weight"], "weight_decay": 0.125, "momentum": 0.75, "dampening": 0.5},
+    ]
+    for group in groups:
+        group["params"] = [
+            (name, parameters[name]) if named else parameters[name] for name in group["params"]
+        ]
+    return torch.optim.SGD(groups, lr=0.5, momentum=0.5, **SINGLE)
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_groups_by_name(named: bool, rng: np.random.Generator) -> None:
+    model = layer_norm()
+    tensors = list(model.parameters())
+    optimizer = grouped(model, named)
+    both_steps(optimizer, tensors, None, None, rng, steps=3)
+    params = {name: np.array(p) for name, p in pytorch.arrays(model).items()}
+    names = None if named else ["bias", "weight"]
+    state = pytorch.import_state(params, optimizer.state_dict(), names=names)
+    assert state.lr == {"weight": 0.5, "bias": 0.25}
+    assert state.weight_decay == {"weight": 0.125, "bias": 0.0}
+    both_steps(optimizer, tensors, params, state, rng)
+    assert_agree(params, tensors, None)
+
+    resumed = grouped(model, named)
+    before = resumed.state_dict()
+    resumed.load_state_dict(pytorch.export_state(state, resumed, names=names))
+    assert resumed.state_dict()["param_groups"] == before["param_groups"]
+    state.lr = {"weight": 0.125, "bias": 0.5}
+    resumed.load_state_dict(pytorch.export_state(state, resumed, names=names))
+    assert [group["lr"] for group in resumed.param_groups] == [0.5, 0.125]
+    both_steps(resumed, tensors, params, state, rng)
+    assert_agree(params, tensors, None)
+
+
+def test_nested_params_are_named_as_modules_are(rng: np.random.Generator) -> None:
+    model = torch.nn.Sequential(torch.nn.Linear(3, 3), torch.nn.Linear(3, 3))
+    optimizer = torch.optim.SGD(model.named_parameters(), lr=0.5, momentum=0.5)
+    both_steps(optimizer, list(model.parameters()), None, None, rng, steps=1)
+    views = pytorch.arrays(model)
+    params = [{"bias": views[f"{k}.bias"], "weight": views[f"{k}.weight"]} for k in range(2)]
+    state = pytorch.import_state(params, optimizer.state_dict())
+    for name, parameter in model.named_parameters():
+        k, kind = name.split(".")
+        assert_bits(state.velocity[int(k)][kind], optimizer.state[parameter]["momentum_buffer"].numpy())
+
+
+def test_a_scheduler_is_no_obstacle() -> None:
+    tensors = [torch.zeros(2)]
+    optimizer = torch.optim.SGD(tensors, lr=torch.tensor(0.5), momentum=0.5, weight_decay=0.25)
+    torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.5, 10)
+    state = pytorch.import_state(copies(tensors), optimizer.state_dict())
+    group = optimizer.param_groups[0]
+    assert (state.lr, state.momentum) == (float(group["lr"]), group["momentum"])
+    exported = pytorch.export_state(state, optimizer)["param_groups"][0]
+    assert exported["max_lr"] == group["max_lr"]
+    assert exported["lr"] == float(group["lr"])
+
+
+def test_what_is_exported_is_a_copy() -> None:
+    tensors = [torch.zeros(2)]
+    params = copies(tensors)
+    optimizer = torch.optim.SGD(tensors)
+    state = fm.init(params, lr=0.5)
+    fm.step(params, [np.ones(2, np.float32)], state)
+    exported = pytorch.export_state(state, optimizer)
+    buffer = exported["state"][0]["momentum_buffer"]
+    buffer.zero_()
+    assert state.velocity[0].tolist() == [1, 1]
+    assert optimizer.state_dict()["state"] == {}, "the receiver is not changed"
+    imported = pytorch.import_state(params, exported)
+    buffer.fill_(7)
+    assert imported.velocity[0].tolist() == [0, 0]
+
+
+# ---- refusals ----
+
+
+def saved(**changes: Any) -> dict[str, Any]:
+    """The state of an SGD that has made a step, with changes of its group."""
+    tensors = [torch.zeros(2, requires_grad=True), torch.zeros(3, requires_grad=True)]
+    optimizer = torch.optim.SGD(tensors, lr=0.5, momentum=0.5)
+    for tensor in tensors:
+        tensor.grad = torch.ones_like(tensor)
+    optimizer.step()
+    found = optimizer.state_dict()
+    found["param_groups"][0].update(changes)
+    return found
+
+
+def with_buffer(buffer: Any) -> dict[str, Any]:
+    found = saved()
+    found["state"][1] = {"momentum_buffer": buffer}
+    return found
+
+
+def two_groups(**second: Any) -> dict[str, Any]:
+    tensors = [torch.zeros(2), torch.zeros(3)]
+    groups = [{"params": tensors[:1]}, {"params": tensors[1:], **second}]
+    return torch.optim.SGD(groups, lr=0.5, momentum=0.5).state_dict()
+
+
+def adam() -> dict[str, Any]:
+    return torch.optim.Adam([torch.zeros(2), torch.zeros(3)]).state_dict()
+
+
+def without(name: str) -> dict[str, Any]:
+    found = saved()
+    del found["param_groups"][0][name]
+    return found
+
+
+REFUSED_IMPORTS = {
+    "nesterov differs": (lambda: two_groups(nesterov=True), ValueError,
+        "state_dict must have one nesterov for all of its param_groups, not True and False; use two states"),
+    "maximize differs": (lambda: two_groups(maximize=True), ValueError,
+        "state_dict must have one maximize for all of its param_groups, not True and False; use two states"),
+    "adam": (adam, ValueError, "state_dict['param_groups'][0] must have momentum, dampening, nesterov, as a torch.optim.SGD has, not"),
+    "moved": (lambda: without("momentum"), ValueError, "must have momentum, as a torch.optim.SGD has"),
+    "differentiable": (lambda: saved(differentiable=True), ValueError,
+        "state_dict['param_groups'][0] must not be differentiable, which a step here is not"),
+    "capturable": (lambda: saved(capturable=True), ValueError,
+        "state_dict['param_groups'][0] must have no capturable, which SGD of PyTorch 2.13.0 does not read"),
+    "another buffer": (lambda: {**saved(), "state": {0: {"velocity": torch.zeros(2)}}}, ValueError,
+        "state_dict['state'][0] must have a momentum_buffer alone, as that of SGD, not velocity"),
+    "no dict": (lambda: [1], ValueError, "state_dict must be what torch.optim.SGD.state_dict() returns, not list"),
+    "parameters": (lambda: {"weight": torch.zeros(2)}, ValueError, "state_dict must be what torch.optim.SGD.state_dict() returns"),
+    "shape": (lambda: with_buffer(torch.zeros(4)), ValueError,
+        "the momentum_buffer must have the shape of params[1], (3,), not (4,)"),
+    "dtype": (lambda: with_buffer(torch.zeros(3, dtype=torch.float64)), TypeError,
+        "the momentum_buffer must have dtype float32, as params[1] has, not float64"),
+    "bfloat16": (lambda: with_buffer(torch.zeros(3, dtype=torch.bfloat16)), TypeError,
+        "state_dict['state'][1]['momentum_buffer'] must have dtype torch.float32 or torch.float64, not torch.bfloat16"),
+    "momentum 1": (lambda: saved(momentum=1.0), ValueError, "momentum must be"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", REFUSED_IMPORTS)
+def test_refused_imports(case: str) -> None:
+    make, error, message = REFUSED_IMPORTS[case]
+    params = [np.zeros(2, np.float32), np.zeros(3, np.float32)]
+    assert pytorch.import_state(params, saved()).velocity[1].tolist() == [1, 1, 1]
+    with pytest.raises(error) as caught:
+        pytorch.import_state(params, make())
+    assert message in str(caught.value)
+
+
+def test_refused_pairings() -> None:
+    params = {"a": np.zeros(2, np.float32), "b": np.zeros(3, np.float32)}
+    for arguments, message in [
+        (
+            ([params["a"]], saved()),
+            "params must have 2 arrays, one for each parameter of the optimizer, not 1",
+        ),
+        (
+            (params, two_groups()),
+            "names must be given where params has a dict and the optimizer several groups",
+        ),
+    ]:
+        with pytest.raises(ValueError, match="must") as caught:
+            pytorch.import_state(*arguments)
+        assert message in str(caught.value)
+    for names in (["a", "c"], ["a", "a"], ["a"]):
+        with pytest.raises(ValueError, match="names must be those of the arrays of params"):
+            pytorch.import_state(params, saved(), names=names)
+
+
+REFUSED_EXPORTS = {
+    "form": ({"form": "lr_inside"}, "state.form must be 'lr_outside', which torch.optim.SGD computes, not 'lr_inside'; call state.to_form('lr_outside')"),
+    "differs": ({"lr": [0.5, 0.25]}, "state.lr must be one number for param_groups[0], not [0.25, 0.5]; make a group for each"),
+    "decoupled": ({"weight_decay": 0.1, "decoupled_weight_decay": True}, "state.decoupled_weight_decay must be False for param_groups[0]"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", REFUSED_EXPORTS)
+def test_refused_exports(case: str) -> None:
+    options, message = REFUSED_EXPORTS[case]
+    params = [np.zeros(2, np.float32), np.zeros(3, np.float32)]
+    optimizer = torch.optim.SGD([torch.zeros(2), torch.zeros(3)])
+    with pytest.raises(ValueError, match="must") as caught:
+        pytorch.export_state(fm.init(params, **{"lr": 0.5, **options}), optimizer)
+    assert message in str(caught.value)
+
+
+def test_more_refused_exports() -> None:
+    params = [np.zeros(2, np.float32), np.zeros(3, np.float32)]
+    state = fm.init(params, lr=0.5, dampening=0.5)
+    with pytest.raises(ValueError, match="parameter 1 of optimizer, \\(4,\\), not \\(3,\\)"):
+        pytorch.export_state(state, torch.optim.SGD([torch.zeros(2), torch.zeros(4)]))
+    optimizer = torch.optim.SGD([torch.zeros(2), torch.zeros(3)])
+    with pytest.raises(TypeError, match="optimizer must be a torch.optim.SGD, not dict"):
+        pytorch.export_state(state, optimizer.state_dict())
+    pytorch.export_state(state, optimizer)
+    state.momentum = 0.0
+    with pytest.raises(ValueError, match="dampening must be 0 for param_groups\\[0\\], where momentum is 0"):
+        pytorch.export_state(state, optimizer)
+
+
+def test_dampening_without_momentum_is_dropped_as_pytorch_does() -> None:
+    state = pytorch.import_state(
+        [np.zeros(2, np.float32), np.zeros(3, np.float32)], saved(momentum=0, dampening=0.5)
+    )
+    assert (state.momentum, state.dampening) == (0, 0)
+
+
+# ---- tensors as arrays ----
+
+
+def test_a_model_is_stepped_where_it_lies() -> None:
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.Flatten(), torch.nn.Linear(16, 2))
+    model = model.to(memory_format=torch.channels_last)
+    model[2].bias.requires_grad_(False)
+    twin = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.Flatten(), torch.nn.Linear(16, 2))
+    twin.load_state_dict(model.state_dict())
+    twin[2].bias.requires_grad_(False)
+    optimizer = torch.optim.SGD(twin.parameters(), lr=0.0625, momentum=0.5, nesterov=True, **SINGLE)
+    params = pytorch.arrays(model)
+    assert not params["0.weight"].flags.c_contiguous
+    state = fm.init(params, lr=0.0625, momentum=0.5, nesterov=True)
+    for _ in range(3):
+        for module in (model, twin):
+            module.zero_grad()
+            module(torch.ones(2, 3, 4, 4)).square().sum().backward()
+        for p, q in zip(model.parameters(), twin.parameters(), strict=True):
+            if p.grad is not None:  # those of another memory format are added up in another order
+                p.grad.copy_(q.grad)
+        fm.step(params, pytorch.grads(model), state)
+        optimizer.step()
+        assert_agree(params, list(twin.parameters()), None)
+        assert_agree(params, list(model.parameters()), None)
+    assert state.state_dict()["started"]["['2.bias']"] is False
+
+
+@pytest.mark.parametrize(
+    "view",
+    [lambda t: t.T, lambda t: t[::2], lambda t: t[:, 1::3], lambda t: t.diagonal(), lambda t: t[2, 3]],
+    ids=["transposed", "rows", "columns", "diagonal", "one element"],
+)
+def test_views_of_a_tensor(view: Any, dtype: Any, rng: np.random.Generator) -> None:
+    base = torch.tensor(random_like((6, 8), dtype, rng))
+    expected = base.clone()
+    tensor = view(base)
+    gradient = random_like(tuple(tensor.shape), dtype, rng)
+    params = pytorch.arrays({"x": [tensor, None]})
+    assert params["x"][1] is None
+    assert params["x"][0].shape == tuple(tensor.shape)
+    array = params["x"][0]
+    fm.step(array, gradient, fm.init(array, lr=0.0625))
+    view(expected).sub_(torch.tensor(gradient), alpha=0.0625)
+    assert_bits(base.numpy(), expected.numpy())
+
+
+def test_autograd_can_be_told() -> None:
+    """As docs/howto/torch_and_jax.md says: without it, gradients are wrong without an error."""
+    weight = torch.ones(3, requires_grad=True)
+    params = pytorch.arrays([weight])
+    state = fm.init(params, lr=1.0)
+    loss = weight.square().sum()
+    fm.step(params, [np.ones(3, np.float32)], state)
+    loss.backward()
+    assert weight.grad is not None
+    assert weight.grad.tolist() == [0, 0, 0], "the gradient was 2, at the ones of the forward pass"
+    loss = weight.square().sum()
+    fm.step(params, [np.ones(3, np.float32)], state)
+    torch.autograd.graph.increment_version([weight])
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        loss.backward()
+
+
+def test_tied_parameters_are_one_array() -> None:
+    model = torch.nn.ModuleList([torch.nn.Linear(2, 2, bias=False), torch.nn.Linear(2, 2, bias=False)])
+    model[1].weight = model[0].weight
+    assert list(pytorch.arrays(model)) == ["0.weight"]
+
+
+def test_refused_tensors() -> None:
+    embedding = torch.nn.Embedding(3, 2, sparse=True)
+    embedding(torch.tensor([1])).sum().backward()
+    dense = torch.zeros(2)
+    for function, tensors, message in [
+        (pytorch.arrays, {"a": [dense, torch.zeros(2, device="meta")]}, "tensors['a'][1] must be on the CPU, not meta; .cpu() makes a copy"),
+        (pytorch.arrays, [torch.zeros(2, dtype=torch.bfloat16)], "tensors[0] must have dtype torch.float32 or torch.float64, not torch.bfloat16; .float() makes a copy"),
+        (pytorch.arrays, torch.zeros(2, dtype=torch.complex64), "tensors must have dtype torch.float32 or torch.float64, not torch.complex64"),
+        (pytorch.arrays, torch.zeros(2).to_sparse(), "tensors must be dense, not torch.sparse_coo; .to_dense() makes a copy"),
+        (pytorch.grads, embedding, "tensors['weight'].grad must be dense, not torch.sparse_coo"),
+        (pytorch.arrays, [np.zeros(2)], "tensors[0] must be a torch.Tensor, not numpy.ndarray"),
+        (pytorch.grads, [np.zeros(2)], "tensors[0] must be a torch.Tensor, not numpy.ndarray"),
+    ]:  # fmt: skip
+        with pytest.raises(TypeError, match="must") as caught:
+            function(tensors)
+        assert message in str(caught.value)
+    expanded = pytorch.arrays(torch.zeros(1).expand(3))
+    with pytest.raises(ValueError, match="overlap"):
+        fm.step(expanded, np.ones(3, np.float32), fm.init(expanded, lr=0.5))
+
+
+# ---- the module ----
+
+
+def test_examples() -> None:
+    found = doctest.testmod(pytorch)
+    assert found.attempted > 0
+    assert found.failed == 0
+
+
+def test_without_pytorch() -> None:
+    printed = run_python(
+        """
+        import sys
+        sys.modules["torch"] = None
+        try:
+            import fast_momentum.adapters.pytorch
+        except ImportError as error:
+            print(error)
+        """
+    )
+    assert printed == "fast_momentum.adapters.pytorch must have torch; pip install 'fast-momentum[pytorch]'\n"
