@@ -31,6 +31,7 @@ __all__ = ["arrays", "export_state", "grads", "import_state"]
 
 TESTED = "2.13.0"
 
+DTYPES = (torch.float32, torch.float64)
 NUMBERS = ("lr", "momentum", "dampening", "weight_decay")
 FLAGS = ("nesterov", "maximize")
 # How PyTorch runs the step, what names and numbers the parameters, and what its schedulers keep: not for `State`.
@@ -119,8 +120,7 @@ def import_state(
         for number, keys in zip(group["params"], arrays_of_group, strict=True):
             buffer = _checked_buffer(state_dict, number)
             if buffer is not None:
-                where = f"state_dict['state'][{number}]['momentum_buffer']"
-                velocities[keys] = _array(buffer.cpu(), where)
+                velocities[keys] = _buffer_array(buffer, number)
             for name in NUMBERS:
                 ignored = name == "dampening" and float(group["momentum"]) == 0
                 numbers[name][keys] = 0.0 if ignored else float(group[name])
@@ -247,7 +247,7 @@ def arrays(tensors: Any) -> Any:
     >>> weight.tolist()
     [-0.5, -0.5, -0.5]
     """
-    return _mapped(_array, tensors, "tensors")
+    return _mapped(_array, tensors)
 
 
 def grads(tensors: Any) -> Any:
@@ -287,7 +287,7 @@ def grads(tensors: Any) -> Any:
     >>> pytorch.grads(model)
     {'weight': None, 'bias': array([1.], dtype=float32)}
     """
-    return _mapped(_gradient, tensors, "tensors")
+    return _mapped(_gradient, tensors)
 
 
 def _checked_groups(state_dict: Mapping[str, Any]) -> Groups:
@@ -348,6 +348,16 @@ def _checked_buffer(state_dict: Mapping[str, Any], number: Any) -> Any:
     return kept.get("momentum_buffer")
 
 
+def _buffer_array(buffer: torch.Tensor, number: Any) -> NDArray[Any]:
+    found = buffer.detach().cpu()
+    reason = _refusal(found)
+    if reason is not None:
+        msg = f"state_dict['state'][{number}]['momentum_buffer'] must {reason}"
+        raise TypeError(msg)
+    array: NDArray[Any] = found.numpy()
+    return array
+
+
 def _laid_out_like(tensor: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
     """A fused step goes through a parameter and its buffer in the order of memory, whatever their strides are."""
     return torch.empty_like(tensor, dtype=values.dtype, device="cpu", requires_grad=False).copy_(values)
@@ -368,36 +378,41 @@ def _hyperparameters(state: _core.State, arrays: list[Keys], where: str) -> dict
     return {**found, **{name: getattr(state, name) for name in FLAGS}}
 
 
-def _mapped(function: Any, tensors: Any, where: str) -> Any:
-    if isinstance(tensors, torch.nn.Module):
-        tensors = dict(tensors.named_parameters())
+def _mapped(function: Any, tensors: Any, keys: Keys = ()) -> Any:
     if isinstance(tensors, dict):
-        return {key: _mapped(function, branch, f"{where}[{key!r}]") for key, branch in tensors.items()}
+        return {key: _mapped(function, branch, (*keys, key)) for key, branch in tensors.items()}
     if isinstance(tensors, (list, tuple)):
-        branches = [_mapped(function, branch, f"{where}[{k}]") for k, branch in enumerate(tensors)]
+        branches = [_mapped(function, branch, (*keys, k)) for k, branch in enumerate(tensors)]
         return branches if isinstance(tensors, list) else tuple(branches)
-    return function(tensors, where)
+    if isinstance(tensors, torch.nn.Module):
+        return _mapped(function, dict(tensors.named_parameters()), keys)
+    return function(tensors, keys)
 
 
-def _gradient(tensor: Any, where: str) -> Any:
+def _gradient(tensor: Any, keys: Keys) -> Any:
     if not isinstance(tensor, torch.Tensor):
-        return _array(tensor, where)
-    return _array(tensor.grad, f"{where}.grad")
+        return _array(tensor, keys)
+    return _array(tensor.grad, keys, ".grad")
 
 
-def _array(tensor: Any, where: str) -> Any:
+def _array(tensor: Any, keys: Keys, suffix: str = "") -> Any:
     if tensor is None:
         return None
+    reason = _refusal(tensor)
+    if reason is None:
+        return (tensor.detach() if tensor.requires_grad else tensor).numpy()
+    msg = f"tensors{_path(keys)}{suffix} must {reason}"
+    raise TypeError(msg)
+
+
+def _refusal(tensor: Any) -> str | None:
+    """What a thing must be that is no dense tensor on the CPU with a dtype of ours."""
     if not isinstance(tensor, torch.Tensor):
-        msg = f"{where} must be a torch.Tensor, not {kind(tensor)}"
-        raise TypeError(msg)
+        return f"be a torch.Tensor, not {kind(tensor)}"
     if tensor.layout is not torch.strided:
-        msg = f"{where} must be dense, not {tensor.layout}; .to_dense() makes a copy"
-        raise TypeError(msg)
-    if tensor.device.type != "cpu":
-        msg = f"{where} must be on the CPU, not {tensor.device}; .cpu() makes a copy"
-        raise TypeError(msg)
-    if tensor.dtype not in (torch.float32, torch.float64):
-        msg = f"{where} must have dtype torch.float32 or torch.float64, not {tensor.dtype}; .float() makes a copy"
-        raise TypeError(msg)
-    return tensor.detach().numpy()
+        return f"be dense, not {tensor.layout}; .to_dense() makes a copy"
+    if not tensor.is_cpu:
+        return f"be on the CPU, not {tensor.device}; .cpu() makes a copy"
+    if tensor.dtype not in DTYPES:
+        return f"have dtype torch.float32 or torch.float64, not {tensor.dtype}; .float() makes a copy"
+    return None
