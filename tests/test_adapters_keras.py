@@ -245,6 +245,28 @@ def test_the_layout_of_a_model(rng: np.random.Generator) -> None:
         np.testing.assert_allclose(velocity, 0.05 * grad, rtol=1e-6)
 
 
+def test_a_model_on_pytorch_is_stepped_where_it_lies() -> None:
+    pytest.importorskip("torch")
+    printed = run_python(
+        """
+        import warnings
+        warnings.simplefilter("ignore")  # the first call of a Keras model converts with numpy.asarray
+        import keras, numpy as np, torch
+        import fast_momentum as fm
+        from fast_momentum.adapters import pytorch
+        model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1, kernel_initializer="ones")])
+        weights = [v.value for v in model.trainable_variables]
+        params = pytorch.arrays(weights)
+        state = fm.init(params, lr=0.25)
+        model(np.ones((1, 3), np.float32)).sum().backward()
+        fm.step(params, pytorch.grads(weights), state)
+        print(model(np.ones((1, 3), np.float32)).item())
+        """,
+        KERAS_BACKEND="torch",
+    )
+    assert float(printed) == 3 * 0.75 - 0.25
+
+
 # ---- the module ----
 
 
