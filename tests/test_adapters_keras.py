@@ -214,14 +214,17 @@ def test_refused_exports_write_nothing(case: str) -> None:
         np.testing.assert_array_equal(after, array)
 
 
-@pytest.mark.parametrize("name", ["_trainable_variables", "momentums", "_use_weight_decay", "_learning_rate"])
+@pytest.mark.parametrize(
+    "name", ["_trainable_variables", "momentums", "_use_weight_decay", "_learning_rate", "clipnorm"]
+)
 def test_a_private_name_that_has_moved(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     params = [np.zeros(2, np.float32)]
     optimizer = built()
     state = adapter.import_state(params, optimizer)
+    fm.step(params, [np.ones(2, np.float32)], state)
+    momentum = optimizer.momentums[0]
     if name in vars(optimizer):
-        values = vars(optimizer)
-        monkeypatch.delitem(values, name)
+        monkeypatch.delitem(vars(optimizer), name)
     else:
         for owner in type(optimizer).__mro__:
             if name in vars(owner):
@@ -230,6 +233,7 @@ def test_a_private_name_that_has_moved(name: str, monkeypatch: pytest.MonkeyPatc
         RuntimeError, match=f"optimizer must have {name}, as SGD of Keras {adapter.TESTED} has, but"
     ):
         adapter.export_state(state, optimizer)
+    assert arrays([momentum])[0].tolist() == [0, 0]
 
 
 def test_the_layout_of_a_model(rng: np.random.Generator) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import doctest
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -189,6 +189,10 @@ def counted(*counts: int) -> Any:
     return (found[0], *(part._replace(count=k) for part, k in zip(found[1:], counts, strict=True)))
 
 
+class Weights(NamedTuple):
+    w: Any
+
+
 given = {"lr": 0.5, "momentum": 0.75}
 REFUSED: dict[str, tuple[Any, dict[str, Any], type[Exception], str]] = {
     "no trace": (lambda: of(theirs.sgd(0.5)), given, ValueError, "opt_state must have one trace, not 0; optax.sgd has it if momentum is given"),
@@ -207,6 +211,7 @@ REFUSED: dict[str, tuple[Any, dict[str, Any], type[Exception], str]] = {
     "maximize": (lambda: of(SGD), {**given, "maximize": True, "weight_decay": 0.1}, ValueError, "weight_decay must be 0 where optax maximizes"),
     "keys": (lambda: of(SGD, {"w": np.zeros(2), "c": np.zeros(2)}), given, ValueError,
         "params must have the structure of the trace of opt_state, not arrays on one side only: ['c']"),
+    "named tuple": (lambda: SGD.init(Weights(jnp.zeros(2))), given, ValueError, "params must have the structure of the trace of opt_state"),
     "masked": (lambda: of(theirs.masked(SGD, {"w": False})), given, ValueError, "arrays on one side only: ['w']"),
     "shape": (lambda: of(SGD, {"w": np.zeros(3, np.float32)}), given, ValueError, "the trace must have the shape of params['w'], (2,), not (3,)"),
     "dtype": (lambda: of(theirs.sgd(0.5, 0.75, accumulator_dtype="bfloat16")), given, TypeError,

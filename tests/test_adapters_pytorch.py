@@ -96,7 +96,7 @@ def test_fused_and_foreach_steps_go_on(way: str, dtype: Any, rng: np.random.Gene
     tensors = [last.requires_grad_(), transposed.requires_grad_()]
     params = [np.array(p, order="C") for p in pytorch.arrays(tensors)]
     state = fm.init(params, lr=0.05, momentum=0.9)
-    fm.step(params, [np.ones_like(p) for p in params], state)
+    fm.step(params, [random_like(p.shape, dtype, rng) for p in params], state)
     optimizer = torch.optim.SGD(tensors, **{way: True})
     optimizer.load_state_dict(pytorch.export_state(state, optimizer))
     for view, p in zip(pytorch.arrays(tensors), params, strict=True):

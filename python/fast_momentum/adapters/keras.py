@@ -1,7 +1,8 @@
 """Keras 3: the state of `keras.optimizers.SGD` taken over and handed back.
 
-For what Keras does not publish - the variables that an optimizer was built with, and which of them decay - its private
-``_trainable_variables`` and ``_use_weight_decay`` are read, as in the version `TESTED`.
+For what Keras does not publish - the variables that an optimizer was built with, which of them decay, and whether the
+learning rate is a schedule - its private ``_trainable_variables``, ``_use_weight_decay`` and ``_learning_rate`` are read,
+as in the version `TESTED`.
 """
 
 from __future__ import annotations
@@ -165,11 +166,12 @@ def export_state(state: _core.State, optimizer: keras.optimizers.SGD) -> None:
     for (variable, _), decay in zip(paired.values(), decays, strict=True):
         theirs = float(optimizer.weight_decay or 0) if _decays(optimizer, variable) else 0.0
         _checked_equal(f"optimizer.weight_decay for {variable.path}", theirs, decay)
+    constant = isinstance(_private(optimizer, "_learning_rate"), keras.Variable)
     for velocity, (_, theirs) in zip(state.state_dict()["velocity"].values(), paired.values(), strict=True):
         if theirs is not None:
             theirs.assign(-velocity)
     optimizer.iterations.assign(state.step_count)
-    if isinstance(_private(optimizer, "_learning_rate"), keras.Variable):
+    if constant:
         optimizer.learning_rate = lr
 
 
@@ -179,8 +181,9 @@ def _variables(optimizer: Any) -> list[tuple[Any, Any]]:
         msg = f"optimizer must be a keras.optimizers.SGD, not {kind(optimizer)}"
         raise TypeError(msg)
     for name in REFUSED:
-        if getattr(optimizer, name):
-            msg = f"optimizer.{name} must be unset, not {getattr(optimizer, name)!r}, which a State has not"
+        value = _private(optimizer, name)
+        if value:
+            msg = f"optimizer.{name} must be unset, not {value!r}, which a State has not"
             raise ValueError(msg)
     if not optimizer.built:
         msg = "optimizer must be built, not new; call optimizer.build(model.trainable_variables)"

@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 
 __all__ = ["export_state", "import_state"]
 
-TESTED = "0.2.8"
-
 INJECTED = {
     "learning_rate": "lr",
     "momentum": "momentum",
@@ -302,7 +300,7 @@ def _sign(form: str, maximize: bool, decays: bool, whose: str = "") -> int:
 
 def _keys(path: Any) -> Keys:
     """A path of JAX in the keys and indices that lead to an array."""
-    return tuple(entry.idx if isinstance(entry, jax.tree_util.SequenceKey) else entry.key for entry in path)
+    return tuple(getattr(entry, "idx", getattr(entry, "key", getattr(entry, "name", None))) for entry in path)
 
 
 def _leaves_of(trace: Any) -> dict[Keys, Any]:
