@@ -174,6 +174,21 @@ def test_what_is_exported_is_a_copy() -> None:
     assert (np.asarray(opt_state[0].trace) == 0).all()
 
 
+class Weights(NamedTuple):
+    w: Any
+
+
+def test_the_fields_of_a_named_tuple_are_keys() -> None:
+    optimizer = theirs.sgd(0.5, momentum=0.75)
+    tree = Weights(jnp.zeros(2))
+    _, opt_state = optimizer.update(Weights(jnp.ones(2)), optimizer.init(tree))
+    state = adapter.import_state({"w": np.zeros(2, np.float32)}, opt_state, lr=0.5, momentum=0.75)
+    assert state.velocity["w"].tolist() == [1, 1]
+    exported = adapter.export_state(state, optimizer.init(tree))[0].trace
+    assert isinstance(exported, Weights)
+    assert exported.w.tolist() == [1, 1]
+
+
 # ---- refusals ----
 
 ONE = {"w": np.zeros(2, np.float32)}
@@ -187,10 +202,6 @@ def of(optimizer: Any, tree: Any = None) -> Any:
 def counted(*counts: int) -> Any:
     found = of(theirs.chain(theirs.trace(0.5), *(theirs.scale_by_schedule(lambda _: 1.0) for _ in counts)))
     return (found[0], *(part._replace(count=k) for part, k in zip(found[1:], counts, strict=True)))
-
-
-class Weights(NamedTuple):
-    w: Any
 
 
 given = {"lr": 0.5, "momentum": 0.75}
@@ -211,7 +222,6 @@ REFUSED: dict[str, tuple[Any, dict[str, Any], type[Exception], str]] = {
     "maximize": (lambda: of(SGD), {**given, "maximize": True, "weight_decay": 0.1}, ValueError, "weight_decay must be 0 where optax maximizes"),
     "keys": (lambda: of(SGD, {"w": np.zeros(2), "c": np.zeros(2)}), given, ValueError,
         "params must have the structure of the trace of opt_state, not arrays on one side only: ['c']"),
-    "named tuple": (lambda: SGD.init(Weights(jnp.zeros(2))), given, ValueError, "params must have the structure of the trace of opt_state"),
     "masked": (lambda: of(theirs.masked(SGD, {"w": False})), given, ValueError, "arrays on one side only: ['w']"),
     "shape": (lambda: of(SGD, {"w": np.zeros(3, np.float32)}), given, ValueError, "the trace must have the shape of params['w'], (2,), not (3,)"),
     "dtype": (lambda: of(theirs.sgd(0.5, 0.75, accumulator_dtype="bfloat16")), given, TypeError,
