@@ -27,6 +27,11 @@ constexpr bool has_dampening(Form form) {
     return form == Form::lr_outside;
 }
 
+// Nobody has said what a Nesterov step with dampening should be; PyTorch refuses it, too.
+constexpr bool excludes_dampening(const Flags& flags) {
+    return flags.nesterov;
+}
+
 // Whether the look-ahead is lr*momentum*v away; else momentum*v, as the velocity has lr in it.
 constexpr bool lookahead_has_lr(Form form) {
     return form != Form::lr_inside;

@@ -1,7 +1,6 @@
 #include "hyperparameters.hpp"
 
 #include <algorithm>
-#include <cmath>
 
 #include "isa.hpp"
 
@@ -10,19 +9,6 @@ namespace fast_momentum {
 namespace {
 
 constexpr long long most_count = 1LL << 62;
-
-struct Range {
-    bool (*contains)(double);
-    const char* requirement;
-};
-
-// By Number. NaN is in none of them.
-constexpr Range ranges[n_numbers] = {
-    {[](double x) { return x >= 0 && std::isfinite(x); }, "be finite and >= 0"},
-    {[](double x) { return x >= 0 && x < 1; }, "be in [0, 1)"},
-    {[](double x) { return x >= 0 && x <= 1; }, "be in [0, 1]"},
-    {[](double x) { return x >= 0 && std::isfinite(x); }, "be finite and >= 0"},
-};
 
 // A NumPy scalar or 0-d array of integers or reals.
 bool is_real_numpy_number(py::handle value) {
@@ -59,14 +45,10 @@ double number(py::handle value, const Path& path) {
 // What a value must still be after it was rounded to the dtype of an array.
 void check_rounded(Number::Name name, double value, const DtypeKernels& dtype, const Path& path,
                    const Tree& tree, std::size_t i) {
-    const double rounded = dtype.rounded(value);
-    const char* requirement = nullptr;
-    if (name == Number::momentum && rounded == 1) requirement = " must stay below 1 when rounded to ";
-    if (value != 0 && rounded == 0) requirement = " must stay above 0 when rounded to ";
-    if (!std::isfinite(rounded)) requirement = " must stay finite when rounded to ";
+    const char* requirement = missed_rounding(name, value, dtype);
     if (!requirement) return;
-    throw py::value_error(path.str() + requirement + dtype.name + ", the dtype of params" + tree.path(i) +
-                          ", not be " + repr_of(py::float_(value)) +
+    throw py::value_error(path.str() + " must " + requirement + " when rounded to " + dtype.name +
+                          ", the dtype of params" + tree.path(i) + ", not be " + repr_of(py::float_(value)) +
                           "; use a float64 array or another value");
 }
 
@@ -93,9 +75,8 @@ class Reader {
 
     double checked(py::handle value, const Path& path) {
         const double x = number(value, path);
-        if (!ranges[name_].contains(x))
-            throw py::value_error(path.str() + " must " + ranges[name_].requirement + ", not " +
-                                  repr_of(py::float_(x)));
+        if (const char* requirement = missed_range(name_, x))
+            throw py::value_error(path.str() + " must " + requirement + ", not " + repr_of(py::float_(x)));
         if (name_ == Number::dampening && x != 0 && !has_dampening(form_))
             throw py::value_error(path.str() + " must be 0 in the form " + name_of(form_) + ", not " +
                                   repr_of(py::float_(x)) + "; only lr_outside has dampening");
@@ -195,13 +176,11 @@ Form checked_form(py::handle value) {
 
 void check_product(const char* what, double a, double b, const DtypeKernels& dtype, const Tree& tree,
                    std::size_t i) {
-    const double rounded = dtype.rounded(a * b);
-    const bool vanished = rounded == 0 && a != 0 && b != 0;
-    if (!vanished && std::isfinite(rounded)) return;
-    throw py::value_error(std::string(what) + " must stay " + (vanished ? "above 0" : "finite") +
-                          " when rounded to " + dtype.name + ", the dtype of params" + tree.path(i) +
-                          ", not be " + repr_of(py::float_(a)) + " * " + repr_of(py::float_(b)) +
-                          "; use a float64 array or other values");
+    const char* requirement = missed_product(a, b, dtype);
+    if (!requirement) return;
+    throw py::value_error(std::string(what) + " must " + requirement + " when rounded to " + dtype.name +
+                          ", the dtype of params" + tree.path(i) + ", not be " + repr_of(py::float_(a)) +
+                          " * " + repr_of(py::float_(b)) + "; use a float64 array or other values");
 }
 
 py::object plain(py::handle value) {

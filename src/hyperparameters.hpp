@@ -7,14 +7,11 @@
 
 #include "coefficients.hpp"
 #include "kernels.hpp"
+#include "limits.hpp"
 #include "tree.hpp"
 
 namespace fast_momentum {
 
-struct Number {
-    enum Name : unsigned { lr, momentum, dampening, weight_decay };
-};
-constexpr unsigned n_numbers = 4;
 constexpr const char* number_names[n_numbers] = {"lr", "momentum", "dampening", "weight_decay"};
 
 struct Flag {

@@ -117,7 +117,7 @@ void State::check_lookahead() const {
 }
 
 Constants State::constants() const {
-    if (flags_[Flag::nesterov] && numbers_[Number::dampening].any_nonzero())
+    if (excludes_dampening(flags_of(flags_)) && numbers_[Number::dampening].any_nonzero())
         throw py::value_error(
             "nesterov must be False where dampening is not 0, not True; set dampening to 0");
     if (flags_[Flag::decoupled_weight_decay])
