@@ -6,6 +6,7 @@
 #include <cxxabi.h>
 #endif
 
+#include "capi.hpp"
 #include "coefficients.hpp"
 #include "docstrings.hpp"
 #include "hyperparameters.hpp"
@@ -111,6 +112,14 @@ void def_step(py::module_& m) {
     m.attr("step") = owned(PyCFunction_NewEx(&method, nullptr, m.attr("__name__").ptr()));
 }
 
+void def_c_api(py::module_& m) {
+    m.attr("_C_API") = py::capsule(&c_api, "fast_momentum._core._C_API");
+    py::dict capsules;
+    for (const CythonFunction& item : cython_functions)
+        capsules[item.name] = py::capsule(item.function, item.signature);
+    m.attr("_pyx_capi") = capsules;
+}
+
 }  // namespace
 
 PYBIND11_MODULE(_core, m) {
@@ -193,6 +202,7 @@ PYBIND11_MODULE(_core, m) {
         [](py::handle threads) { request_threads(checked_count("threads", threads, 1)); },
         set_num_threads_doc, "threads"_a);
 
+    def_c_api(m);
     m.def("unpickled", &State::unpickled, "containers"_a, "rest"_a, "What __reduce__ took apart.");
     m.def("coefficients", &coefficients_dict, "form"_a, py::kw_only(), "lr"_a, "momentum"_a,
           "dampening"_a = 0.0, "nesterov"_a = false, "weight_decay"_a = 0.0,

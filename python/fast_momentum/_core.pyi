@@ -83,6 +83,8 @@ def set_num_threads(threads: int) -> None: ...
 
 # Not public.
 forms: tuple[_Form, ...]
+_C_API: object  # capsules
+_pyx_capi: dict[str, object]
 
 def unpickled(containers: Any, rest: dict[str, Any]) -> State: ...
 def coefficients(
