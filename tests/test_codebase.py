@@ -200,6 +200,8 @@ def test_installed_files() -> None:
         pytest.skip("this is an editable install, which has no installed files")
     assert (package / "py.typed").exists()
     assert (package / "_core.pyi").exists()
+    assert (package / "cython_momentum.pxd").exists()
+    assert (package / "include" / "fast_momentum.h").exists()
     assert package != ROOT / "python" / "fast_momentum", "the tests must run against the installed package"
 
 

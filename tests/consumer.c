@@ -1,0 +1,92 @@
+/* Calls each function of fast_momentum from C; test_capi.py builds it. Addresses are integers. */
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+#include <fast_momentum.h>
+
+static const fast_momentum_api* api;
+
+#define ANSWER(call)                                 \
+    do {                                             \
+        PyThreadState* thread = PyEval_SaveThread(); \
+        const int code = call;                       \
+        PyEval_RestoreThread(thread);                \
+        return PyLong_FromLong(code);                \
+    } while (0)
+
+#define DEFINE_STEP(name, T)                                                                               \
+    static PyObject* name(PyObject* self, PyObject* args) {                                                \
+        Py_ssize_t param, grad, velocity;                                                                  \
+        long long n;                                                                                       \
+        int form, flags;                                                                                   \
+        double lr, momentum, dampening, weight_decay;                                                      \
+        (void)self;                                                                                        \
+        if (!PyArg_ParseTuple(args, "nnnLiidddd", &param, &grad, &velocity, &n, &form, &flags, &lr,        \
+                              &momentum, &dampening, &weight_decay))                                       \
+            return NULL;                                                                                   \
+        ANSWER(api->name((T*)param, (const T*)grad, (T*)velocity, n, form, flags, lr, momentum, dampening, \
+                         weight_decay));                                                                   \
+    }
+
+#define DEFINE_LOOKAHEAD(name, T)                                                                   \
+    static PyObject* name(PyObject* self, PyObject* args) {                                         \
+        Py_ssize_t out, param, velocity;                                                            \
+        long long n;                                                                                \
+        int form;                                                                                   \
+        double lr, momentum;                                                                        \
+        (void)self;                                                                                 \
+        if (!PyArg_ParseTuple(args, "nnnLidd", &out, &param, &velocity, &n, &form, &lr, &momentum)) \
+            return NULL;                                                                            \
+        ANSWER(api->name((T*)out, (const T*)param, (const T*)velocity, n, form, lr, momentum));     \
+    }
+
+DEFINE_STEP(step_float32, float)
+DEFINE_STEP(step_float64, double)
+DEFINE_LOOKAHEAD(lookahead_float32, float)
+DEFINE_LOOKAHEAD(lookahead_float64, double)
+
+static PyObject* step(PyObject* self, PyObject* args) {
+    Py_ssize_t param, grad, velocity;
+    long long n;
+    int dtype, form, flags;
+    double lr, momentum, dampening, weight_decay;
+    (void)self;
+    if (!PyArg_ParseTuple(args, "innnLiidddd", &dtype, &param, &grad, &velocity, &n, &form, &flags, &lr,
+                          &momentum, &dampening, &weight_decay))
+        return NULL;
+    ANSWER(api->step(dtype, (void*)param, (const void*)grad, (void*)velocity, n, form, flags, lr, momentum,
+                     dampening, weight_decay));
+}
+
+static PyObject* lookahead(PyObject* self, PyObject* args) {
+    Py_ssize_t out, param, velocity;
+    long long n;
+    int dtype, form;
+    double lr, momentum;
+    (void)self;
+    if (!PyArg_ParseTuple(args, "innnLidd", &dtype, &out, &param, &velocity, &n, &form, &lr, &momentum))
+        return NULL;
+    ANSWER(
+        api->lookahead(dtype, (void*)out, (const void*)param, (const void*)velocity, n, form, lr, momentum));
+}
+
+static PyObject* message(PyObject* self, PyObject* code) {
+    (void)self;
+    return PyUnicode_FromString(api->message((int)PyLong_AsLong(code)));
+}
+
+static PyMethodDef methods[] = {{"step_float32", step_float32, METH_VARARGS, NULL},
+                                {"step_float64", step_float64, METH_VARARGS, NULL},
+                                {"step", step, METH_VARARGS, NULL},
+                                {"lookahead_float32", lookahead_float32, METH_VARARGS, NULL},
+                                {"lookahead_float64", lookahead_float64, METH_VARARGS, NULL},
+                                {"lookahead", lookahead, METH_VARARGS, NULL},
+                                {"message", message, METH_O, NULL},
+                                {NULL, NULL, 0, NULL}};
+
+static struct PyModuleDef module = {
+    PyModuleDef_HEAD_INIT, "consumer_c", NULL, -1, methods, NULL, NULL, NULL, NULL};
+
+PyMODINIT_FUNC PyInit_consumer_c(void) {
+    api = fast_momentum_import();
+    return api ? PyModule_Create(&module) : NULL;
+}

@@ -1,0 +1,443 @@
+"""The kernels for Cython and C: real programs, compiled here, make the same bits, and get codes for what is wrong."""
+
+from __future__ import annotations
+
+import importlib.util
+import itertools
+import math
+import os
+import re
+import shutil
+import subprocess
+import sys
+import sysconfig
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import fast_momentum as fm
+from fast_momentum import reference
+from fast_momentum._include import get_include
+from helpers import (
+    DTYPES,
+    FORMS,
+    ISAS,
+    OPTIONS,
+    assert_bits,
+    assert_guards,
+    guarded,
+    isa_in_use,
+    option_id,
+    random_like,
+)
+
+TESTS = Path(__file__).parent
+PACKAGE = Path(fm.__file__).parent
+HEADER = (PACKAGE / "include" / "fast_momentum.h").read_text()
+PXD = (PACKAGE / "cython_momentum.pxd").read_text()
+C = {name: int(value) for name, value in re.findall(r"\bFAST_MOMENTUM_(\w+) = (\d+)", HEADER)}
+CODES = {value: name for name, value in C.items() if name == "OK" or re.match("BAD|NULL|MIS|OVER", name)}
+LENGTHS = [0, 1, 7, 511, 512, 513, 5000]
+
+COMPILER = (os.environ.get("CC") or sysconfig.get_config_var("CC") or "cl").split()[0]
+needs_compiler = pytest.mark.skipif(not shutil.which(COMPILER), reason=f"needs {COMPILER}")
+needs_unix = pytest.mark.skipif(os.name != "posix", reason="the options of a Unix compiler")
+
+SETUP = """
+from setuptools import Extension, setup
+
+setup(name="consumer", ext_modules=[Extension({name!r}, [{source!r}], include_dirs=[{include!r}])])
+"""
+
+
+def environment() -> dict[str, str]:
+    """Without the sanitizers, for the compiler; with the package for Cython, also where its install is editable."""
+    path = os.pathsep.join([str(PACKAGE.parent), os.environ.get("PYTHONPATH", "")])
+    return {**{k: v for k, v in os.environ.items() if k != "LD_PRELOAD"}, "PYTHONPATH": path}
+
+
+def build(folder: Path, source: Path, name: str, include: str | Path = "") -> Path:
+    """The compiled module `name`, made in `folder` by setuptools, as users do."""
+    pytest.importorskip("setuptools")
+    shutil.copyfile(source, folder / f"{name}{source.suffix}")
+    setup = SETUP.format(name=name, source=f"{name}{source.suffix}", include=str(include or get_include()))
+    (folder / "setup.py").write_text(setup)
+    command = [sys.executable, "setup.py", "-q", "build_ext", "--inplace"]
+    done = subprocess.run(command, cwd=folder, env=environment(), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return folder / f"{name}{sysconfig.get_config_var('EXT_SUFFIX')}"
+
+
+def load(path: Path) -> Any:
+    spec = importlib.util.spec_from_file_location(path.name.split(".")[0], path)
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def cython_program(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    pytest.importorskip("Cython")
+    return load(build(tmp_path_factory.mktemp("cython"), TESTS / "consumer.pyx", "consumer_cython"))
+
+
+@pytest.fixture(scope="module")
+def c_program(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    return load(build(tmp_path_factory.mktemp("c"), TESTS / "consumer.c", "consumer_c"))
+
+
+@pytest.fixture(params=["cython", "c"])
+def program(request: pytest.FixtureRequest) -> Any:
+    if not shutil.which(COMPILER):
+        pytest.skip(f"needs {COMPILER}")
+    return request.getfixturevalue(f"{request.param}_program")
+
+
+def address(array: np.ndarray[Any, Any]) -> int:
+    return int(array.__array_interface__["data"][0])
+
+
+def flags_of(*, nesterov: bool = False, decoupled_weight_decay: bool = False, maximize: bool = False,
+             first: bool = False) -> int:  # fmt: skip
+    return (
+        nesterov * C["NESTEROV"] | decoupled_weight_decay * C["DECOUPLED_WEIGHT_DECAY"]
+        | maximize * C["MAXIMIZE"] | first * C["FIRST"]
+    )  # fmt: skip
+
+
+def numbers_of(
+    *, lr: float, momentum: float = 0.9, dampening: float = 0.0, weight_decay: float = 0.0
+) -> tuple[float, ...]:
+    return lr, momentum, dampening, weight_decay
+
+
+def arguments(options: dict[str, Any], first: bool) -> tuple[Any, ...]:
+    """Form, flags and numbers of a step with the options of init()."""
+    flags = {k: v for k, v in options.items() if v is True}
+    numbers = {k: v for k, v in options.items() if isinstance(v, float)}
+    return C[options["form"].upper()], flags_of(**flags, first=first), *numbers_of(**numbers)
+
+
+# ---- the same bits ----
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("options", OPTIONS, ids=option_id)
+def test_step_has_the_bits_of_step(
+    program: Any, options: dict[str, Any], dtype: np.dtype[Any], isa: str, rng: np.random.Generator
+) -> None:
+    typed = getattr(program, f"step_{dtype}")
+    for n in LENGTHS:
+        param = random_like((n,), dtype, rng)
+        ours = [guarded(param, 3), guarded(param, 1)]
+        velocities = [guarded(np.zeros_like(param), 7) for _ in ours]
+        expected, stepped = param.copy(), param.copy()
+        state, expected_state = fm.init(stepped, **options), reference.init(expected, **options)
+        for first in (True, False, False):
+            grad = guarded(random_like((n,), dtype, rng), 5)
+            before = grad.copy()
+            a, b = ([address(x) for x in (p, grad, v)] for p, v in zip(ours, velocities, strict=True))
+            with isa_in_use(isa):
+                assert typed(*a, n, *arguments(options, first)) == C["OK"]
+                assert program.step(C[dtype.name.upper()], *b, n, *arguments(options, first)) == C["OK"]
+            fm.step(stepped, grad, state)
+            reference.step(expected, grad, expected_state)
+            assert_bits(grad, before)
+            assert_bits(stepped, expected)
+            for p, v in zip(ours, velocities, strict=True):
+                assert_bits(p, expected)
+                assert_bits(v, expected_state.velocity)
+                assert_guards(p)
+                assert_guards(v)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("form", FORMS)
+def test_lookahead_has_the_bits_of_lookahead(
+    program: Any, form: str, dtype: np.dtype[Any], rng: np.random.Generator
+) -> None:
+    for n in LENGTHS:
+        param = random_like((n,), dtype, rng)
+        state = fm.init(param, lr=0.05, momentum=0.8, form=form)
+        fm.step(param, random_like((n,), dtype, rng), state)
+        expected = fm.lookahead(param, state)
+        out = [guarded(np.zeros_like(param), 3) for _ in range(2)]
+        given = [address(param), address(state.velocity), n, C[form.upper()], 0.05, 0.8]
+        assert getattr(program, f"lookahead_{dtype}")(address(out[0]), *given) == C["OK"]
+        assert program.lookahead(C[dtype.name.upper()], address(out[1]), *given) == C["OK"]
+        for array in out:
+            assert_bits(array, expected)
+            assert_guards(array)
+
+
+@needs_compiler
+def test_threads_at_once_without_the_gil(cython_program: Any, rng: np.random.Generator) -> None:
+    target = rng.normal(size=300)
+    starts = [rng.normal(size=300) for _ in range(4)]
+    fitted = [start.copy() for start in starts]
+    with ThreadPoolExecutor(len(starts)) as pool:
+        assert list(pool.map(lambda p: cython_program.fit(p, target, 500), fitted)) == [C["OK"]] * 4
+    for start, found in zip(starts, fitted, strict=True):
+        state = reference.init(start, lr=0.1, momentum=0.9, nesterov=True, form="ema")
+        for _ in range(500):
+            reference.step(start, start - target, state)
+        assert_bits(found, start)
+
+
+# ---- codes ----
+
+GOOD: dict[str, Any] = {
+    "dtype": None,
+    "param": 0,
+    "grad": 8,
+    "velocity": 16,
+    "n": 8,
+    "form": C["LR_OUTSIDE"],
+    "flags": 0,
+    "lr": 0.1,
+    "momentum": 0.9,
+    "dampening": 0.0,
+    "weight_decay": 0.0,
+}
+LOOKAHEAD = {"dtype", "param", "grad", "velocity", "n", "form", "lr", "momentum"}
+NULL = "null"
+
+# What is changed in GOOD, and the code. Pointers are elements of one array of 24; of_half is an odd address.
+BAD: list[tuple[dict[str, Any], str]] = [
+    ({"dtype": 23}, "BAD_DTYPE"),
+    ({"dtype": 0}, "BAD_DTYPE"),
+    ({"dtype": -1}, "BAD_DTYPE"),
+    ({"form": 3}, "BAD_FORM"),
+    ({"form": -1}, "BAD_FORM"),
+    ({"flags": 16}, "BAD_FLAGS"),
+    ({"flags": -1}, "BAD_FLAGS"),
+    ({"lr": -0.1}, "BAD_LR"),
+    ({"lr": math.nan}, "BAD_LR"),
+    ({"lr": math.inf}, "BAD_LR"),
+    ({"momentum": 1.0}, "BAD_MOMENTUM"),
+    ({"momentum": -0.1}, "BAD_MOMENTUM"),
+    ({"momentum": math.nan}, "BAD_MOMENTUM"),
+    ({"dampening": 1.1}, "BAD_DAMPENING"),
+    ({"dampening": -0.1}, "BAD_DAMPENING"),
+    ({"dampening": math.nan}, "BAD_DAMPENING"),
+    ({"dampening": 0.3, "form": C["LR_INSIDE"]}, "BAD_DAMPENING"),
+    ({"dampening": 0.3, "form": C["EMA"]}, "BAD_DAMPENING"),
+    ({"dampening": 0.3, "flags": C["NESTEROV"]}, "BAD_DAMPENING"),
+    ({"weight_decay": -0.1}, "BAD_WEIGHT_DECAY"),
+    ({"weight_decay": math.nan}, "BAD_WEIGHT_DECAY"),
+    ({"weight_decay": math.inf}, "BAD_WEIGHT_DECAY"),
+    ({"n": -1}, "BAD_LENGTH"),
+    ({"n": 2**62}, "BAD_LENGTH"),
+    ({"n": 2**61}, "BAD_LENGTH"),
+    ({"param": NULL}, "NULL_POINTER"),
+    ({"grad": NULL}, "NULL_POINTER"),
+    ({"velocity": NULL}, "NULL_POINTER"),
+    ({"param": 0.5}, "MISALIGNED"),
+    ({"grad": 8.25}, "MISALIGNED"),
+    ({"velocity": 15.75}, "MISALIGNED"),
+    ({"param": 8}, "OVERLAP"),
+    ({"param": 1}, "OVERLAP"),
+    ({"param": 15}, "OVERLAP"),
+    ({"param": 16}, "OVERLAP"),
+]
+# In one dtype only.
+BAD_IN = {
+    "float32": [
+        ({"lr": 1e-60}, "BAD_LR"),
+        ({"lr": 1e60}, "BAD_LR"),
+        ({"momentum": 1 - 1e-12}, "BAD_MOMENTUM"),
+        ({"momentum": 1e-60}, "BAD_MOMENTUM"),
+        ({"dampening": 1e-60}, "BAD_DAMPENING"),
+        ({"weight_decay": 1e-60}, "BAD_WEIGHT_DECAY"),
+        ({"weight_decay": 1e60}, "BAD_WEIGHT_DECAY"),
+        ({"lr": 1e-30, "weight_decay": 1e-30, "flags": C["DECOUPLED_WEIGHT_DECAY"]}, "BAD_PRODUCT"),
+        ({"lr": 1e30, "weight_decay": 1e30, "flags": C["DECOUPLED_WEIGHT_DECAY"]}, "BAD_PRODUCT"),
+    ],
+    "float64": [
+        ({"lr": 1e-200, "weight_decay": 1e-200, "flags": C["DECOUPLED_WEIGHT_DECAY"]}, "BAD_PRODUCT"),
+        ({"lr": 1e200, "weight_decay": 1e200, "flags": C["DECOUPLED_WEIGHT_DECAY"]}, "BAD_PRODUCT"),
+    ],
+}
+BAD_LOOKAHEAD = [
+    ({"lr": 1e-30, "momentum": 1e-30}, "float32"),
+    ({"lr": 1e-200, "momentum": 1e-200, "form": C["EMA"]}, "float64"),
+]
+
+
+def pointer(base: np.ndarray[Any, Any], element: Any) -> int:
+    return 0 if element == NULL else address(base) + round(element * base.itemsize)
+
+
+def called(program: Any, function: str, base: np.ndarray[Any, Any], **changed: Any) -> int:
+    """The code of a call with GOOD, but for what is changed."""
+    given = {**GOOD, "dtype": C[base.dtype.name.upper()], **changed}
+    for name in ("param", "grad", "velocity"):
+        given[name] = pointer(base, given[name])
+    if "_" in function:
+        del given["dtype"]
+    values = [value for name, value in given.items() if function.startswith("step") or name in LOOKAHEAD]
+    return int(getattr(program, function)(*values))
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_every_code(program: Any, dtype: np.dtype[Any], rng: np.random.Generator) -> None:
+    """The code of each fault, in each function that can have it; and nothing is written."""
+    base = random_like((24,), dtype, rng)
+    before = base.tobytes()
+    seen = {C["OK"]}
+    for changed, code in BAD + BAD_IN[dtype.name]:
+        functions = ["step"]
+        if "dtype" not in changed:
+            functions.append(f"step_{dtype}")
+        if changed.keys() <= LOOKAHEAD and code != "BAD_PRODUCT":
+            functions += [name.replace("step", "lookahead") for name in functions]
+        for function in functions:
+            assert CODES[called(program, function, base, **changed)] == code, (function, changed)
+            seen.add(C[code])
+    for changed, only in BAD_LOOKAHEAD:
+        if only == dtype.name:
+            assert CODES[called(program, "lookahead", base, **changed)] == "BAD_PRODUCT"
+            assert called(program, "lookahead", base, n=0, **{**changed, "form": C["LR_INSIDE"]}) == C["OK"]
+    assert base.tobytes() == before
+    assert seen == set(CODES)
+    assert called(program, "step", base) == C["OK"]
+    assert base.tobytes() != before
+
+
+def test_what_is_read_twice_may_overlap(program: Any) -> None:
+    base = np.ones(24)
+    assert called(program, "lookahead", base, grad=16) == C["OK"]
+
+
+def test_no_elements_need_no_memory(program: Any) -> None:
+    base = np.ones(24)
+    for function in ("step", "lookahead"):
+        assert called(program, function, base, n=0, param=NULL, grad=NULL, velocity=NULL) == C["OK"]
+        assert CODES[called(program, function, base, n=0, lr=-1.0)] == "BAD_LR"
+
+
+VALUES = {
+    "lr": [0.0, 0.1, -0.0, 1e-40, 1e-46, 1e38, 1e39, 5e-324, 1.7e308],
+    "momentum": [0.0, 0.9, 1 - 2**-25, 1 - 2**-26, 1 - 2**-53, 1e-46],
+    "dampening": [0.0, 0.3, 1.0, 1e-46],
+    "weight_decay": [0.0, 0.01, 1e-20, 1e38, 1e39, 1e-46, 5e-324],
+}
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("form", FORMS)
+def test_hyperparameters_are_refused_as_in_step(program: Any, form: str, dtype: np.dtype[Any]) -> None:
+    """By a State whose hyperparameters are set, as by a call, for all pairs of values."""
+    for one, other in itertools.combinations(VALUES, 2):
+        for x, y, nesterov, decoupled in itertools.product(
+            VALUES[one], VALUES[other], [False, True], [False, True]
+        ):
+            param = np.ones(24, dtype)
+            state = fm.init(param, lr=0.1, form=form)
+            flags = {"nesterov": nesterov, "decoupled_weight_decay": decoupled}
+            try:
+                for name, value in [*flags.items(), (one, x), (other, y)]:
+                    setattr(state, name, value)
+                fm.step(param, np.ones(24, dtype), state)
+                accepted = True
+            except ValueError:
+                accepted = False
+            code = called(program, "step", np.ones(24, dtype), form=C[form.upper()], flags=flags_of(**flags),
+                          **{one: x, other: y})  # fmt: skip
+            assert (code == C["OK"]) == accepted, (one, x, other, y, flags, CODES[code])
+
+
+def test_messages(program: Any) -> None:
+    """Each code has one, and those about a hyperparameter say what the exceptions of a State say."""
+    texts = [program.message(code) for code in sorted(CODES)]
+    unknown = program.message(max(CODES) + 1)
+    assert len({*texts, unknown}) == len(CODES) + 1
+    assert unknown == program.message(-1) == program.message(2**31 - 1) == program.message(-(2**31))
+    for name in VALUES:
+        with pytest.raises(ValueError, match="must") as refused:
+            fm.init(np.ones(1), **{"lr": 0.1, name: -1.0})
+        requirement = str(refused.value).removesuffix(", not -1.0")
+        assert requirement != str(refused.value)
+        assert program.message(C[f"BAD_{name.upper()}"]).startswith(requirement)
+
+
+# ---- the header and the declarations ----
+
+
+def test_forms_have_their_numbers() -> None:
+    assert [C[form.upper()] for form in FORMS] == list(range(len(FORMS)))
+    assert {C[dtype.name.upper()] for dtype in DTYPES} == {dtype.num for dtype in DTYPES}
+
+
+def test_pxd_agrees_with_the_header() -> None:
+    assert {name: int(value) for name, value in re.findall(r"^    (\w+) = (\d+)$", PXD, re.MULTILINE)} == C
+
+    def declared(pattern: str, text: str) -> dict[str, str]:
+        plain = re.sub(r"\s*\*\s*", "*", re.sub(r"\s+", " ", text))
+        return {name: result.strip() + given for result, name, given in re.findall(pattern, plain)}
+
+    in_pxd = declared(r"cdef ((?:int |const char\*))(\w+)(\([^)]*\)) noexcept nogil", PXD)
+    in_header = declared(r"((?:int |const char\*))\(\*(\w+)\)(\([^)]*\));", HEADER)
+    assert len(in_pxd) == PXD.count("noexcept nogil")
+    assert in_pxd == in_header
+
+
+def test_get_include() -> None:
+    assert [path.name for path in Path(get_include()).iterdir()] == ["fast_momentum.h"]
+
+
+@needs_compiler
+@needs_unix
+@pytest.mark.parametrize("language", [["-x", "c", "-std=c99"], ["-x", "c++", "-std=c++11"]], ids=["C", "C++"])
+@pytest.mark.parametrize("with_python", [False, True], ids=["alone", "with Python"])
+def test_header_compiles_without_a_warning(language: list[str], with_python: bool, tmp_path: Path) -> None:
+    source = tmp_path / "header"
+    source.write_text("#include <Python.h>\n" * with_python + "#include <fast_momentum.h>\n")
+    strict = ["-pedantic", "-Wall", "-Wextra", "-Wconversion", "-Werror", "-fsyntax-only"]
+    subprocess.run([COMPILER, *language, *strict, "-isystem", sysconfig.get_path("include"), "-I", get_include(), source],
+                   check=True, env=environment())  # fmt: skip
+
+
+# ---- what does not fit is said at import ----
+
+
+@needs_compiler
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("ABI_VERSION 1", "ABI_VERSION 2",
+         r"^fast_momentum must have ABI version 2, for which this module was compiled, not 1; compile it again$"),
+        ("} fast_momentum_api;", "void (*another)(void);\n} fast_momentum_api;",
+         "^fast_momentum must not be older than the one whose header this module was compiled with; upgrade it$"),
+    ],
+    ids=["ABI", "older"],
+)  # fmt: skip
+def test_another_header(old: str, new: str, message: str, tmp_path: Path) -> None:
+    assert HEADER.count(old) == 1
+    include = tmp_path / "include"
+    include.mkdir()
+    (include / "fast_momentum.h").write_text(HEADER.replace(old, new))
+    built = build(tmp_path, TESTS / "consumer.c", "consumer_c", include)
+    with pytest.raises(ImportError, match=message):
+        load(built)
+
+
+@needs_compiler
+def test_another_signature(tmp_path: Path) -> None:
+    pytest.importorskip("Cython")
+    declarations = tmp_path / "fast_momentum"  # found before those of the package
+    declarations.mkdir()
+    (declarations / "__init__.pxd").touch()
+    (declarations / "cython_momentum.pxd").write_text("cdef int message(double code) noexcept nogil\n")
+    program = tmp_path / "program.pyx"
+    program.write_text("from fast_momentum.cython_momentum cimport message\n\ndef call():\n    message(1)\n")
+    with pytest.raises(
+        TypeError, match=r"wrong signature \(expected int \(double\), got char const \*\(int\)\)"
+    ):
+        load(build(tmp_path, program, "wrong_signature"))
