@@ -49,13 +49,21 @@ struct Memory {
     bool written;
 };
 
+// No memory has more, whatever the dtype.
+constexpr std::int64_t most_elements = PTRDIFF_MAX / 16;
+
+// Without a division, which would take as long as the step of a small array.
+bool is_aligned(const void* data, std::size_t itemsize) {
+    return (reinterpret_cast<std::uintptr_t>(data) & (itemsize - 1)) == 0;
+}
+
 int check_memory(const Memory (&arrays)[n_operands], std::int64_t n, const DtypeKernels& dtype) {
-    if (n < 0 || n > PTRDIFF_MAX / std::int64_t(dtype.itemsize)) return FAST_MOMENTUM_BAD_LENGTH;
+    if (n < 0 || n > most_elements) return FAST_MOMENTUM_BAD_LENGTH;
     if (n == 0) return FAST_MOMENTUM_OK;
     for (const Memory& array : arrays)
         if (!array.data) return FAST_MOMENTUM_NULL_POINTER;
     for (const Memory& array : arrays)
-        if (reinterpret_cast<std::uintptr_t>(array.data) % dtype.itemsize) return FAST_MOMENTUM_MISALIGNED;
+        if (!is_aligned(array.data, dtype.itemsize)) return FAST_MOMENTUM_MISALIGNED;
     const std::uintptr_t bytes = std::uintptr_t(n) * dtype.itemsize;
     for (unsigned i = 0; i < n_operands; ++i)
         for (unsigned j = 0; j < i; ++j) {

@@ -37,6 +37,7 @@ from helpers import (
 TESTS = Path(__file__).parent
 PACKAGE = Path(fm.__file__).parent
 HEADER = (PACKAGE / "include" / "fast_momentum.h").read_text()
+PAGE = (TESTS.parent / "docs" / "howto" / "cython_and_c.md").read_text()
 PXD = (PACKAGE / "cython_momentum.pxd").read_text()
 C = {name: int(value) for name, value in re.findall(r"\bFAST_MOMENTUM_(\w+) = (\d+)", HEADER)}
 CODES = {value: name for name, value in C.items() if name == "OK" or re.match("BAD|NULL|MIS|OVER", name)}
@@ -59,15 +60,20 @@ def environment() -> dict[str, str]:
     return {**{k: v for k, v in os.environ.items() if k != "LD_PRELOAD"}, "PYTHONPATH": path}
 
 
-def build(folder: Path, source: Path, name: str, include: str | Path = "") -> Path:
-    """The compiled module `name`, made in `folder` by setuptools, as users do."""
+def build_extensions(folder: Path) -> None:
+    """What setup.py says, as users do it."""
     pytest.importorskip("setuptools")
-    shutil.copyfile(source, folder / f"{name}{source.suffix}")
-    setup = SETUP.format(name=name, source=f"{name}{source.suffix}", include=str(include or get_include()))
-    (folder / "setup.py").write_text(setup)
     command = [sys.executable, "setup.py", "-q", "build_ext", "--inplace"]
     done = subprocess.run(command, cwd=folder, env=environment(), capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def build(folder: Path, source: Path, name: str, include: str | Path = "") -> Path:
+    """The compiled module `name`, made in `folder`."""
+    shutil.copyfile(source, folder / f"{name}{source.suffix}")
+    setup = SETUP.format(name=name, source=f"{name}{source.suffix}", include=str(include or get_include()))
+    (folder / "setup.py").write_text(setup)
+    build_extensions(folder)
     return folder / f"{name}{sysconfig.get_config_var('EXT_SUFFIX')}"
 
 
@@ -402,6 +408,32 @@ def test_header_compiles_without_a_warning(language: list[str], with_python: boo
     strict = ["-pedantic", "-Wall", "-Wextra", "-Wconversion", "-Werror", "-fsyntax-only"]
     subprocess.run([COMPILER, *language, *strict, "-isystem", sysconfig.get_path("include"), "-I", get_include(), source],
                    check=True, env=environment())  # fmt: skip
+
+
+# ---- the page ----
+
+
+@needs_compiler
+def test_the_programs_of_the_page(tmp_path: Path) -> None:
+    """Its files, built with its command, print what it says."""
+    pytest.importorskip("Cython")
+    files = re.findall(r"`([\w.]+)`:\n\n```\w+\n(.*?)```", PAGE, re.DOTALL)
+    assert [name for name, _ in files] == ["fit.pyx", "one_step.c", "setup.py", "use.py"]
+    for name, text in files:
+        (tmp_path / name).write_text(text)
+    assert "\npython setup.py build_ext --inplace\n" in PAGE
+    build_extensions(tmp_path)
+    done = subprocess.run(
+        [sys.executable, "use.py"], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    printed = re.findall(r"```text\n(.*?)```", PAGE, re.DOTALL)
+    assert printed == [done.stdout]
+
+
+def test_codes_of_the_page() -> None:
+    rows = re.findall(r"^\| (\d+) \| `(\w+)`", PAGE, re.MULTILINE)
+    assert {int(code): name for code, name in rows} == CODES
 
 
 # ---- what does not fit is said at import ----
