@@ -133,13 +133,11 @@ constexpr const char* messages[] = {
     "flags must have no other bits than those of fast_momentum.h",
     "lr must be finite and >= 0, stay so when rounded to dtype, and not vanish by it",
     "momentum must be in [0, 1), stay so when rounded to dtype, and not vanish by it",
-    "dampening must be in [0, 1], not vanish when rounded to dtype, and be 0 with nesterov and in another "
-    "form "
-    "than lr_outside",
+    "dampening must be in [0, 1], not vanish when rounded to dtype, and be 0 with nesterov, and in another "
+    "form than lr_outside",
     "weight_decay must be finite and >= 0, stay so when rounded to dtype, and not vanish by it",
     "lr * weight_decay of a decoupled decay, and lr * momentum of a look-ahead, must stay finite when "
-    "rounded "
-    "to dtype, and not vanish by it",
+    "rounded to dtype, and not vanish by it",
     "n must be >= 0, and so many elements must fit into memory",
     "pointers must not be null where n is above 0",
     "addresses must be multiples of the size of an element",
