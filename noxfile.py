@@ -161,7 +161,9 @@ def peers(session: nox.Session) -> None:
 def adapters(session: nox.Session) -> None:
     """The adapters, with the libraries that they are for: all, or those named, as in `nox -s adapters -- autograd`."""
     extras = PROJECT["project"]["optional-dependencies"]
-    names = session.posargs or sorted(path.stem[len("test_adapters_") :] for path in ROOT.glob("tests/test_adapters_*"))
+    names = session.posargs or sorted(
+        path.stem[len("test_adapters_") :] for path in ROOT.glob("tests/test_adapters_*")
+    )
     libraries = {"scikit_learn": extras["sklearn"], "autograd": ["autograd"], "pytorch": group("torch")}
     wanted = [requirement for name in names for requirement in libraries.get(name, extras.get(name))]
     session.install(*group("test-core"), *wanted)

@@ -28,6 +28,7 @@ except ImportError as _error:
 
 from . import reference
 from ._config import apply_environment, show_config
+from ._include import get_include
 
 if TYPE_CHECKING:
     from . import plot as plot
@@ -37,6 +38,7 @@ __all__ = [
     "ConcurrentStepError",
     "State",
     "__version__",
+    "get_include",
     "get_num_threads",
     "init",
     "lookahead",
