@@ -31,7 +31,8 @@ def group(name: str) -> list[str]:
 
 
 def cpp_files() -> list[str]:
-    return sorted(map(str, [*ROOT.glob("src/*pp"), *ROOT.glob("tests/*.cpp")]))
+    patterns = ["src/*pp", "tests/*.cpp", "tests/*.c", "python/fast_momentum/include/*.h"]
+    return sorted(str(path) for pattern in patterns for path in ROOT.glob(pattern))
 
 
 def git(*arguments: str) -> str:
@@ -168,6 +169,7 @@ def adapters(session: nox.Session) -> None:
     wanted = [requirement for name in names for requirement in libraries.get(name, extras.get(name))]
     session.install(*group("test-core"), *wanted)
     install_wheel(session)
+    session.env["KERAS_BACKEND"] = "jax" if "jax" in names or "optax" in names else "numpy"
     session.run("python", "-m", "pytest", *(f"tests/test_adapters_{name}.py" for name in names))
     session.run("python", "-m", "pytest", "tests/test_documents.py", "-k", "test_page and porting")
 
