@@ -88,6 +88,14 @@ def test_schedule_shapes() -> None:
     np.testing.assert_allclose(weights, np.maximum(9 * (1 - np.arange(60) / 50), 0), rtol=1e-12, atol=1e-15)
 
 
+@pytest.mark.parametrize("end", [0.0, 0.001, 0.3])
+@pytest.mark.parametrize("steps", [1, 3, 100])
+def test_one_cycle_ends_at_end(end: float, steps: int) -> None:
+    lr, momentum = tuning.one_cycle(1.0, steps, end=end)
+    assert [lr(steps), lr(steps + 1), lr(10**9)] == [end] * 3
+    assert momentum(steps) == 0.95
+
+
 def test_schedules_drive_a_state() -> None:
     p = np.ones(2)
     state = fm.init(p, lr=0.0, momentum=0.9)
@@ -123,7 +131,23 @@ def test_schedules_drive_a_state() -> None:
         ),
         (lambda: tuning.inverse_square_root(1, 0), ValueError, "warmup must be an integer >= 1, not 0.0"),
         (lambda: tuning.one_cycle(0, 5), ValueError, "peak must be finite and > 0, not 0.0"),
-        (lambda: tuning.one_cycle(1, 5, momentum=(1, 0)), ValueError, "momentum must be in [0, 1), not 1.0"),
+        (
+            lambda: tuning.one_cycle(1, 5, momentum=(1, 0)),
+            ValueError,
+            "momentum[0] must be in [0, 1), not 1.0",
+        ),
+        (
+            lambda: tuning.one_cycle(1, 5, momentum=0.9),
+            TypeError,
+            "momentum must be a pair of numbers, not 0.9",
+        ),
+        (
+            lambda: tuning.one_cycle(1, 5, momentum=(0.8, 0.9)),
+            ValueError,
+            "momentum must be (high, low), not (0.8, 0.9)",
+        ),
+        (lambda: tuning.one_cycle(1, 5, start=2), ValueError, "start must be at most peak, 1.0, not 2.0"),
+        (lambda: tuning.one_cycle(1, 5, end=2), ValueError, "end must be at most peak, 1.0, not 2.0"),
         (lambda: tuning.demon(1, 5), ValueError, "start must be in [0, 1), not 1.0"),
         (lambda: tuning.single_step(1, 1, 2, 1), ValueError, "h_max must be at least h_min, 2.0, not 1.0"),
         (lambda: tuning.single_step(0, 1, 1, 1), ValueError, "distance must be finite and > 0, not 0.0"),

@@ -13,7 +13,17 @@ if TYPE_CHECKING:
     from .._core import State
     from ..theory._inputs import Requirement
 
-__all__ = ["MOMENTUM", "NOT_NEGATIVE", "POSITIVE", "function", "number", "tunable", "whole"]
+__all__ = [
+    "MOMENTUM",
+    "NOT_NEGATIVE",
+    "POSITIVE",
+    "function",
+    "number",
+    "one_momentum",
+    "pair",
+    "tunable",
+    "whole",
+]
 
 
 def number(name: str, value: Any, requirement: Requirement) -> float:
@@ -35,6 +45,15 @@ def function(name: str, value: Any) -> None:
     if not callable(value):
         msg = f"{name} must be a function, not {type(value).__name__}"
         raise TypeError(msg)
+def pair(name: str, value: Any, requirement: Requirement) -> tuple[float, float]:
+    """`value` as two floats that meet the requirement."""
+    found = numbers(name, value, requirement)
+    if found.shape != (2,):
+        msg = f"{name} must be a pair of numbers, not {value!r}"
+        raise TypeError(msg)
+    return float(found[0]), float(found[1])
+
+
 
 
 def tunable(state: State) -> State:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, NamedTuple
 
-from ._checks import MOMENTUM, NOT_NEGATIVE, POSITIVE, function, number, whole
+from ._checks import MOMENTUM, NOT_NEGATIVE, POSITIVE, function, number, pair, whole
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -232,9 +232,9 @@ def one_cycle(
     steps : int
         At least 1.
     start, end : float, optional
-        lr at both ends of the cycle, and at the end of all; ``peak/10`` and ``peak/1000`` by default.
+        lr at both ends of the cycle, and at the end of all, at most `peak`; ``peak/10`` and ``peak/1000`` by default.
     momentum : (high, low), default (0.95, 0.85)
-        In [0, 1).
+        In [0, 1), low at most high.
 
     Returns
     -------
@@ -264,18 +264,25 @@ def one_cycle(
     peak, steps = number("peak", peak, POSITIVE), whole("steps", steps)
     start = peak / 10 if start is None else number("start", start, NOT_NEGATIVE)
     end = peak / 1000 if end is None else number("end", end, NOT_NEGATIVE)
-    high, low = (number("momentum", value, MOMENTUM) for value in momentum)
+    for name, value in (("start", start), ("end", end)):
+        if value > peak:
+            msg = f"{name} must be at most peak, {peak!r}, not {value!r}"
+            raise ValueError(msg)
+    high, low = pair("momentum", momentum, MOMENTUM)
+    if low > high:
+        msg = f"momentum must be (high, low), not {(high, low)!r}"
+        raise ValueError(msg)
     return OneCycle(_lines(steps, start, peak, start, end), _lines(steps, high, low, high, high))
 
 
 def _lines(steps: int, first: float, middle: float, last: float, end: float) -> Schedule:
     def schedule(t: int) -> float:
-        x = min(t / steps, 1)
+        x = t / steps
         if x < 0.45:
             return first + (middle - first) * x / 0.45
         if x < 0.9:
             return middle + (last - middle) * (x - 0.45) / 0.45
-        return last + (end - last) * min((x - 0.9) / 0.1, 1)
+        return last + (end - last) * (x - 0.9) / 0.1 if x < 1 else end
 
     return schedule
 
