@@ -16,9 +16,11 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-# A test is over when the smoothed loss is this many times its lowest, as in fastai.
-EXPLODED = 4
+# A test is over when the smoothed loss has risen by this many times what it had fallen, or its noise. Neither changes
+# with a constant that is added to the loss, as a ratio of losses would.
+EXPLODED = 3
 SMOOTHING = 0.9
+ROUNDING = float(np.finfo(np.float32).eps)  # of a loss, relative to it: many are computed in float32
 
 
 class RangeTest(NamedTuple):
@@ -42,8 +44,11 @@ def range_test(
 
     ``lr_k = lr_min * (lr_max/lr_min)**(k/(steps-1))``, k = 0 to steps - 1. The loss at k is that before the step with
     ``lr_k``, and so shows what the rates up to k - 1 have done. It ends early when the loss is not finite, or
-    smoothed over about 10 steps is above 4 times its lowest. The suggestion is a tenth of the lr at which the
-    smoothed loss is lowest; look at the curve before using it.
+    smoothed over about 10 steps has risen from its lowest by 3 times what it had fallen, and by 3 times its noise. The
+    noise is what three quarters of the changes from step to step do not exceed.
+
+    The suggestion is a tenth of the lr at which the smoothed loss is lowest; look at the curve before using it. If it is
+    lowest at lr_min, no lr has lowered it; at lr_max, a larger one might lower it more. The suggestion is NaN then.
 
     Parameters
     ----------
@@ -67,12 +72,13 @@ def range_test(
     Raises
     ------
     TypeError, ValueError
-        A value is of another kind or out of its range, or the first loss is not finite; what `init` and `step` raise.
+        A value is of another kind or out of its range, or the first loss is not finite; lr is given; what `init` and
+        `step` raise.
 
     References
     ----------
     L. N. Smith, Cyclical Learning Rates for Training Neural Networks, WACV 2017, section 3.3, with a linear growth;
-    the geometric growth, the smoothing and the tenth are the practice of fastai.
+    the geometric growth, the smoothing and the tenth are the practice of fastai, which stops at 4 times the lowest loss.
 
     Examples
     --------
@@ -90,9 +96,12 @@ def range_test(
     if lr_max <= lr_min:
         msg = f"lr_max must be above lr_min, {lr_min!r}, not {lr_max!r}"
         raise ValueError(msg)
+    if "lr" in hyperparameters:
+        msg = f"lr must be left to range_test, not {hyperparameters['lr']!r}; give lr_min and lr_max"
+        raise TypeError(msg)
     schedule = np.geomspace(lr_min, lr_max, whole("steps", steps, least=2))
-    params = _map(np.array, params)
     state = _core.init(params, lr=lr_min, **hyperparameters)
+    params = _map(np.array, params)
     losses: list[float] = []
     smoothed: list[float] = []
     average = 0.0
@@ -103,11 +112,19 @@ def range_test(
             break
         average = SMOOTHING * average + (1 - SMOOTHING) * losses[-1]
         smoothed.append(average / (1 - SMOOTHING ** len(losses)))
-        if smoothed[-1] > EXPLODED * min(smoothed):
+        if _exploded(losses, smoothed):
             break
         state.lr = lr
         _core.step(params, grads, state)
     if not smoothed:
         msg = f"loss_and_grads must return a finite loss at params, not {losses[0]!r}"
         raise ValueError(msg)
-    return RangeTest(schedule[: len(losses)], np.array(losses), float(schedule[np.argmin(smoothed)]) / 10)
+    best = int(np.argmin(smoothed))
+    suggestion = float(schedule[best]) / 10 if 0 < best < len(schedule) - 1 else math.nan
+    return RangeTest(schedule[: len(losses)], np.array(losses), suggestion)
+
+
+def _exploded(losses: list[float], smoothed: list[float]) -> bool:
+    best = min(smoothed)
+    noise = np.quantile(np.abs(np.diff(losses)), 0.75) if len(losses) > 1 else 0.0
+    return bool(smoothed[-1] - best > EXPLODED * max(smoothed[0] - best, noise, ROUNDING * abs(losses[0])))
