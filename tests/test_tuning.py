@@ -149,9 +149,14 @@ def test_schedules_drive_a_state() -> None:
         (lambda: tuning.one_cycle(1, 5, start=2), ValueError, "start must be at most peak, 1.0, not 2.0"),
         (lambda: tuning.one_cycle(1, 5, end=2), ValueError, "end must be at most peak, 1.0, not 2.0"),
         (lambda: tuning.demon(1, 5), ValueError, "start must be in [0, 1), not 1.0"),
-        (lambda: tuning.single_step(1, 1, 2, 1), ValueError, "h_max must be at least h_min, 2.0, not 1.0"),
+        (lambda: tuning.single_step(1, 1, 2, 1), ValueError, "l_max must be at least l_min, not 1.0"),
         (lambda: tuning.single_step(0, 1, 1, 1), ValueError, "distance must be finite and > 0, not 0.0"),
         (lambda: tuning.single_step(1, -1, 1, 1), ValueError, "variance must be finite and >= 0, not -1.0"),
+        (
+            lambda: tuning.single_step(1, 1, np.ones(2), 1),
+            TypeError,
+            "l_min must be one number, not an array of 2",
+        ),
         (lambda: tuning.CurvatureWindow(0), ValueError, "size must be an integer >= 1, not 0.0"),
         (
             lambda: tuning.ritz_values(np.ones(3), np.ones(3)),
@@ -173,11 +178,6 @@ def test_schedules_drive_a_state() -> None:
             ValueError,
             "loss_and_grads must return a finite loss at params, not nan",
         ),
-    ],
-)
-def test_bad_arguments(call: Callable[[], Any], error: type[Exception], message: str) -> None:
-    with pytest.raises(error) as caught:
-        call()
         (
             lambda: tuning.range_test(lambda p: (0.0, p), np.ones(1), lr=0.1),
             TypeError,
@@ -188,6 +188,11 @@ def test_bad_arguments(call: Callable[[], Any], error: type[Exception], message:
             TypeError,
             "params[0] must be a numpy.ndarray, not float",
         ),
+    ],
+)
+def test_bad_arguments(call: Callable[[], Any], error: type[Exception], message: str) -> None:
+    with pytest.raises(error) as caught:
+        call()
     assert str(caught.value) == message
 
 
@@ -345,19 +350,99 @@ def test_noise_looks_like_curvature(rng: np.random.Generator) -> None:
     assert found.error == pytest.approx(75, rel=0.05)
 
 
-def test_mismatches_are_refused() -> None:
+W = np.ones(2)
+BAD_ARRAYS: dict[str, tuple[Any, Any, type[Exception], str]] = {
+    "shape": (
+        {"w": W},
+        {"w": np.ones(3)},
+        ValueError,
+        "grads['w'] must have shape (2,), as params['w'], not (3,)",
+    ),
+    "lack": (
+        {"w": [W, W]},
+        {"w": [W]},
+        ValueError,
+        "grads must have the same structure as params, not lack ['w'][1]",
+    ),
+    "extra": (
+        {"w": W},
+        {"w": W, "b": W},
+        ValueError,
+        "grads must have the same structure as params, not have ['b']",
+    ),
+    "dict and list": (
+        {"w": W},
+        [W],
+        ValueError,
+        "grads must have the same structure as params, not lack ['w']",
+    ),
+    "array and list": (
+        W,
+        [W],
+        ValueError,
+        "grads must have the same structure as params, not lack a single array",
+    ),
+    "None for many": (
+        {"w": [W, W]},
+        {"w": None},
+        ValueError,
+        "grads must have the same structure as params, not lack ['w'][0]",
+    ),
+    "numbers": ([1.0, 2.0], [1.0, 2.0], TypeError, "params[0] must be a numpy.ndarray, not float"),
+    "numbers as grads": ({"w": W}, {"w": 1.0}, TypeError, "grads['w'] must be a numpy.ndarray, not float"),
+    "complex": (W + 0j, W + 0j, TypeError, "params must have dtype float32 or float64, not complex128"),
+    "complex grads": (W, W + 0j, TypeError, "grads must have dtype float32 or float64, not complex128"),
+    "other dtype": (
+        W,
+        W.astype(np.float32),
+        TypeError,
+        "grads must have dtype float64, as params, not float32",
+    ),
+}
+
+
+def measures() -> dict[str, Callable[[Any, Any], None]]:
+    state = fm.init(np.ones(2), lr=0.1)
+    return {
+        "window": tuning.CurvatureWindow().add,
+        "AutoTuner": tuning.AutoTuner(state),
+        "YellowFin": tuning.YellowFin(state),
+    }
+
+
+@pytest.mark.parametrize("name", measures())
+@pytest.mark.parametrize("case", BAD_ARRAYS)
+def test_bad_arrays_are_refused(case: str, name: str) -> None:
+    params, grads, error, message = BAD_ARRAYS[case]
+    with pytest.raises(error) as caught:
+        measures()[name](params, grads)
+    assert str(caught.value) == message
+
+
+@pytest.mark.parametrize("name", measures())
+def test_another_structure_midway_is_refused(name: str) -> None:
+    measure = measures()[name]
+    a, b = np.array([1.0, 2.0]), np.array([3.0])
+    measure({"a": a, "b": b}, {"a": a, "b": b})
+    refused: list[tuple[Any, str]] = [
+        ({"a": a}, "params must have the same structure as in the call before, not lack ['b']"),
+        ([a, b], "params must have the same structure as in the call before, not lack ['a']"),
+        ({"a": b, "b": a}, "params['a'] must have shape (2,), as in the call before, not (1,)"),
+        ({"a": np.ones(3), "b": b}, "params['a'] must have shape (2,), as in the call before, not (3,)"),
+    ]
+    for params, message in refused:
+        with pytest.raises(ValueError) as caught:  # noqa: PT011 - the whole message is compared
+            measure(params, params)
+        assert str(caught.value) == message
+    measure({"b": b * 0.9, "a": a * 0.9}, {"a": a, "b": b})
+
+
+def test_window_reads_dicts_in_any_order() -> None:
     window = tuning.CurvatureWindow()
-    with pytest.raises(
-        ValueError, match=r"^grads\['w'\] must have the shape of params\['w'\], \(2,\), not \(3,\)$"
-    ):
-        window.add({"w": np.ones(2)}, {"w": np.ones(3)})
-    with pytest.raises(
-        ValueError, match=r"^grads must have the structure of params, but it has no \['w'\]\[1\]$"
-    ):
-        window.add({"w": [np.ones(2), np.ones(2)]}, {"w": [np.ones(2)]})
-    window.add(np.ones(2), np.ones(2))
-    with pytest.raises(ValueError, match=r"^params must have 2 elements as before, not 3$"):
-        window.add(np.ones(3), np.ones(3))
+    a, b = np.ones(1), np.ones(1)
+    window.add({"a": a, "b": b}, {"a": 2 * a, "b": 9 * b})
+    window.add({"b": b, "a": a / 2}, {"b": 9 * b, "a": a})
+    assert window.range() == (2, 2, 0)
 
 
 # ---- YellowFin ----
@@ -376,18 +461,40 @@ positive = st.floats(1e-6, 1e6)
 
 @given(positive, positive, positive, st.floats(1, 1e6))
 def test_single_step_solves_its_equation(
-    distance: float, variance: float, h_min: float, kappa: float
+    distance: float, variance: float, l_min: float, kappa: float
 ) -> None:
-    lr, momentum = tuning.single_step(distance, variance, h_min, kappa * h_min)
-    least = theory.optimal(h_min, kappa * h_min).momentum
-    x = math.sqrt(momentum)
-    q = distance**2 * h_min**2 / (2 * variance)
-    assert lr == pytest.approx((1 - x) ** 2 / h_min, rel=1e-12)
-    if momentum > least:
-        assert q * x == pytest.approx((1 - x) ** 3, rel=1e-6, abs=1e-9 * (1 + q))
+    lr, momentum = tuning.single_step(distance, variance, l_min, kappa * l_min)
+    least = theory.optimal(l_min, kappa * l_min).momentum
+    gap = math.sqrt(lr * l_min)  # 1 - x
+    q = distance**2 * l_min**2 / (2 * variance)
+    assert momentum == pytest.approx((1 - gap) ** 2, rel=1e-9, abs=1e-15)
+    if momentum > least + 1e-12:
+        assert gap**3 == pytest.approx(q * (1 - gap), rel=1e-9, abs=1e-15 * q)
     else:
-        assert momentum == pytest.approx(least, rel=1e-12)
-        assert q * x - (1 - x) ** 3 >= -1e-9 * (1 + q)  # the root is below
+        assert momentum == pytest.approx(least, abs=1e-12)
+        assert q * (1 - gap) >= gap**3 * (1 - 1e-9) - 1e-15 * q  # the root is below
+
+
+HALF = next(y.real for y in np.roots([2, 0, 1, -1]) if abs(y.imag) < 1e-12)  # y**3 = (1 - y)/2
+
+
+@pytest.mark.parametrize(
+    ("distance", "variance", "l_min", "expected"),
+    [
+        (1e200, 1.0, 1.0, (1.0, 0.0)),
+        (1.0, 1e-320, 1.0, (1.0, 0.0)),
+        (1e-200, 1.0, 1.0, (5 ** (2 / 3) * 10 ** (-802 / 3), 1.0)),
+        (1e-30, 1.0, 1.0, ((5e-61) ** (2 / 3), 1.0)),  # gap**3 = q, and lr = gap**2
+        (1e-50, 1.0, 1.0, ((5e-101) ** (2 / 3), 1.0)),
+        (1e150, 1e-300, 1e-300, (1e300 * HALF**2, (1 - HALF) ** 2)),  # q = 1/2
+        (1.0, 1.0, 1e-300, (0.5 ** (2 / 3) * 1e-100, 1.0)),
+        (1.0, 0.0, 1e300, (1e-300, 0.0)),
+    ],
+)
+def test_single_step_at_the_limits(distance: float, variance: float, l_min: float, expected: Any) -> None:
+    found = tuning.single_step(distance, variance, l_min, l_min)
+    for value, limit in zip(found, expected, strict=True):
+        assert limit is None or value == pytest.approx(limit, rel=1e-9, abs=0)
 
 
 def test_single_step_without_noise() -> None:
@@ -453,8 +560,56 @@ def test_tuners_refuse_states(make: Any) -> None:
 
 
 def test_autotuner_wants_one_momentum() -> None:
-    with pytest.raises(TypeError, match="^state.momentum must be a real number"):
+    with pytest.raises(TypeError, match="^state must have one momentum for all arrays to be tuned, not one"):
         tuning.AutoTuner(fm.init({"a": np.ones(2)}, lr=1, momentum={"a": 0.5}))
+
+
+@pytest.mark.parametrize("make", TUNERS)
+def test_tuners_refuse_what_the_state_became(make: Any) -> None:
+    p, named = np.ones(2), {"a": np.ones(2)}
+    with pytest.raises(TypeError, match=r"^state must be a State, as init\(\) returns it, not int$"):
+        make(3)
+    state, other = fm.init(p, lr=1), fm.init(named, lr=1)
+    tuner, other_tuner = make(state), make(other)
+    tuner(p, p)
+    state.dampening, other.dampening = 0.5, {"a": 0.5}
+    with pytest.raises(ValueError, match=r"^state must have dampening 0 to be tuned, not 0.5$"):
+        tuner(p, p)
+    with pytest.raises(ValueError, match=r"^state must have dampening 0 to be tuned, not {'a': 0.5}$"):
+        other_tuner(named, named)
+    state.dampening, state.maximize = 0.0, True
+    with pytest.raises(ValueError, match="^state must minimise to be tuned"):
+        tuner(p, p)
+
+
+@pytest.mark.parametrize("scale", [1e-150, 1e-100, 1e-20, 1e100, 1e149])
+@pytest.mark.parametrize("make", TUNERS)
+def test_tuners_take_gradients_of_any_size(make: Any, scale: float, dtype: Any) -> None:
+    """Also those whose squares nearly vanish, in float32 with learning rates that would be infinite there."""
+    rng = np.random.default_rng(0)
+    p = np.ones(4, dtype)
+    state = fm.init(p, lr=0.1)
+    tuner = make(state)
+    for _ in range(30):
+        with np.errstate(over="ignore"):
+            g = (scale * rng.normal(size=4)).astype(dtype)
+        if not np.isfinite(g).all():
+            return
+        tuner(p, g)
+        assert 0 < state.lr <= np.finfo(dtype).max
+        fm.step(p, g, state)
+        p[...] = 1
+
+
+def test_yellowfin_goes_on_where_gradients_differ_in_size_by_1e100() -> None:
+    """The range of curvature is 1e200 then, the momentum that goes with it 1 to rounding."""
+    p = np.ones(4)
+    state = fm.init(p, lr=0.1)
+    tuner = tuning.YellowFin(state)
+    for t in range(10):
+        tuner(p, np.full(4, 1e-50 if t % 2 else 1e50))
+    assert state.momentum == 0.9999
+    assert state.lr > 0
 
 
 @pytest.mark.parametrize("make", TUNERS)
@@ -620,6 +775,40 @@ def test_autotuner_starts_anywhere(start: float) -> None:
     assert np.abs(x - 1).max() < 1e-6 * max(1, start)
 
 
+@pytest.mark.parametrize(
+    ("dtype", "distance"),
+    [(np.float32, 1e2), (np.float32, 1e3), (np.float32, 1e4), (np.float64, 1e6), (np.float64, 1e7)],
+)
+def test_autotuner_starts_far_away_from_zeros(dtype: Any, distance: float) -> None:
+    """The first probes, which go by params, change the gradient by no more than its rounding."""
+    curvature = np.geomspace(1, 50, 20).astype(dtype)
+    x = np.zeros(20, dtype)
+    state = fm.init(x, lr=1.0)
+    tuner = tuning.AutoTuner(state)
+    for _ in range(150):
+        g = curvature * (x - dtype(distance))
+        tuner(x, g)
+        fm.step(x, g, state)
+    assert tuner.noisy is False
+    assert np.abs(x / distance - 1).max() < 1e-5
+
+
+def test_autotuner_takes_a_slope_for_noise() -> None:
+    """Where there is no curvature, longer probes do not find any, and there are few of them."""
+    x = np.zeros(3)
+    state = fm.init(x, lr=1.0)
+    tuner = tuning.AutoTuner(state)
+    longest = 0.0
+    for _ in range(10):
+        before = x.copy()
+        tuner(x, np.ones(3))
+        fm.step(x, np.ones(3), state)
+        if tuner.noisy is None:
+            longest = max(longest, float(np.linalg.norm(x - before)))
+    assert tuner.noisy is True
+    assert longest == pytest.approx(1e3 * 2.0**-26)
+
+
 def logistic(seed: int) -> Callable[[Any], tuple[float, Any]]:
     rng = np.random.default_rng(seed)
     x = rng.normal(size=(200, 10)) * np.geomspace(1, 0.05, 10)
@@ -699,16 +888,30 @@ def test_autotuner_on_data_that_can_almost_be_separated() -> None:
     assert losses[300] < losses[-1] + 1e-3
 
 
-def test_autotuner_looks_at_what_has_gradients(rng: np.random.Generator) -> None:
+@pytest.mark.parametrize("missing", [{0}, {1}, {2}, {0, 1}, {0, 2}, {1, 2}, {0, 1, 2}], ids=str)
+def test_autotuner_looks_at_what_has_gradients(missing: set[int], rng: np.random.Generator) -> None:
     """A layer whose gradient comes and goes does not pass for noise."""
     params = [rng.normal(size=3), rng.normal(size=3)]
     state = fm.init(params, lr=1.0)
     tuner = tuning.AutoTuner(state)
     for t in range(3):
-        grads = [2 * params[0], None if t % 2 else 2 * params[1]]
+        grads = [2 * params[0], None if t in missing else 20 * params[1]]
         tuner(params, grads)
         fm.step(params, grads, state)
     assert tuner.noisy is False
+
+
+def test_autotuner_does_not_probe_for_ever(rng: np.random.Generator) -> None:
+    """No array has two gradients in a row, so there is nothing to compare."""
+    params = [rng.normal(size=3), rng.normal(size=3)]
+    state = fm.init(params, lr=1.0)
+    tuner = tuning.AutoTuner(state)
+    for t in range(300):
+        grads = [2 * p if i == t % 2 else None for i, p in enumerate(params)]
+        tuner(params, grads)
+        fm.step(params, grads, state)
+    assert tuner.noisy is True
+    assert max(np.abs(p).max() for p in params) < 0.1
 
 
 def test_momentum_stays_below_one() -> None:
@@ -860,16 +1063,6 @@ def test_range_test_stops_where_the_loss_explodes() -> None:
     assert len(found.lrs) == len(found.losses) == 6
 
 
-def test_range_test_passes_hyperparameters_on() -> None:
-    def run(**options: Any) -> Any:
-        return tuning.range_test(
-            lambda p: (float(p @ p / 2), p.copy()), np.ones(2), steps=40, lr_max=0.01, **options
-        )
-
-    assert len(run().lrs) == 40  # nothing exploded
-    assert run(momentum=0.9).losses[-1] < run(momentum=0.0).losses[-1]
-    with pytest.raises(TypeError):
-        run(velocity=1)
 @pytest.mark.parametrize("constant", [-1e4, -100.0, -1.0, -0.5, 100.0])
 def test_range_test_does_not_depend_on_a_constant(constant: float) -> None:
     """-1/2 and -1 make the loss cross zero on its way."""
@@ -914,3 +1107,13 @@ def test_range_test_goes_on_through_noise() -> None:
     assert stopped <= 4
 
 
+def test_range_test_passes_hyperparameters_on() -> None:
+    def run(**options: Any) -> Any:
+        return tuning.range_test(
+            lambda p: (float(p @ p / 2), p.copy()), np.ones(2), steps=40, lr_max=0.01, **options
+        )
+
+    assert len(run().lrs) == 40  # nothing exploded
+    assert run(momentum=0.9).losses[-1] < run(momentum=0.0).losses[-1]
+    with pytest.raises(TypeError):
+        run(velocity=1)

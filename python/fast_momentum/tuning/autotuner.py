@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..theory import optimal
-from ._checks import MOMENTUM, number, tunable, whole
-from ._flat import Vector, flatten, norm
+from ._checks import one_momentum, tunable, whole
+from ._flat import Flat, norm
+from ._probes import Probes, short
 from ._set import set_heavy_ball
 from .curvature import CurvatureRange, CurvatureWindow
 
 if TYPE_CHECKING:
     from .._core import State
+    from ._flat import Point, Vector
 
 # Factors per step by which the two ends in use may move towards what the window shows. The upper end follows
 # upwards at once: an lr that is too large costs more than one that is too small.
@@ -23,10 +25,6 @@ LOW_FALL, LOW_RISE = 0.8, 1.1
 
 # On a quadratic the window is exact and its error 0; elsewhere the Hessian is another one at each step.
 ERRORS_OF_MARGIN = 2.0
-
-# Two differences are those of one smooth function if, per displacement, they agree to this share, and if they are
-# this small beside the gradient.
-SAME, SMALL = 0.1, 0.01
 
 # Noise that comes later looks like a curvature that grows without end. What has grown this much is probed again.
 SUSPICIOUS = 10.0
@@ -41,8 +39,9 @@ class AutoTuner:
     Two **probes** come first: steps without momentum, ``sqrt(eps) * |params|`` long (``sqrt(eps)`` if params are 0).
     They are too short to change the gradients of a smooth function by much, or to do harm. If the two gradient
     differences are nearly equal, and small but not 0, it is one smooth function, else the gradients are taken for
-    noisy, for good; ``tuner.noisy`` has the answer. A smooth function is probed again when its l_max has grown to ten
-    times that of the last probes, as that is how noise looks that begins later.
+    noisy, for good; ``tuner.noisy`` has the answer. A difference that may be nothing but rounding, as it is far from the
+    minimum, makes the steps ten times as long, up to three times. A smooth function is probed again when its l_max has
+    grown to ten times that of the last probes, as that is how noise looks that begins later.
 
     **One smooth function**: the heavy ball's best constants for the range of curvature, ::
 
@@ -81,8 +80,11 @@ class AutoTuner:
     Notes
     -----
     Memory: a copy of params, that of the `CurvatureWindow` unless gradients are noisy, and copies of params and grads
-    during a call. A gradient that is None counts as 0. Where the norm of all is 0, infinite or NaN, the call
-    leaves lr and momentum as they are. Weight decay is not seen; it should be small beside the curvature.
+    during a call. A gradient that is None adds nothing to the norm, and its array counts in the probes and in the window
+    only where gradients were given at both ends of a step, or all three points of the probes. Gradients that
+    cannot be compared in 20 calls, as they are those of other arrays each time, are taken for noisy. Where the norm of
+    all gradients is 0, infinite or NaN, or the lr would vanish or be infinite in the dtype of params, the call leaves
+    lr and momentum as they are. Weight decay is not seen; it should be small beside the curvature.
     docs/howto/tuning.md has measurements, and where it fails.
 
     References
@@ -112,72 +114,72 @@ class AutoTuner:
 
     def __init__(self, state: State, *, window: int = 10) -> None:
         self._state = tunable(state)
-        self._momentum = number("state.momentum", state.momentum, MOMENTUM)
+        self._momentum = one_momentum(state)
         self._size = whole("window", window, 2)
-        self._window: CurvatureWindow | None = CurvatureWindow(self._size)
+        self._flat = Flat()
+        self._probes: Probes | None = None
+        self._window: CurvatureWindow | None = None
         self._probed = 0.0
         self._range: tuple[float, float] | None = None
         self._start: Vector | None = None
-        self._length = 0.0
         self._reach = 0.0
         self._squares = 0.0
         self.noisy = None
 
     def __call__(self, params: Any, grads: Any) -> None:
         """Measure and set lr and momentum; `params` and `grads` are not modified."""
-        p, g, given = flatten(params, grads)
+        tunable(self._state)
+        point = p, g, _ = self._flat(params, grads)
         size = norm(g)
         if size == 0 or not math.isfinite(size) or not math.isfinite(norm(p)):
             return
         if self._start is None:
-            self._start, self._length = p, _short(p)
+            self._start, self._probes = p, Probes(p, first=True)
         self._squares += size * size
-        seen = None
-        if self._window is not None:
-            self._window.add_flat(p, g, given)
-            seen = self._window.range()
-            if self.noisy is None:
-                self._decide(self._window, seen, size)
-            elif self._suspicious(self._window, seen, p):
-                self._probed, self._length = _upper_end(seen), _short(p)
-                self.noisy, self._window = None, CurvatureWindow(self._size)
-                self._window.add_flat(p, g, given)
-
-        if self.noisy is None:
-            set_heavy_ball(self._state, self._length / size, 0.0)
-        elif self.noisy:
+        seen = self._look(point)
+        if self._probes is not None:
+            set_heavy_ball(self._state, self._probes.length / size, 0.0, p.dtype)
+        elif seen is None:
             self._go_by_distance(p, self._start)
         else:
-            self._go_by_curvature(seen)
+            self._go_by_curvature(seen, p.dtype)
 
-    def _decide(self, window: CurvatureWindow, seen: CurvatureRange | None, size: float) -> None:
-        displacements, differences = window.pairs()
-        if len(differences) < 2:
-            return
-        change = norm(differences[0])
-        first, second = (y / norm(s) for s, y in zip(displacements, differences, strict=True))
-        same = norm(second - first) <= SAME * norm(first)
-        straight = change <= 100 * np.finfo(differences.dtype).eps * size  # no curvature but that of rounding
-        at_first = self._range is None
-        self.noisy = bool(not same or (at_first and (straight or change > SMALL * size)))
+    def _look(self, point: Point) -> CurvatureRange | None:
+        """Take the point. What the window shows, None while the tuner probes and if gradients are noisy."""
+        if self._window is not None:
+            self._window._add_flat(point)
+            seen = self._window.range()
+            if not self._suspicious(self._window, seen, point[0]):
+                return seen
+            self._probed = _upper_end(seen)
+            self.noisy, self._window, self._probes = None, None, Probes(point[0], first=False)
+        if self._probes is None:
+            return None
+        self.noisy = self._probes.noisy(point)
+        if self.noisy is None:
+            return None
+        probes, self._probes = self._probes, None
         if self.noisy:
-            self._window = None
-            return
+            return None
+        self._window = CurvatureWindow(self._size)
+        for probed in probes.points:
+            self._window._add_flat(probed)
+        seen = self._window.range()
         self._probed = max(self._probed, _upper_end(seen))
         if self._range is not None:
             self._range = self._range[0], self._probed
+        return seen
 
     def _suspicious(self, window: CurvatureWindow, seen: CurvatureRange | None, p: Vector) -> bool:
         """Whether the curvature has grown much since it was probed, and displacements are not just rounding."""
-        return _upper_end(seen) > SUSPICIOUS * self._probed and window.last_length() > _short(p)
+        return _upper_end(seen) > SUSPICIOUS * self._probed and window._last_length() > short(p)
 
     def _go_by_distance(self, p: Vector, start: Vector) -> None:
-        self._reach = max(self._reach, norm(p - start), _short(start.astype(np.float32)))
+        self._reach = max(self._reach, norm(p - start), short(start.astype(np.float32)))
         lr = (1 - self._momentum) * self._reach / math.sqrt(self._squares)
-        set_heavy_ball(self._state, lr, self._momentum)
+        set_heavy_ball(self._state, lr, self._momentum, p.dtype)
 
-    def _go_by_curvature(self, seen: CurvatureRange | None) -> None:
-        assert seen is not None
+    def _go_by_curvature(self, seen: CurvatureRange, dtype: np.dtype[Any]) -> None:
         high = _upper_end(seen)
         low = seen.l_min if seen.l_min > 0 else high
         if self._range is not None:
@@ -187,13 +189,8 @@ class AutoTuner:
         self._range = min(low, high), high
         method = "nesterov_quadratic" if self._state.nesterov else "heavy_ball"
         best = optimal(*self._range, method=method)
-        set_heavy_ball(self._state, best.lr, best.momentum)
+        set_heavy_ball(self._state, best.lr, best.momentum, dtype)
 
 
 def _upper_end(seen: CurvatureRange | None) -> float:
     return 0.0 if seen is None else seen.l_max + ERRORS_OF_MARGIN * seen.error
-
-
-def _short(p: Vector) -> float:
-    """A length beside which that of `p` is exact: too short to do harm, and long enough to be measured."""
-    return math.sqrt(np.finfo(p.dtype).eps) * (norm(p) or 1.0)

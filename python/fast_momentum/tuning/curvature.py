@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from ._checks import whole
-from ._flat import Vector, flatten, norm
+from ._flat import Flat, norm
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from ._flat import Point, Vector
 
 
 def ritz_values(displacements: Any, differences: Any) -> NDArray[np.float64]:
@@ -98,8 +100,8 @@ class CurvatureWindow:
 
     The gradients have to be those of one function. Gradients of different mini-batches differ also where the
     parameters stand still: with noise alone, l_max is about ``2*(1 + momentum)/lr`` and the error ``(1 - momentum)/lr``
-    whatever the curvature is, so that small steps look like sharp curvature. If a batch can be used twice, give `add_pair` its gradients at two
-    points: the values are then those of the Hessian of the batches.
+    whatever the curvature is, so that small steps look like sharp curvature. If a batch can be used twice, give
+    `add_pair` its gradients at two points: the values are then those of the Hessian of the batches.
 
     Parameters
     ----------
@@ -142,7 +144,8 @@ class CurvatureWindow:
         self._ss = np.zeros((self._size, self._size))
         self._sy = np.zeros((self._size, self._size))
         self._count = 0
-        self._last: tuple[Vector, Vector, NDArray[np.bool_] | None] | None = None
+        self._flat = Flat()
+        self._last: Point | None = None
         self._s: Any = None
         self._y: Any = None
 
@@ -156,8 +159,9 @@ class CurvatureWindow:
 
         Raises
         ------
-        ValueError
-            The structures or shapes of the two differ, or are not those of the call before.
+        TypeError, ValueError
+            Something is not an array of float32 or float64, or the structures, shapes or dtypes of the two differ, or
+            are not those of the call before.
 
         Examples
         --------
@@ -169,13 +173,13 @@ class CurvatureWindow:
         >>> window.range()
         CurvatureRange(l_min=4.0, l_max=4.0, error=0.0)
         """
-        self.add_flat(*flatten(params, grads))
+        self._add_flat(self._flat(params, grads))
 
-    def add_flat(self, p: Vector, g: Vector, given: NDArray[np.bool_] | None) -> None:
-        """`add` for what `flatten` returns; the vectors are kept."""
-        last, self._last = self._last, (p, g, given)
+    def _add_flat(self, point: Point) -> None:
+        """`add` for what `Flat` makes of params and grads; the vectors are kept."""
+        last, self._last = self._last, point
         if last is not None:
-            self._pair(last, self._last)
+            self._pair(last, point)
 
     def add_pair(self, params: Any, grads: Any, other_params: Any, other_grads: Any) -> None:
         """Take two points with their gradients of the same function, such as the loss of one batch.
@@ -187,7 +191,7 @@ class CurvatureWindow:
 
         Raises
         ------
-        ValueError
+        TypeError, ValueError
             As for `add`.
 
         Examples
@@ -199,7 +203,7 @@ class CurvatureWindow:
         >>> window.range()
         CurvatureRange(l_min=4.0, l_max=4.0, error=0.0)
         """
-        self._pair(flatten(params, grads), flatten(other_params, other_grads))
+        self._pair(self._flat(params, grads), self._flat(other_params, other_grads))
 
     def range(self) -> CurvatureRange | None:
         """Return the range of the Ritz values of the window; see `ritz_values`.
@@ -221,21 +225,11 @@ class CurvatureWindow:
         values, error = _ritz(self._ss[filled, filled], self._sy[filled, filled], self._s.dtype)
         return CurvatureRange(float(values[0]), float(np.abs(values).max()), error)
 
-    def pairs(self) -> tuple[NDArray[np.floating[Any]], NDArray[np.floating[Any]]]:
-        """The displacements and gradient differences in the window, one a row, in no certain order."""
-        if self._s is None:
-            return np.zeros((0, 0)), np.zeros((0, 0))
-        filled = slice(min(self._count, self._size))
-        return self._s[filled], self._y[filled]
-
-    def last_length(self) -> float:
+    def _last_length(self) -> float:
         """The length of the last displacement, infinite if there is none."""
         return math.inf if self._s is None else norm(self._s[(self._count - 1) % self._size])
 
-    def _pair(self, before: tuple[Any, ...], after: tuple[Any, ...]) -> None:
-        if before[0].shape != after[0].shape:
-            msg = f"params must have {before[0].size} elements as before, not {after[0].size}"
-            raise ValueError(msg)
+    def _pair(self, before: Point, after: Point) -> None:
         with np.errstate(all="ignore"):
             s, y = after[0] - before[0], after[1] - before[1]
         for given in (before[2], after[2]):

@@ -8,23 +8,27 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..theory import optimal
+from ..theory._inputs import require
 from ._checks import MOMENTUM, NOT_NEGATIVE, POSITIVE, number, tunable, whole
-from ._flat import Vector, flatten, norm
+from ._flat import Flat, norm
 from ._set import set_heavy_ball
 
 if TYPE_CHECKING:
     from .._core import State
+    from ._flat import Vector
+
+# Squared norms, in units of the gradient squared, that keep their precision and have a logarithm that comes back.
+SQUARES = 1e-300, 1e300
 
 
-def single_step(distance: float, variance: float, h_min: float, h_max: float) -> tuple[float, float]:
+def single_step(distance: float, variance: float, l_min: float, l_max: float) -> tuple[float, float]:
     """Return the lr and momentum of YellowFin's single-step rule.
 
-    With x the root in (0, 1) of ``x**3 - 3*x**2 + (3 + distance**2 * h_min**2 / (2*variance)) * x - 1 = 0`` and
-    ``kappa = h_max / h_min``::
+    With x the root in (0, 1) of ``x**3 - 3*x**2 + (3 + distance**2 * l_min**2 / (2*variance)) * x - 1 = 0`` and
+    ``kappa = l_max / l_min``::
 
         momentum = max(x**2, ((sqrt(kappa) - 1) / (sqrt(kappa) + 1))**2)
-        lr = (1 - sqrt(momentum))**2 / h_min
+        lr = (1 - sqrt(momentum))**2 / l_min
 
     The first bound of momentum minimises the expected squared distance after one step, the second is the least
     momentum for which the heavy ball contracts by its root over the whole range of curvature.
@@ -35,13 +39,14 @@ def single_step(distance: float, variance: float, h_min: float, h_max: float) ->
         Distance to the minimum, above 0.
     variance : float
         Variance of the gradient, summed over its elements, at least 0 (x = 0).
-    h_min, h_max : float
-        The range of curvature, ``0 < h_min <= h_max``.
+    l_min, l_max : float
+        The range of curvature, ``0 < l_min <= l_max``.
 
     Returns
     -------
     lr, momentum : float
-        For lr_outside and lr_inside; in ema lr is to be divided by 1 - momentum.
+        For lr_outside and lr_inside; in ema lr is to be divided by 1 - momentum. 0 and 1 are the limits of a distance
+        or a curvature that vanishes beside the noise.
 
     Raises
     ------
@@ -55,30 +60,36 @@ def single_step(distance: float, variance: float, h_min: float, h_max: float) ->
     Examples
     --------
     >>> from fast_momentum import tuning
-    >>> lr, momentum = tuning.single_step(distance=2.0, variance=0.5, h_min=1.0, h_max=10.0)
+    >>> lr, momentum = tuning.single_step(distance=2.0, variance=0.5, l_min=1.0, l_max=10.0)
     >>> round(lr, 6), round(momentum, 6)
     (0.230886, 0.269874)
     """
     distance, variance = number("distance", distance, POSITIVE), number("variance", variance, NOT_NEGATIVE)
-    h_min, h_max = number("h_min", h_min, POSITIVE), number("h_max", h_max, POSITIVE)
-    if h_max < h_min:
-        msg = f"h_max must be at least h_min, {h_min!r}, not {h_max!r}"
-        raise ValueError(msg)
-    root = _root(distance**2 * h_min**2 / (2 * variance)) if variance > 0 else 0.0
-    root = max(root, optimal(h_min, h_max).rate)
-    return (1 - root) ** 2 / h_min, root**2
+    l_min, l_max = number("l_min", l_min, POSITIVE), number("l_max", l_max, POSITIVE)
+    require("l_max", np.array(l_max), "be at least l_min", np.array(l_max >= l_min))
+    share = math.sqrt(l_min / l_max)
+    gap = 2 * share / (1 + share)
+    if variance > 0:
+        log_q = 2 * math.log(distance) + 2 * math.log(l_min) - math.log(2) - math.log(variance)
+        gap = min(gap, _gap(log_q))
+    return gap * (gap / l_min), (1 - gap) ** 2
 
 
-def _root(q: float) -> float:
-    """The root in (0, 1) of (x-1)**3 + q*x, by the hyperbolic form of Cardano's formula."""
-    return 1 - 2 * math.sqrt(q / 3) * math.sinh(math.asinh(1.5 * math.sqrt(3 / q)) / 3)
+def _gap(log_q: float) -> float:
+    """The root in (0, 1) of y**3 = q*(1 - y), by the hyperbolic form of Cardano's formula."""
+    if (
+        abs(log_q) > 200
+    ):  # out here the limits, q**(1/3) and 1, are exact to rounding, and exp() comes to its own
+        return math.exp(min(log_q, 0.0) / 3)
+    root = math.exp((log_q - math.log(3)) / 2)
+    return 2 * root * math.sinh(math.asinh(1.5 / root) / 3)
 
 
 class YellowFin:
     """YellowFin, which sets ``state.lr`` and ``state.momentum`` from the gradients alone, as published.
 
     Call ``tuner(params, grads)`` before each `fast_momentum.step`. With moving averages of rate `decay`, freed of
-    their start from zero: ``h_max`` and ``h_min`` are the averages (of the logarithm) of the largest and smallest
+    their start from zero: ``l_max`` and ``l_min`` are the averages (of the logarithm) of the largest and smallest
     squared gradient norm among the last `window`; the variance is ``mean(|g|**2) - |mean(g)|**2``; the distance is
     the average of ``mean(|g|) / mean(|g|**2)``. `single_step` makes lr and momentum of them, and lr is reduced over
     the first ``10*window`` steps (slow start). The first step is made with the state's own lr and momentum.
@@ -104,8 +115,8 @@ class YellowFin:
     Notes
     -----
     Memory: one average of the gradient, and copies of params and grads during a call. A gradient that is
-    None counts as 0. Where the norm of all is 0, infinite or NaN, the call leaves lr and momentum as they are. All
-    arrays get the same lr and momentum.
+    None counts as 0. Where the squared norm of all is not within 1e-300 and 1e300, or the lr would vanish or be infinite
+    in the dtype of params, the call leaves lr and momentum as they are. All arrays get the same lr and momentum.
 
     References
     ----------
@@ -129,6 +140,7 @@ class YellowFin:
 
     def __init__(self, state: State, *, decay: float = 0.999, window: int = 20) -> None:
         self._state = tunable(state)
+        self._flat = Flat()
         self._decay = number("decay", decay, MOMENTUM)
         self._window = whole("window", window)
         self._squares: deque[float] = deque(maxlen=self._window)
@@ -139,13 +151,14 @@ class YellowFin:
 
     def __call__(self, params: Any, grads: Any) -> None:
         """Measure `grads` and set lr and momentum; `params` and `grads` are not modified."""
-        _, g, _ = flatten(params, grads)
+        tunable(self._state)
+        _, g, _ = self._flat(params, grads)
         size = norm(g)
-        if size == 0 or not math.isfinite(size * size):
+        if not SQUARES[0] < size * size < SQUARES[1]:
             return
         self._measure(g, size)
         if self._count > 1:
-            self._set()
+            self._set(g.dtype)
 
     def _measure(self, g: Vector, size: float) -> None:
         self._count += 1
@@ -158,10 +171,11 @@ class YellowFin:
             self._mean_grad = np.zeros_like(g)
         self._mean_grad += (1 - keep) * (g - self._mean_grad)
 
-    def _set(self) -> None:
+    def _set(self, dtype: np.dtype[Any]) -> None:
         started = 1 - self._decay**self._count
         low, high, _, square = (self._mean / started).tolist()
         assert self._mean_grad is not None
         variance = max(square - (norm(self._mean_grad) / started) ** 2, 0.0)
         lr, momentum = single_step(self._mean_distance / started, variance, math.exp(low), math.exp(high))
-        set_heavy_ball(self._state, lr * min(1.0, self._count / (10 * self._window)), momentum)
+        slow_start = min(1.0, self._count / (10 * self._window))
+        set_heavy_ball(self._state, lr * slow_start, momentum, dtype)
