@@ -582,7 +582,7 @@ def test_tuners_refuse_what_the_state_became(make: Any) -> None:
         tuner(p, p)
 
 
-@pytest.mark.parametrize("scale", [1e-150, 1e-100, 1e-20, 1e100, 1e149])
+@pytest.mark.parametrize("scale", [1e-150, 1e-100, 1e-21, 1e-20, 1e100, 1e149])
 @pytest.mark.parametrize("make", TUNERS)
 def test_tuners_take_gradients_of_any_size(make: Any, scale: float, dtype: Any) -> None:
     """Also those whose squares nearly vanish, in float32 with learning rates that would be infinite there."""

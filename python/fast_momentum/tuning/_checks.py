@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .._core import State
-from ..theory._inputs import MOMENTUM, NOT_NEGATIVE, POSITIVE, numbers
+from ..theory._inputs import MOMENTUM, NOT_NEGATIVE, POSITIVE, numbers, one
 
 if TYPE_CHECKING:
     from ..theory._inputs import Requirement
@@ -18,21 +18,12 @@ __all__ = [
     "NOT_NEGATIVE",
     "POSITIVE",
     "function",
-    "number",
+    "one",
     "one_momentum",
     "pair",
     "tunable",
     "whole",
 ]
-
-
-def number(name: str, value: Any, requirement: Requirement) -> float:
-    """`value` as a float that meets the requirement."""
-    found = numbers(name, value, requirement)
-    if found.ndim:
-        msg = f"{name} must be one number, not an array of {found.size}"
-        raise TypeError(msg)
-    return float(found)
 
 
 def pair(name: str, value: Any, requirement: Requirement) -> tuple[float, float]:
@@ -47,7 +38,7 @@ def pair(name: str, value: Any, requirement: Requirement) -> tuple[float, float]
 def whole(name: str, value: Any, least: int = 1) -> int:
     """`value` as an int of at least `least`."""
     words = f"be an integer >= {least}"
-    return int(number(name, value, (words, lambda x: np.isfinite(x) & (x >= least) & (x == np.floor(x)))))
+    return int(one(name, value, (words, lambda x: np.isfinite(x) & (x >= least) & (x == np.floor(x)))))
 
 
 def function(name: str, value: Any) -> None:

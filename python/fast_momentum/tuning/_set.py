@@ -21,7 +21,7 @@ def set_heavy_ball(state: State, lr: float, momentum: float, dtype: DTypeLike) -
     """Set lr and momentum, given for lr_outside, in the form of `state`, if lr is a normal number of `dtype`."""
     momentum = min(momentum, MOMENTUM_LIMIT)
     limits = np.finfo(dtype)
-    if not limits.tiny <= lr <= (1 - momentum) * limits.max:
+    if not float(limits.tiny) <= lr <= (1 - momentum) * float(limits.max):
         return
     if state.form == "ema":
         lr = convert("ema", lr=lr, momentum=momentum)["lr"]

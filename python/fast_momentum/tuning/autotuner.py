@@ -39,9 +39,9 @@ class AutoTuner:
     Two **probes** come first: steps without momentum, ``sqrt(eps) * |params|`` long (``sqrt(eps)`` if params are 0).
     They are too short to change the gradients of a smooth function by much, or to do harm. If the two gradient
     differences are nearly equal, and small but not 0, it is one smooth function, else the gradients are taken for
-    noisy, for good; ``tuner.noisy`` has the answer. A difference that may be nothing but rounding, as it is far from the
-    minimum, makes the steps ten times as long, up to three times. A smooth function is probed again when its l_max has
-    grown to ten times that of the last probes, as that is how noise looks that begins later.
+    noisy, for good; ``tuner.noisy`` has the answer. A difference that may be nothing but rounding, as it is far from
+    the minimum, makes the steps ten times as long, up to three times. A smooth function is probed again when its
+    l_max has grown to ten times that of the last probes, as that is how noise looks that begins later.
 
     **One smooth function**: the heavy ball's best constants for the range of curvature, ::
 
@@ -80,11 +80,11 @@ class AutoTuner:
     Notes
     -----
     Memory: a copy of params, that of the `CurvatureWindow` unless gradients are noisy, and copies of params and grads
-    during a call. A gradient that is None adds nothing to the norm, and its array counts in the probes and in the window
-    only where gradients were given at both ends of a step, or all three points of the probes. Gradients that
-    cannot be compared in 20 calls, as they are those of other arrays each time, are taken for noisy. Where the norm of
-    all gradients is 0, infinite or NaN, or the lr would vanish or be infinite in the dtype of params, the call leaves
-    lr and momentum as they are. Weight decay is not seen; it should be small beside the curvature.
+    during a call. A gradient that is None adds nothing to the norm, and its array counts only where gradients were
+    given: at all points of the probes that are compared, and as in `CurvatureWindow`. Gradients that cannot be
+    compared in 20 calls, as they are those of other arrays each time, are taken for noisy. Where the norm of all is
+    0, infinite or NaN, or the lr would vanish or be infinite in the dtype of params, the call leaves lr and momentum
+    as they are. Weight decay is not seen; it should be small beside the curvature.
     docs/howto/tuning.md has measurements, and where it fails.
 
     References

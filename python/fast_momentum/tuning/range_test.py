@@ -9,7 +9,7 @@ import numpy as np
 
 from .. import _core
 from ..reference import _map
-from ._checks import POSITIVE, function, number, whole
+from ._checks import POSITIVE, function, one, whole
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -47,8 +47,8 @@ def range_test(
     smoothed over about 10 steps has risen from its lowest by 3 times what it had fallen, and by 3 times its noise. The
     noise is what three quarters of the changes from step to step do not exceed.
 
-    The suggestion is a tenth of the lr at which the smoothed loss is lowest; look at the curve before using it. If it is
-    lowest at lr_min, no lr has lowered it; at lr_max, a larger one might lower it more. The suggestion is NaN then.
+    The suggestion is a tenth of the lr at which the smoothed loss is lowest; look at the curve before using it. If it
+    is lowest at lr_min, no lr has lowered it; at lr_max, a larger one might lower it more. The suggestion is NaN then.
 
     Parameters
     ----------
@@ -78,7 +78,8 @@ def range_test(
     References
     ----------
     L. N. Smith, Cyclical Learning Rates for Training Neural Networks, WACV 2017, section 3.3, with a linear growth;
-    the geometric growth, the smoothing and the tenth are the practice of fastai, which stops at 4 times the lowest loss.
+    the geometric growth, the smoothing and the tenth are the practice of fastai, which stops at 4 times the lowest
+    loss.
 
     Examples
     --------
@@ -92,7 +93,7 @@ def range_test(
     (True, True)
     """
     function("loss_and_grads", loss_and_grads)
-    lr_min, lr_max = number("lr_min", lr_min, POSITIVE), number("lr_max", lr_max, POSITIVE)
+    lr_min, lr_max = one("lr_min", lr_min, POSITIVE), one("lr_max", lr_max, POSITIVE)
     if lr_max <= lr_min:
         msg = f"lr_max must be above lr_min, {lr_min!r}, not {lr_max!r}"
         raise ValueError(msg)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, NamedTuple
 
-from ._checks import MOMENTUM, NOT_NEGATIVE, POSITIVE, function, number, pair, whole
+from ._checks import MOMENTUM, NOT_NEGATIVE, POSITIVE, function, one, pair, whole
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -41,7 +41,7 @@ def constant(value: float) -> Schedule:
     >>> tuning.constant(0.1)(1000)
     0.1
     """
-    value = number("value", value, NOT_NEGATIVE)
+    value = one("value", value, NOT_NEGATIVE)
     return lambda t: value  # noqa: ARG005 - every schedule takes the step count
 
 
@@ -76,8 +76,8 @@ def step_decay(start: float, factor: float, every: int) -> Schedule:
     >>> [schedule(t) for t in (0, 29, 30, 60)]
     [0.1, 0.1, 0.05, 0.025]
     """
-    start, every = number("start", start, NOT_NEGATIVE), whole("every", every)
-    factor = number("factor", factor, ("be in (0, 1]", lambda x: (x > 0) & (x <= 1)))
+    start, every = one("start", start, NOT_NEGATIVE), whole("every", every)
+    factor = one("factor", factor, ("be in (0, 1]", lambda x: (x > 0) & (x <= 1)))
     return lambda t: float(start * factor ** (t // every))
 
 
@@ -114,8 +114,8 @@ def cosine(start: float, steps: int, end: float = 0.0) -> Schedule:
     [0.1, 0.0854, 0.05, 0.0146, 0.0, 0.0]
     """
     start, end, steps = (
-        number("start", start, NOT_NEGATIVE),
-        number("end", end, NOT_NEGATIVE),
+        one("start", start, NOT_NEGATIVE),
+        one("end", end, NOT_NEGATIVE),
         whole("steps", steps),
     )
     return lambda t: end + (start - end) * (1 + math.cos(math.pi * min(t / steps, 1))) / 2
@@ -196,7 +196,7 @@ def inverse_square_root(peak: float, warmup: int = 1) -> Schedule:
     >>> [schedule(t) for t in (0, 1, 3, 15, 63)]
     [0.025, 0.05, 0.1, 0.05, 0.025]
     """
-    peak, warmup = number("peak", peak, NOT_NEGATIVE), whole("warmup", warmup)
+    peak, warmup = one("peak", peak, NOT_NEGATIVE), whole("warmup", warmup)
     return lambda t: peak * min((t + 1) / warmup, math.sqrt(warmup / (t + 1)))
 
 
@@ -261,9 +261,9 @@ def one_cycle(
     >>> [round(momentum(t), 3) for t in (0, 45, 90, 95, 100, 200)]
     [0.95, 0.85, 0.95, 0.95, 0.95, 0.95]
     """
-    peak, steps = number("peak", peak, POSITIVE), whole("steps", steps)
-    start = peak / 10 if start is None else number("start", start, NOT_NEGATIVE)
-    end = peak / 1000 if end is None else number("end", end, NOT_NEGATIVE)
+    peak, steps = one("peak", peak, POSITIVE), whole("steps", steps)
+    start = peak / 10 if start is None else one("start", start, NOT_NEGATIVE)
+    end = peak / 1000 if end is None else one("end", end, NOT_NEGATIVE)
     for name, value in (("start", start), ("end", end)):
         if value > peak:
             msg = f"{name} must be at most peak, {peak!r}, not {value!r}"
@@ -321,7 +321,7 @@ def demon(start: float, steps: int) -> Schedule:
     >>> [round(schedule(t), 4) for t in (0, 50, 90, 100, 200)]
     [0.9, 0.8182, 0.4737, 0.0, 0.0]
     """
-    start, steps = number("start", start, MOMENTUM), whole("steps", steps)
+    start, steps = one("start", start, MOMENTUM), whole("steps", steps)
 
     def schedule(t: int) -> float:
         left = start * (1 - min(t / steps, 1))

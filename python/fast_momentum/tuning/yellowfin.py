@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..theory._inputs import require
-from ._checks import MOMENTUM, NOT_NEGATIVE, POSITIVE, number, tunable, whole
+from ._checks import MOMENTUM, NOT_NEGATIVE, POSITIVE, one, tunable, whole
 from ._flat import Flat, norm
 from ._set import set_heavy_ball
 
@@ -64,8 +64,8 @@ def single_step(distance: float, variance: float, l_min: float, l_max: float) ->
     >>> round(lr, 6), round(momentum, 6)
     (0.230886, 0.269874)
     """
-    distance, variance = number("distance", distance, POSITIVE), number("variance", variance, NOT_NEGATIVE)
-    l_min, l_max = number("l_min", l_min, POSITIVE), number("l_max", l_max, POSITIVE)
+    distance, variance = one("distance", distance, POSITIVE), one("variance", variance, NOT_NEGATIVE)
+    l_min, l_max = one("l_min", l_min, POSITIVE), one("l_max", l_max, POSITIVE)
     require("l_max", np.array(l_max), "be at least l_min", np.array(l_max >= l_min))
     share = math.sqrt(l_min / l_max)
     gap = 2 * share / (1 + share)
@@ -115,8 +115,9 @@ class YellowFin:
     Notes
     -----
     Memory: one average of the gradient, and copies of params and grads during a call. A gradient that is
-    None counts as 0. Where the squared norm of all is not within 1e-300 and 1e300, or the lr would vanish or be infinite
-    in the dtype of params, the call leaves lr and momentum as they are. All arrays get the same lr and momentum.
+    None counts as 0. Where the squared norm of all is not within 1e-300 and 1e300, or the lr would vanish or be
+    infinite in the dtype of params, the call leaves lr and momentum as they are. All arrays get the same lr and
+    momentum.
 
     References
     ----------
@@ -141,7 +142,7 @@ class YellowFin:
     def __init__(self, state: State, *, decay: float = 0.999, window: int = 20) -> None:
         self._state = tunable(state)
         self._flat = Flat()
-        self._decay = number("decay", decay, MOMENTUM)
+        self._decay = one("decay", decay, MOMENTUM)
         self._window = whole("window", window)
         self._squares: deque[float] = deque(maxlen=self._window)
         self._count = 0
