@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,8 @@ from docutils import nodes
 from sphinx_gallery.sorting import ExplicitOrder
 
 import fast_momentum
+
+os.environ.setdefault("KERAS_BACKEND", "jax")  # without it, Keras wants TensorFlow
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -12,7 +12,6 @@ import textwrap
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pytest
 from numpy.lib.stride_tricks import as_strided
 
 import fast_momentum as fm
@@ -22,11 +21,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 Array = np.ndarray[Any, np.dtype[Any]]
-
-# For modules whose tests would find nothing in the sanitizers' build, and take ten times as long there.
-python_alone = pytest.mark.skipif(
-    "FAST_MOMENTUM_SANITIZED" in os.environ, reason="Python alone, with nothing for a sanitizer to find"
-)
 
 FORMS: tuple[str, ...] = _core.forms
 DTYPES = [np.dtype(name) for name in _core.config()["dtypes"]]

@@ -15,9 +15,8 @@ EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 
 pytest.importorskip("matplotlib").use("agg")
 from fast_momentum import theory
-from helpers import python_alone
 
-pytestmark = python_alone
+pytestmark = pytest.mark.python_alone
 
 
 @functools.cache

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from helpers import python_alone, run_python
+from helpers import run_python
 
 matplotlib = pytest.importorskip("matplotlib")
 from matplotlib.colors import to_rgb
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.lines import Line2D
 
-pytestmark = python_alone
+pytestmark = pytest.mark.python_alone
 
 PATHS = {f"path {k}": [[k, 2.0], [0.0, 1.0], [0.0, 0.0]] for k in range(7)}
 CURVES = {f"curve {k}": (0.9 - k / 10) ** np.arange(30) for k in range(7)}

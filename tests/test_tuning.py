@@ -16,12 +16,12 @@ from hypothesis import strategies as st
 
 import fast_momentum as fm
 from fast_momentum import theory, tuning
-from helpers import FORMS, copied, leaves, python_alone, snapshot
+from helpers import FORMS, copied, leaves, snapshot
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-pytestmark = python_alone
+pytestmark = pytest.mark.python_alone
 
 ROOT = Path(__file__).resolve().parents[1]
 CASES = json.loads((ROOT / "tests" / "data" / "golden.json").read_text())["cases"]
