@@ -17,6 +17,9 @@ import fast_momentum as fm
 from fast_momentum import _config, _core, reference, theory, tuning
 from helpers import FORMS
 
+# What the pages call has tests of its own.
+pytestmark = pytest.mark.python_alone
+
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = {
     path.relative_to(ROOT).as_posix(): path
