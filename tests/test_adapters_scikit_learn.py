@@ -24,6 +24,8 @@ from sklearn.utils.estimator_checks import check_estimator
 
 from fast_momentum.adapters import scikit_learn as adapter
 
+pytestmark = pytest.mark.python_alone
+
 NAMES = ["MLPClassifier", "MLPRegressor"]
 SHORT = {
     "solver": "sgd",
