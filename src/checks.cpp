@@ -25,19 +25,22 @@ constexpr int contiguous = c_contiguous | f_contiguous;
 struct NumpyTypes {
     py::object ndarray = py::module_::import("numpy").attr("ndarray");
     py::object memmap = py::module_::import("numpy").attr("memmap");
-    py::object float32 = py::module_::import("numpy").attr("float32");
-    py::object float64 = py::module_::import("numpy").attr("float64");
     py::object generic = py::module_::import("numpy").attr("generic");
+    mutable int bfloat16_number = -1;  // of the dtype that ml_dtypes registers, once one was seen
 
     bool is_array(PyObject* object) const {
         const auto* type = reinterpret_cast<PyObject*>(Py_TYPE(object));
         return type == ndarray.ptr() || type == memmap.ptr();
     }
-    bool is_float32(PyObject* object) const {
-        return reinterpret_cast<PyObject*>(Py_TYPE(object)) == float32.ptr();
-    }
-    bool is_float64(PyObject* object) const {
-        return reinterpret_cast<PyObject*>(Py_TYPE(object)) == float64.ptr();
+    // By its name: whoever has such an array has imported ml_dtypes, and nobody else needs it.
+    bool is_bfloat16(PyObject* descr) const {
+        const int number = py::detail::array_descriptor_proxy(descr)->type_num;
+        constexpr int first_user_number = 256;
+        if (number < first_user_number) return false;
+        if (number != bfloat16_number && text_of(py::handle(descr).attr("name")) == "bfloat16" &&
+            py::handle(descr).attr("itemsize").cast<int>() == 2)
+            bfloat16_number = number;
+        return number == bfloat16_number;
     }
 };
 
@@ -63,8 +66,17 @@ bool has_dtype(const ArrayStruct& array, const DtypeKernels& dtype) {
     return descr->type_num == dtype.number && is_native(descr->byteorder);
 }
 
+constexpr int float16_number = 23;  // numpy.dtype.num
+
+// As what an array that is worked on in float32 may be stored: native where it is none of them.
+Stored narrow_storage(const ArrayStruct& array) {
+    const auto* descr = py::detail::array_descriptor_proxy(array.descr);
+    if (descr->type_num == float16_number && is_native(descr->byteorder)) return Stored::float16;
+    return numpy_types().is_bfloat16(array.descr) ? Stored::bfloat16 : Stored::native;
+}
+
 // In place of std::equal, which calls memcmp() for two or three numbers.
-bool same(const std::ptrdiff_t* a, const std::ptrdiff_t* b, int n) {
+INLINED bool same(const std::ptrdiff_t* a, const std::ptrdiff_t* b, int n) {
     for (int d = 0; d < n; ++d)
         if (a[d] != b[d]) return false;
     return true;
@@ -109,38 +121,44 @@ std::string copy_way_out(const std::string& made_by, bool is_written) {
                       : "; pass a copy, made by " + made_by;
 }
 
-// `wanted` is a dtype that meets the requirement.
+// `wanted` is the name of a dtype that meets the requirement, `number` its number.
 [[noreturn]] void refuse_dtype(const ArrayStruct& array, const std::string& path,
-                               const std::string& requirement, const DtypeKernels& wanted, bool is_written) {
-    const bool swapped = py::detail::array_descriptor_proxy(array.descr)->type_num == wanted.number;
+                               const std::string& requirement, const char* wanted, int number,
+                               bool is_written) {
+    const bool swapped = py::detail::array_descriptor_proxy(array.descr)->type_num == number;
     throw py::type_error(
         path + (swapped ? " must be in native byte order" : " must have dtype " + requirement) + ", not " +
-        dtype_text(array) + copy_way_out(std::string(".astype('") + wanted.name + "')", is_written));
+        dtype_text(array) + copy_way_out(std::string(".astype('") + wanted + "')", is_written));
 }
 
-bool has_shape(const ArrayStruct& array, const Velocities& velocities, std::size_t i) {
-    return array.nd == velocities[i].ndim && same(array.dimensions, velocities.shape(i), array.nd);
+// An array of a dtype that nothing can be worked on in.
+[[noreturn]] void refuse_param(const ArrayStruct& array, const std::string& path, bool is_written) {
+    const Kernels& kernels = *isa_in_use().kernels;
+    const int number = py::detail::array_descriptor_proxy(array.descr)->type_num;
+    const DtypeKernels* wanted = &kernels.dtypes[0];
+    std::string names;
+    for (const DtypeKernels& dtype : kernels.dtypes) {
+        if (dtype.number == number) wanted = &dtype;
+        names += dtype.name + std::string(", ");
+    }
+    refuse_dtype(array, path, names + "float16 or bfloat16", wanted->name, wanted->number, is_written);
 }
 
-// Array i lacks the dtype or shape of its velocity; `model` is the array that has them too, if not that of
-// init().
-[[noreturn]] void refuse_kind(const ArrayStruct& array, const Velocities& velocities, std::size_t i,
-                              const std::string& path, const std::string& model, bool is_written) {
-    const DtypeKernels& dtype = velocities.dtype(i);
-    if (!has_dtype(array, dtype))
-        refuse_dtype(array, path,
-                     std::string(dtype.name) + (model.empty() ? ", as in init()" : ", as " + model + " has"),
-                     dtype, is_written);
-    throw py::value_error(path + " must have the shape " +
-                          (model.empty() ? "it had in init()" : "of " + model) + ", " +
-                          shape_text(velocities.shape(i), velocities[i].ndim) + ", not " +
-                          shape_text(array.dimensions, array.nd));
+INLINED bool has_shape(const ArrayStruct& array, const Arrays& arrays, std::size_t i) {
+    return array.nd == arrays[i].ndim && same(array.dimensions, arrays.shape(i), array.nd);
+}
+
+[[noreturn]] void refuse_shape(const ArrayStruct& array, const Arrays& arrays, std::size_t i,
+                               const std::string& path, const std::string& model) {
+    throw py::value_error(
+        path + " must have the shape " + (model.empty() ? "it had in init()" : "of " + model) + ", " +
+        shape_text(arrays.shape(i), arrays[i].ndim) + ", not " + shape_text(array.dimensions, array.nd));
 }
 
 struct Role {
-    enum Name { params, grads, out, velocity };
+    enum Name { params, grads, out, velocity, average };
 };
-constexpr const char* role_names[] = {"params", "grads", "out", "velocity"};
+constexpr const char* role_names[] = {"params", "grads", "out", "velocity", "average"};
 
 // Of one array, as the operand of a slice.
 struct Memory {
@@ -152,40 +170,54 @@ struct Memory {
 // Checks the arrays of one call one by one, and then together.
 class Checker {
   public:
-    Checker(const Tree& tree, const Velocities& velocities, Call& call)
+    Checker(const Tree& tree, const Kept& kept, Call& call)
         : tree_(tree),
-          velocities_(velocities),
+          kept_(kept),
+          velocities_(kept.velocity),
           dtypes_(isa_in_use().kernels->dtypes),
           types_(numpy_types()),
+          narrow_params_(kept.master || kept.compensation),
           call_(call) {}
 
     const DtypeKernels& dtype(std::size_t i) const { return dtypes_[velocities_[i].dtype]; }
 
-    Memory read(Role::Name role, std::size_t i, PyObject* object) { return checked<false>(role, i, object); }
-    Memory written(Role::Name role, std::size_t i, PyObject* object) {
-        return checked<true>(role, i, object);
+    // Whether a step reads and writes three operands of one dtype, and nothing else.
+    bool is_plain() const {
+        const Pass& pass = call_.work.pass;
+        return !narrow_params_ && !pass.averages && !pass.prepares && !pass.zeroes_grads &&
+               (velocities_.size() == 0 || velocities_[0].stored == Stored::native);
+    }
+
+    INLINED Memory read(Role::Name role, std::size_t i, const DtypeKernels& dtype, PyObject* object) {
+        return checked<false>(role, i, dtype, object);
+    }
+    INLINED Memory written(Role::Name role, std::size_t i, const DtypeKernels& dtype, PyObject* object) {
+        return checked<true>(role, i, dtype, object);
     }
 
     // A gradient may be a NumPy scalar where the parameter is 0-d: operations on 0-d arrays return scalars.
-    Memory gradient(std::size_t i, PyObject* object) {
-        if (velocities_[i].ndim == 0 && dtype(i).itemsize == sizeof(float) && types_.is_float32(object))
-            return scalar(static_cast<float>(PyFloat_AsDouble(object)));
-        if (velocities_[i].ndim == 0 && dtype(i).itemsize == sizeof(double) && types_.is_float64(object))
-            return scalar(PyFloat_AS_DOUBLE(object));
+    // It is zeroed afterwards if `is_written`.
+    INLINED Memory gradient(std::size_t i, const DtypeKernels& dtype, PyObject* object, bool is_written) {
+        if (is_written) return written_gradient(i, object);
         if (velocities_[i].ndim == 0 && py::isinstance(object, types_.generic))
-            throw py::type_error(name(Role::grads, i) + " must be a numpy." + dtype(i).name +
-                                 " or a 0-d array of that, as " + name(Role::params, i) + " is, not " +
-                                 type_name(object));
-        return read(Role::grads, i, object);
+            return scalar_gradient(i, object);
+        return read(Role::grads, i, dtype, object);
     }
+    Memory written_gradient(std::size_t i, PyObject* object) {
+        if (!types_.is_array(object)) fast_momentum::refuse_type(object, name(Role::grads, i), true);
+        return written(Role::grads, i, dtype(i), object);
+    }
+
+    // Of the last gradient, until the next one: beside Memory, which small steps keep in registers.
+    bool has_narrow_grad() const { return narrow_grad_ != Stored::native; }
+    void forget_grad() { narrow_grad_ = Stored::native; }
 
     Memory velocity_of(std::size_t i) const {
         return {velocities_.data(i), velocities_.strides(i), velocities_[i].contiguity};
     }
 
-    void add_slice(std::size_t i, const Memory& first, const Memory& second, const Memory& third,
-                   Kernel kernel, const Coefficients* coefficients) {
-        const std::size_t itemsize = dtype(i).itemsize;
+    INLINED void add_slice(std::size_t i, Memory first, Memory second, Memory third, std::size_t itemsize,
+                           Kernel kernel, const Coefficients* coefficients) {
         char* const data[] = {first.data, second.data, third.data};
         if (first.contiguity & second.contiguity & third.contiguity)
             call_.work.add_dense(data, velocities_[i].size, itemsize, kernel, coefficients);
@@ -194,9 +226,35 @@ class Checker {
                                    velocities_[i].ndim, itemsize, kernel, coefficients);
     }
 
+    // `partner`: the gradient, or what lookahead() writes; none where its data is nullptr.
+    void add_update(std::size_t i, Memory param, Memory partner, const Coefficients* coefficients) {
+        Update update{};
+        update.dtype = &dtype(i);
+        update.coefficients = coefficients;
+        update.n = velocities_[i].size;
+        const Stored partner_stored =
+            call_.work.pass.task == Task::lookahead ? kept_.params[i] : narrow_grad_;
+        update.param = {param.data, storage_of(kept_.params[i]), nullptr};
+        update.partner = {partner.data, storage_of(partner_stored), nullptr};
+        update.velocity = operand(velocities_, i);
+        if (kept_.compensation) update.compensation = operand(*kept_.compensation, i);
+        if (kept_.master && kept_.master->has(i)) update.master = kept_.master->data(i);
+        if (call_.work.pass.averages) update.average = kept_.average->data(i);
+        if (!partner.data) partner = param;
+        const bool dense = (param.contiguity & partner.contiguity & velocities_[i].contiguity) != 0;
+        call_.work.add_update(update, {dense ? nullptr : param.strides, partner.strides},
+                              velocities_.strides(i), velocities_.shape(i), velocities_[i].ndim);
+    }
+
+    void add_to_norm(std::size_t i, Memory grad) {
+        call_.norm.add({grad.data, storage_of(narrow_grad_), nullptr}, dtype(i), velocities_[i].size,
+                       grad.contiguity ? nullptr : grad.strides, velocities_.shape(i), velocities_[i].ndim);
+    }
+
     // No array that is written may share memory with another one. Nearly always their bounds tell.
-    void check_overlap(Role::Name others, bool velocities_written) {
-        call_.bounds.add(velocities_.span(velocities_written));
+    void check_overlap(Role::Name others, bool others_written, bool state_written) {
+        call_.bounds.add(velocities_.span(state_written));
+        if (kept_.average) call_.bounds.add(kept_.average->span(state_written));
         if (!call_.bounds.meet()) return;
         std::vector<Region> regions;
         std::vector<std::pair<Role::Name, std::size_t>> names;
@@ -205,10 +263,11 @@ class Checker {
             names.emplace_back(role, i);
         };
         for (std::size_t i = 0; i < velocities_.size(); ++i) {
-            add(Role::params, i, region(i, array_struct(call_.params[i]), others == Role::grads));
-            if (types_.is_array(call_.others[i]))
-                add(others, i, region(i, array_struct(call_.others[i]), others == Role::out));
-            add(Role::velocity, i, velocities_.region(i, velocities_written));
+            add(Role::params, i, region(i, array_struct(call_.params[i]), others != Role::out));
+            if (call_.others.size() > 0 && types_.is_array(call_.others[i]))
+                add(others, i, region(i, array_struct(call_.others[i]), others_written));
+            add(Role::velocity, i, velocities_.region(i, state_written));
+            if (kept_.average) add(Role::average, i, kept_.average->region(i, state_written));
         }
         const Clash clash = find_clash(regions);
         if (clash.verdict == Verdict::disjoint) return;
@@ -236,18 +295,51 @@ class Checker {
         return {data, nullptr, contiguous};
     }
 
+    Memory scalar_gradient(std::size_t i, PyObject* object) {
+        const py::object dtype_ = py::handle(object).attr("dtype");
+        const int number = py::detail::array_descriptor_proxy(dtype_.ptr())->type_num;
+        if (number == dtype(i).number && dtype(i).itemsize == sizeof(double))
+            return scalar(PyFloat_AsDouble(object));
+        if (dtype(i).itemsize == sizeof(float) &&
+            (number == dtype(i).number || number == float16_number || types_.is_bfloat16(dtype_.ptr())))
+            return scalar(static_cast<float>(PyFloat_AsDouble(object)));
+        throw py::type_error(name(Role::grads, i) + " must be a numpy." + dtype(i).name +
+                             " or a 0-d array of that, as " + name(Role::params, i) + " is, not " +
+                             type_name(object));
+    }
+
+    static Operand operand(const Arrays& arrays, std::size_t i) {
+        return {arrays.data(i), storage_of(arrays[i].stored), arrays.scales(i)};
+    }
+
     // Inlined, as ten thousand arrays make ten thousand calls; what refuses is not.
     template <bool is_written>
-    INLINED Memory checked(Role::Name role, std::size_t i, PyObject* object) {
+    INLINED Memory checked(Role::Name role, std::size_t i, const DtypeKernels& dtype, PyObject* object) {
         if (!types_.is_array(object)) refuse_type(role, i, object);
         const ArrayStruct& array = array_struct(object);
-        if (!has_dtype(array, dtype(i)) || !has_shape(array, velocities_, i)) refuse_kind(role, i, array);
-        if (!(array.flags & aligned)) refuse_misaligned(role, i);
+        std::size_t itemsize = dtype.itemsize;
+        if (narrow_params_ || !has_dtype(array, dtype)) itemsize = checked_storage(role, i, array);
+        if (!has_shape(array, velocities_, i)) refuse_shape(role, i, array);
+        if (!(array.flags & aligned)) refuse_misaligned(role, i, array);
         if (is_written && !(array.flags & writeable)) refuse_read_only(role, i);
         if (!(array.flags & contiguous)) return checked_strided(role, i, array, is_written);
-        const std::size_t bytes = velocities_[i].size * dtype(i).itemsize;
+        const std::size_t bytes = velocities_[i].size * itemsize;
         if (bytes) call_.bounds.add({reinterpret_cast<std::uintptr_t>(array.data), bytes, is_written});
         return {array.data, array.strides, array.flags & contiguous};
+    }
+
+    // Gradients that are worked on in float32 may be stored in another way than the parameters. Returns the
+    // itemsize.
+    std::size_t checked_storage(Role::Name role, std::size_t i, const ArrayStruct& array) {
+        const bool is_native = has_dtype(array, dtype(i));
+        const Stored found = is_native ? Stored::native : narrow_storage(array);
+        const bool has_one = is_native || found != Stored::native;
+        const bool fits =
+            role == Role::grads ? is_native || dtype(i).itemsize == sizeof(float) : found == kept_.params[i];
+        if (!has_one || !fits) refuse_storage(role, i, array);
+        if (role == Role::grads) narrow_grad_ = found;
+        const Storage* storage = storage_of(found);
+        return storage ? storage->itemsize : dtype(i).itemsize;
     }
 
     Memory checked_strided(Role::Name role, std::size_t i, const ArrayStruct& array, bool is_written) {
@@ -270,15 +362,29 @@ class Checker {
         fast_momentum::refuse_type(object, name(role, i), role != Role::grads);
     }
 
-    [[noreturn]] void refuse_kind(Role::Name role, std::size_t i, const ArrayStruct& array) const {
-        fast_momentum::refuse_kind(array, velocities_, i, name(role, i),
-                                   role == Role::params ? "" : name(Role::params, i), role != Role::grads);
+    [[noreturn]] void refuse_storage(Role::Name role, std::size_t i, const ArrayStruct& array) const {
+        const Storage* narrow = storage_of(kept_.params[i]);
+        const char* wanted = role != Role::grads && narrow ? narrow->name : dtype(i).name;
+        const int number =
+            role != Role::grads && narrow
+                ? (kept_.params[i] == Stored::float16 ? float16_number : types_.bfloat16_number)
+                : dtype(i).number;
+        const std::string requirement = role == Role::params ? std::string(wanted) + ", as in init()"
+                                        : role == Role::grads && narrow
+                                            ? "float32, float16 or bfloat16"
+                                            : std::string(wanted) + ", as " + name(Role::params, i) + " has";
+        refuse_dtype(array, name(role, i), requirement, wanted, number, role != Role::grads);
     }
 
-    [[noreturn]] void refuse_misaligned(Role::Name role, std::size_t i) const {
+    [[noreturn]] void refuse_shape(Role::Name role, std::size_t i, const ArrayStruct& array) const {
+        fast_momentum::refuse_shape(array, velocities_, i, name(role, i),
+                                    role == Role::params ? "" : name(Role::params, i));
+    }
+
+    [[noreturn]] void refuse_misaligned(Role::Name role, std::size_t i, const ArrayStruct& array) const {
         throw py::value_error(
             name(role, i) + " must be aligned in memory, not at addresses that are no multiple of " +
-            std::to_string(dtype(i).itemsize) + copy_way_out(".copy()", role != Role::grads));
+            std::to_string(itemsize_in(i, array)) + copy_way_out(".copy()", role != Role::grads));
     }
 
     [[noreturn]] void refuse_read_only(Role::Name role, std::size_t i) const {
@@ -286,16 +392,24 @@ class Checker {
                               copy_way_out(".copy()", true));
     }
 
+    // All dtypes that are narrower than the one that is worked on in have two bytes.
+    std::size_t itemsize_in(std::size_t i, const ArrayStruct& array) const {
+        return has_dtype(array, dtype(i)) ? dtype(i).itemsize : sizeof(std::uint16_t);
+    }
+
     Region region(std::size_t i, const ArrayStruct& array, bool is_written) const {
-        return {array.data, dtype(i).itemsize, array.nd, array.dimensions, array.strides, is_written};
+        return {array.data, itemsize_in(i, array), array.nd, array.dimensions, array.strides, is_written};
     }
 
     std::string name(Role::Name role, std::size_t i) const { return role_names[role] + tree_.path(i); }
 
     const Tree& tree_;
-    const Velocities& velocities_;
+    const Kept& kept_;
+    const Arrays& velocities_;
     const DtypeKernels* dtypes_;
     const NumpyTypes& types_;
+    const bool narrow_params_;  // perhaps
+    Stored narrow_grad_ = Stored::native;
     Call& call_;
 };
 
@@ -305,6 +419,7 @@ void Call::clear() {
     params.clear();
     others.clear();
     work.clear();
+    if (norm.bytes() > 0) norm.clear();
     if (!scalars.empty()) scalars.clear();
     bounds.clear();
 }
@@ -313,61 +428,135 @@ void find_numpy_types() {
     types_found = new NumpyTypes;
 }
 
-std::vector<unsigned char> checked_dtypes(const Tree& tree, const Leaves& params) {
-    const DtypeKernels* rows = isa_in_use().kernels->dtypes;
-    std::vector<unsigned char> dtypes;
+ParamDtypes checked_dtypes(const Tree& tree, const Leaves& params) {
+    const Kernels& kernels = *isa_in_use().kernels;
+    const DtypeKernels* rows = kernels.dtypes;
+    ParamDtypes found;
     for (std::size_t i = 0; i < params.size(); ++i) {
         const auto path = [&] { return role_names[Role::params] + tree.path(i); };
         if (!numpy_types().is_array(params[i])) refuse_type(params[i], path(), true);
         const ArrayStruct& array = array_struct(params[i]);
-        const int number = py::detail::array_descriptor_proxy(array.descr)->type_num;
         const auto* row = std::find_if(rows, rows + n_dtypes,
-                                       [&](const DtypeKernels& dtype) { return dtype.number == number; });
-        if (row == rows + n_dtypes) {
-            std::string names;
-            for (unsigned k = 0; k < n_dtypes; ++k) names += std::string(k ? " or " : "") + rows[k].name;
-            refuse_dtype(array, path(), names, rows[0], true);
-        }
-        if (!has_dtype(array, *row)) refuse_dtype(array, path(), row->name, *row, true);
-        dtypes.push_back(static_cast<unsigned char>(row - rows));
+                                       [&](const DtypeKernels& dtype) { return has_dtype(array, dtype); });
+        const Stored stored = narrow_storage(array);
+        if (row == rows + n_dtypes && stored == Stored::native) refuse_param(array, path(), true);
+        found.dtypes.push_back(stored == Stored::native ? static_cast<unsigned char>(row - rows) : 0);
+        found.stored.push_back(stored);
     }
-    return dtypes;
+    return found;
 }
 
-void check_velocity(const Tree& tree, const Velocities& velocities, std::size_t i, py::handle array,
-                    const std::string& path) {
+void check_loaded(const Tree& tree, const Arrays& arrays, std::size_t i, py::handle array,
+                  const std::string& path) {
     if (!numpy_types().is_array(array.ptr())) refuse_type(array, path, false);
     const ArrayStruct& given = array_struct(array.ptr());
-    if (!has_dtype(given, velocities.dtype(i)) || !has_shape(given, velocities, i))
-        refuse_kind(given, velocities, i, path, role_names[Role::params] + tree.path(i), false);
+    const DtypeKernels& dtype = arrays.dtype(i);
+    const std::string model = role_names[Role::params] + tree.path(i);
+    if (!has_dtype(given, dtype))
+        refuse_dtype(given, path, std::string(dtype.name) + ", in which " + model + " is worked on",
+                     dtype.name, dtype.number, false);
+    if (!has_shape(given, arrays, i)) refuse_shape(given, arrays, i, path, model);
 }
 
-void check_step(const Tree& tree, const Velocities& velocities, const Constants& constants,
-                const std::vector<unsigned char>& started, Call& call) {
-    Checker checker(tree, velocities, call);
-    call.work.access = {{true, true, true}, {true, false, true}};
-    const std::size_t n = velocities.size();
+namespace {
+
+// `whole`: whether there may be more to do than plain steps. A loop without it is a tenth shorter.
+template <bool whole>
+void check_arrays(Checker& checker, const Kept& kept, const Constants& constants,
+                  const std::vector<unsigned char>& started, const Request& request, Call& call) {
+    const bool plain = !whole || checker.is_plain(), zeroes_grads = whole && request.pass.zeroes_grads;
+    const std::size_t n = kept.velocity.size();
     for (std::size_t i = 0; i < n; ++i) {
-        const Memory param = checker.written(Role::params, i, call.params[i]);
-        if (call.others[i] == Py_None) continue;
-        const Memory grad = checker.gradient(i, call.others[i]);
+        const DtypeKernels& dtype = checker.dtype(i);
+        const Memory param = checker.written(Role::params, i, dtype, call.params[i]);
+        PyObject* given = call.others[i];
+        if (given == Py_None) {
+            if (whole && request.pass.averages) checker.add_update(i, param, {}, nullptr);
+            continue;
+        }
+        const Memory grad = checker.gradient(i, dtype, given, zeroes_grads);
         const Coefficients* coefficients = constants.of(i, started[i]);
-        checker.add_slice(i, param, grad, checker.velocity_of(i), checker.dtype(i).step[coefficients->terms],
-                          coefficients);
+        if (whole && request.needs_norm) checker.add_to_norm(i, grad);
+        if (plain && !checker.has_narrow_grad())
+            checker.add_slice(i, param, grad, checker.velocity_of(i), dtype.itemsize,
+                              dtype.step[coefficients->terms], coefficients);
+        else
+            checker.add_update(i, param, grad, coefficients);
+        checker.forget_grad();
     }
-    checker.check_overlap(Role::grads, true);
 }
 
-void check_lookahead(const Tree& tree, const Velocities& velocities, const Constants& constants, Call& call) {
-    Checker checker(tree, velocities, call);
+}  // namespace
+
+void check_step(const Tree& tree, const Kept& kept, const Constants& constants,
+                const std::vector<unsigned char>& started, const Request& request, Call& call) {
+    call.work.access = {{true, true, true}, {true, false, true}};
+    call.work.pass = request.pass;
+    Checker checker(tree, kept, call);
+    if (checker.is_plain() && !request.needs_norm)
+        check_arrays<false>(checker, kept, constants, started, request, call);
+    else
+        check_arrays<true>(checker, kept, constants, started, request, call);
+    checker.check_overlap(Role::grads, request.pass.zeroes_grads, true);
+}
+
+void check_lookahead(const Tree& tree, const Kept& kept, const Constants& constants, Call& call) {
+    Checker checker(tree, kept, call);
     call.work.access = {{false, true, true}, {true, false, false}};
-    for (std::size_t i = 0; i < velocities.size(); ++i) {
-        const Memory param = checker.read(Role::params, i, call.params[i]);
-        const Memory point = checker.written(Role::out, i, call.others[i]);
-        checker.add_slice(i, point, param, checker.velocity_of(i), checker.dtype(i).lookahead,
-                          constants.of(i, true));
+    call.work.pass.task = Task::lookahead;
+    const bool plain = checker.is_plain();
+    for (std::size_t i = 0; i < kept.velocity.size(); ++i) {
+        const DtypeKernels& dtype = checker.dtype(i);
+        const Memory param = checker.read(Role::params, i, dtype, call.params[i]);
+        const Memory point = checker.written(Role::out, i, dtype, call.others[i]);
+        const Coefficients* coefficients = constants.of(i, true);
+        if (plain)
+            checker.add_slice(i, point, param, checker.velocity_of(i), dtype.itemsize, dtype.lookahead,
+                              coefficients);
+        else
+            checker.add_update(i, param, point, coefficients);
     }
-    checker.check_overlap(Role::out, false);
+    checker.check_overlap(Role::out, true, false);
+}
+
+void check_swap(const Tree& tree, const Kept& kept, Call& call) {
+    Checker checker(tree, kept, call);
+    call.work.pass = {};
+    call.work.pass.task = Task::swap_average;
+    call.work.pass.averages = true;
+    for (std::size_t i = 0; i < kept.velocity.size(); ++i)
+        checker.add_update(i, checker.written(Role::params, i, checker.dtype(i), call.params[i]), {},
+                           nullptr);
+    checker.check_overlap(Role::params, true, true);
+}
+
+py::object empty_like(const Kept& kept, std::size_t i, py::handle param) {
+    if (kept.params[i] == Stored::native) return kept.velocity.empty(i);
+    if (!numpy_types().is_array(param.ptr())) return py::none();
+    return py::module_::import("numpy").attr("empty_like")(param);
+}
+
+void check_norm(const Tree& tree, const Leaves& grads, Norm& norm) {
+    for (std::size_t i = 0; i < grads.size(); ++i) {
+        if (grads[i] == Py_None) continue;
+        const auto path = [&] { return role_names[Role::grads] + tree.path(i); };
+        if (!numpy_types().is_array(grads[i])) refuse_type(grads[i], path(), false);
+        const ArrayStruct& array = array_struct(grads[i]);
+        const DtypeKernels* rows = isa_in_use().kernels->dtypes;
+        const auto* row = std::find_if(rows, rows + n_dtypes,
+                                       [&](const DtypeKernels& dtype) { return has_dtype(array, dtype); });
+        const Stored stored = narrow_storage(array);
+        if (row == rows + n_dtypes && stored == Stored::native) refuse_param(array, path(), false);
+        if (!(array.flags & aligned))
+            throw py::value_error(
+                path() + " must be aligned in memory, not at addresses that are no multiple of " +
+                std::to_string(stored == Stored::native ? row->itemsize : sizeof(std::uint16_t)) +
+                copy_way_out(".copy()", false));
+        std::size_t size = 1;
+        for (int d = 0; d < array.nd; ++d) size *= static_cast<std::size_t>(array.dimensions[d]);
+        norm.add({array.data, storage_of(stored), nullptr}, stored == Stored::native ? *row : rows[0], size,
+                 array.flags & contiguous ? nullptr : array.strides, array.dimensions, array.nd);
+    }
 }
 
 }  // namespace fast_momentum

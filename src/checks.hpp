@@ -7,10 +7,11 @@
 #include <string>
 #include <vector>
 
+#include "arrays.hpp"
+#include "norm.hpp"
 #include "overlap.hpp"
 #include "run.hpp"
 #include "tree.hpp"
-#include "velocities.hpp"
 
 namespace fast_momentum {
 
@@ -18,6 +19,7 @@ namespace fast_momentum {
 struct Call {
     Leaves params, others;  // others: the gradients, or the arrays that lookahead() writes
     Work work;
+    Norm norm;                   // of the gradients
     std::deque<double> scalars;  // gradients that are NumPy scalars
     Bounds bounds;
 
@@ -27,12 +29,18 @@ struct Call {
 // To be called once, when the module is imported.
 void find_numpy_types();
 
-// Numbers for the dtypes of `params`, which must be arrays of a dtype that there are kernels for.
-std::vector<unsigned char> checked_dtypes(const Tree& tree, const Leaves& params);
+// Of `params`, which must be arrays of a dtype that can be worked on: in which dtype that is done, and as
+// what they are stored.
+struct ParamDtypes {
+    std::vector<unsigned char> dtypes;
+    std::vector<Stored> stored;
+};
+ParamDtypes checked_dtypes(const Tree& tree, const Leaves& params);
 
-// `array`, to be copied into velocity i, must have its shape and dtype.
-void check_velocity(const Tree& tree, const Velocities& velocities, std::size_t i, py::handle array,
-                    const std::string& path);
+// `array`, to be copied into the memory of array i, must have its shape and the dtype that it is worked on
+// in.
+void check_loaded(const Tree& tree, const Arrays& arrays, std::size_t i, py::handle array,
+                  const std::string& path);
 
 // The constants of every array of a call: for each array, or for all of them, those of its first step and
 // those of the others.
@@ -45,9 +53,24 @@ struct Constants {
     }
 };
 
+// What a step does to gradients beyond the rule, as far as the checks must know it.
+struct Request {
+    bool needs_norm = false;  // or must know at least whether they are finite
+    Pass pass;
+};
+
 // Check call.params and call.others and fill call.work. `tree` is for the messages.
-void check_step(const Tree& tree, const Velocities& velocities, const Constants& constants,
-                const std::vector<unsigned char>& started, Call& call);
-void check_lookahead(const Tree& tree, const Velocities& velocities, const Constants& constants, Call& call);
+void check_step(const Tree& tree, const Kept& kept, const Constants& constants,
+                const std::vector<unsigned char>& started, const Request& request, Call& call);
+void check_lookahead(const Tree& tree, const Kept& kept, const Constants& constants, Call& call);
+// Of call.params alone.
+void check_swap(const Tree& tree, const Kept& kept, Call& call);
+
+// A new array of the dtype of `param` and in the order of array i; None where `param` is no array, as only a
+// check is to say.
+py::object empty_like(const Kept& kept, std::size_t i, py::handle param);
+
+// Adds the leaves of `grads`, of any shapes and layouts, but for None.
+void check_norm(const Tree& tree, const Leaves& grads, Norm& norm);
 
 }  // namespace fast_momentum

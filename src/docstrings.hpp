@@ -5,7 +5,7 @@
 namespace fast_momentum {
 
 constexpr const char* init_doc =
-    R"doc(init(params, *, lr, momentum=0.9, dampening=0.0, nesterov=False, weight_decay=0.0, decoupled_weight_decay=False, maximize=False, form='lr_outside')
+    R"doc(init(params, *, lr, momentum=0.9, dampening=0.0, nesterov=False, weight_decay=0.0, decoupled_weight_decay=False, maximize=False, form='lr_outside', clip_norm=None, clip_value=None, nonfinite='propagate', average_decay=None, velocity_dtype=None, compensated=False)
 --
 
 Return a `State` with one zero velocity for each array of `params`.
@@ -18,10 +18,18 @@ With ``d`` the gradient (negated if `maximize`), plus ``weight_decay*p`` if the 
 
 where ``u`` is ``v`` unless `nesterov`. In lr_outside the first step of each array is ``v = 0*v + d``.
 
+What training loops do before and after it can be part of the same pass over memory: a gradient ``g`` is scaled
+(`step`), looked at (`nonfinite`) and clipped before it enters the formula, and the parameters are averaged after it::
+
+    g = grad_scale*g
+    g = min(max(g, -clip_value), clip_value)    or    g = min(1, clip_norm/norm)*g,  norm = global_norm(g)
+    average = average_decay*average + (1-average_decay)*p
+
 Parameters
 ----------
 params : ndarray, or list, tuple or dict of them, nested
-    Arrays of any shape, float32 or float64. Their structure, shapes and dtypes are read; nothing is kept.
+    Arrays of any shape, float32, float64, float16, or the bfloat16 of ml_dtypes. Their structure, shapes and dtypes
+    are read; nothing is kept, but for a copy in float32 of those in float16 and bfloat16 (see Notes).
 lr : float, or prefix of `params`
     Learning rate, finite and >= 0. Its unit is that of params per gradient.
 momentum : float, or prefix of `params`, default 0.9
@@ -39,16 +47,32 @@ maximize : bool, default False
 form : {'lr_outside', 'lr_inside', 'ema'}, default 'lr_outside'
     What the velocity holds: a sum of gradients (PyTorch, optax), the last displacement (Keras, scikit-learn), or
     a moving average of gradients.
+clip_norm : float, optional
+    Above 0: the largest norm that all gradients together may have. With ``inf`` the norm is taken, and nothing
+    clipped. Not together with `clip_value`.
+clip_value : float, optional
+    Finite, above 0: the largest magnitude that an element of a gradient may have.
+nonfinite : {'propagate', 'raise', 'skip'}, default 'propagate'
+    What to do about a gradient with a NaN or an infinity: use it, raise `NonFiniteGradientError`, or leave the
+    whole step out and count it in `State.skipped_steps`.
+average_decay : float, optional
+    In [0, 1): keep `State.average`, a moving average of the parameters that begins with what they are now.
+velocity_dtype : {None, 'float32', 'float16', 'bfloat16', 'int8'}, or such a NumPy dtype, default None
+    As what the velocities are stored; None is the dtype that is worked on in. The arithmetic stays in float32.
+    Not for float64.
+compensated : bool, default False
+    Keep what rounding takes from the parameters in one more array of their dtype, so that small steps add up.
 
 Returns
 -------
 State
-    Its attributes are the keyword parameters above; all but `form` can be set between steps.
+    Its attributes are the keyword parameters above; all but `form`, `velocity_dtype` and `compensated` can be set
+    between steps.
 
 Raises
 ------
 TypeError
-    An item of `params` is not an array of float32 or float64, or a hyperparameter is not of the type above.
+    An item of `params` is not an array of such a dtype, or a hyperparameter is not of the type above.
 ValueError
     A hyperparameter is out of range, becomes 0, 1 (momentum) or infinite when rounded to the dtype of an array,
     or would have no effect: nesterov or dampening with momentum 0, dampening in another form than lr_outside.
@@ -58,11 +82,17 @@ Notes
 A *prefix* of `params` is a list, tuple or dict like `params` at each level, down to numbers. A number holds for all
 arrays below its place: ``weight_decay={"w": 1e-4, "b": 0.0}``.
 
+Arrays of float16 and bfloat16 are worked on in float32. With ``compensated=False`` the state holds a float32 copy of
+each, its master, which steps; the array is that rounded, and where somebody has changed it since, the master follows.
+With int8, each 256 elements share a scale, the 127th part of the largest magnitude among them; where one of them is
+NaN or infinite, all are NaN.
+
 References
 ----------
 .. [1] Polyak, B. T., "Some methods of speeding up the convergence of iteration methods", 1964.
 .. [2] Sutskever, I., Martens, J., Dahl, G., Hinton, G., "On the importance of initialization and momentum in deep
    learning", ICML 2013.
+.. [3] Kahan, W., "Further remarks on reducing truncation errors", 1965 (`compensated`).
 
 Examples
 --------
@@ -74,7 +104,7 @@ Examples
 <State lr_outside, lr=0.1, momentum=0.9, dampening=0.0, weight_decay=per array, nesterov, 2 arrays, 9 elements, 0 steps>
 )doc";
 
-constexpr const char* step_doc = R"doc(step(params, grads, state)
+constexpr const char* step_doc = R"doc(step(params, grads, state, *, grad_scale=1.0, zero_grads=False)
 --
 
 Make one momentum step: update `params` and `state` in place.
@@ -92,12 +122,17 @@ params : ndarray, or list, tuple or dict of them, nested
     in native byte order; no element may share memory with another one, of any array. That these are the arrays given
     to `init` is not checked, and they need not be.
 grads : same structure as `params`
-    The gradients, of the same shapes and dtypes; lists and tuples match each other, dicts match by key. Not
-    modified, and may be read-only, broadcast or given twice. A NumPy scalar will do for a 0-d array. None leaves an
-    array (writable all the same), its velocity and its first step as they are; a call with nothing but None counts as
-    a step.
+    The gradients, of the same shapes and dtypes, or of float16 or bfloat16 where the parameter is no float64; lists
+    and tuples match each other, dicts match by key. Not modified (but see `zero_grads`), and may be read-only,
+    broadcast or given twice. A NumPy scalar will do for a 0-d array. None leaves an array (writable all the same), its
+    velocity and its first step as they are; a call with nothing but None counts as a step.
 state : State
-    From `init`. Its velocities and its `step_count` are updated.
+    From `init`. Its velocities, its average and its counters are updated.
+grad_scale : float, default 1.0
+    Finite, above 0. Gradients are multiplied by it before anything else, as in ``1/loss_scale``.
+zero_grads : bool, default False
+    Fill the gradients with zeros afterwards, also where the step was skipped. They are written then: they must be
+    writable arrays, each given once, that share no memory.
 
 Raises
 ------
@@ -106,6 +141,8 @@ TypeError
 ValueError
     Keys, lengths or shapes differ, an array is read-only or misaligned, arrays overlap, or hyperparameters that
     were set since do not go together.
+NonFiniteGradientError
+    With ``nonfinite='raise'``, a gradient has a NaN or an infinity after it was scaled.
 ConcurrentStepError
     Another thread is using this state.
 
@@ -183,7 +220,8 @@ array([0.5])
 constexpr const char* state_doc =
     R"doc(The hyperparameters, velocities and counters of one training run; `init` returns it.
 
-The attributes are the keyword parameters of `init`, which has the formula, plus `step_count` and `velocity`.
+The attributes are the keyword parameters of `init`, which has the formula, plus `step_count`, `skipped_steps`,
+`grad_norm`, `velocity` and `average`.
 Hyperparameters can be set between steps. Each is checked when it is set, how they go together at the next step; a
 prefix is set anew as a whole. copy, deepcopy and pickle make States that are independent of the original.
 
@@ -220,7 +258,63 @@ constexpr const char* form_doc = "'lr_outside', 'lr_inside' or 'ema'; fixed at `
 constexpr const char* step_count_doc = "The number of steps made.";
 constexpr const char* velocity_doc =
     "The velocities, in new containers of the types given to `init`: read-only arrays that show each later "
-    "step.";
+    "step. Where they are stored as another `velocity_dtype`, copies in float32.";
+constexpr const char* clip_norm_doc = "The largest norm of all gradients together, or None.";
+constexpr const char* clip_value_doc = "The largest magnitude of an element of a gradient, or None.";
+constexpr const char* average_decay_doc =
+    "Decay of the average of the parameters, in [0, 1), or None. Set to None, the average stays as it is; "
+    "set for "
+    "the first time, it begins with the parameters before the next step.";
+constexpr const char* nonfinite_doc =
+    "'propagate', 'raise' or 'skip': what is done about a gradient with a NaN or an infinity.";
+constexpr const char* velocity_dtype_doc =
+    "As what velocities are stored: a name, or None for the dtype that is worked on in; fixed at `init`.";
+constexpr const char* compensated_doc = "Whether the rounding of parameters is compensated; fixed at `init`.";
+constexpr const char* skipped_steps_doc =
+    "The number of steps that were left out because a gradient was not finite.";
+constexpr const char* grad_norm_doc =
+    "The norm of all gradients of the last step, scaled and not yet clipped; None where `clip_norm` was.";
+constexpr const char* average_doc =
+    "The average of the parameters, in new containers: read-only arrays that show each later step. None "
+    "where there "
+    "is none.";
+
+constexpr const char* swap_average_doc = R"doc(swap_average(self, params)
+--
+
+Exchange the values of `params` and of the average, in place::
+
+    p, average = average, p
+
+So a model can be evaluated with its average; a second call takes it back, to the same bits. In between no step can
+be made.
+
+Parameters
+----------
+params : same structure as in `init`
+    As in `step`. Updated in place.
+
+Raises
+------
+TypeError, ValueError
+    As in `step`; also where there is no average. Nothing has been written.
+ConcurrentStepError
+    Another thread is using this state.
+
+Examples
+--------
+>>> import numpy as np
+>>> import fast_momentum as fm
+>>> w = np.ones(2)
+>>> state = fm.init(w, lr=0.5, average_decay=0.5)
+>>> fm.step(w, np.ones(2), state)
+>>> state.swap_average(w)
+>>> w
+array([0.75, 0.75])
+>>> state.swap_average(w)
+>>> w
+array([0.5, 0.5])
+)doc";
 
 constexpr const char* state_dict_doc = R"doc(state_dict(self)
 --
@@ -230,9 +324,12 @@ Return a copy of everything, in plain containers.
 Returns
 -------
 dict
-    ``{"format": 1, "form": str, "step_count": int, "hyperparameters": {name: value}, "velocity": {path: array},
-    "started": {path: bool}}``, with paths as ``['encoder'][2]``, and ``''`` for a single array. The parameters are not
-    in it.
+    ``{"format": 2, "form": str, "velocity_dtype": str or None, "compensated": bool, "step_count": int,
+    "skipped_steps": int, "grad_norm": float or None, "swapped": bool, "hyperparameters": {name: value},
+    "velocity": {path: array}, "started": {path: bool}, "average": {path: array}, "compensation": {path: array},
+    "master": {path: array}}``, with paths as ``['encoder'][2]``, and ``''`` for a single array. The arrays have the
+    dtype that is worked on in, float32 or float64; what a state does not have is an empty dict. The parameters are
+    not in it.
 
 Raises
 ------
@@ -255,8 +352,9 @@ Take over everything from a `state_dict`, hyperparameters too, after checking al
 Parameters
 ----------
 state_dict : dict
-    As `state_dict` returns it. Its form, paths, shapes and dtypes must be those of this state, and the velocity
-    of an array that has not started must be zero. Copied into the velocities of this state.
+    As `state_dict` returns it, also of format 1. Its form, velocity_dtype, compensated, paths, shapes and dtypes must
+    be those of this state, and the velocity of an array that has not started must be zero. Copied into the arrays of
+    this state, and rounded to what they are stored as.
 strict : bool, default True
     If False, arrays that `state_dict` lacks stay as they are. A hyperparameter given per array must still have a
     number for each.
@@ -283,7 +381,8 @@ Examples
 constexpr const char* reset_doc = R"doc(reset(self, path=None)
 --
 
-Set velocities to zero and forget that their arrays have started. `step_count` and hyperparameters stay.
+Set velocities to zero and forget that their arrays have started. Compensations become zero, too; counters,
+hyperparameters and the average stay.
 
 Parameters
 ----------
@@ -404,6 +503,57 @@ Examples
 >>> fm.step(w, np.ones(1), state)
 >>> w
 array([-0.119])
+)doc";
+
+constexpr const char* global_norm_doc = R"doc(global_norm(grads)
+--
+
+Return the Euclidean norm of all arrays together::
+
+    sqrt(sum of g**2 over all elements of all arrays)
+
+It is summed in double precision, in an order of its own (blocks of 4096 elements, 16 sums in each, added up as a
+tree), so that it is the same for any number of threads and any instruction set. It neither overflows nor underflows
+where the norm itself does not.
+
+Parameters
+----------
+grads : ndarray, or list, tuple or dict of them, nested
+    Arrays of float32, float64, float16 or bfloat16, of any shapes and strides. None is left out. Not modified.
+
+Returns
+-------
+float
+    NaN or infinite if an element is.
+
+Raises
+------
+TypeError, ValueError
+    An item is no such array, or misaligned.
+
+Examples
+--------
+>>> import numpy as np
+>>> import fast_momentum as fm
+>>> fm.global_norm({"w": np.full((2, 2), 2e200), "b": np.zeros(3, np.float32)})
+4e+200
+)doc";
+
+constexpr const char* non_finite_gradient_error_doc =
+    R"doc(A gradient has a NaN or an infinity, and the state was told to raise; nothing has been written.
+
+The message names the array, the first place, and the counts.
+
+Examples
+--------
+>>> import numpy as np
+>>> import fast_momentum as fm
+>>> state = fm.init(np.zeros(2), lr=0.1, nonfinite="raise")
+>>> try:
+...     fm.step(np.zeros(2), np.array([1.0, np.nan]), state)
+... except fm.NonFiniteGradientError as error:
+...     print(error)
+grads must be finite, not nan at (1,); 1 nan and 0 inf in 1 of 1 arrays; lower lr or the loss scale, or set nonfinite
 )doc";
 
 constexpr const char* get_num_threads_doc = R"doc(get_num_threads()

@@ -20,26 +20,11 @@ bool is_real_numpy_number(py::handle value) {
     return (kind == "f" || kind == "i" || kind == "u") && value.attr("ndim").cast<int>() == 0;
 }
 
-std::string number_text(py::handle value) {
+std::string number_text(py::handle value, const char* way_out) {
     if (type_name(value) != "numpy.ndarray") return type_name(value);
     if (value.attr("ndim").cast<int>() == 0)
         return "numpy.ndarray of dtype " + text_of(py::str(value.attr("dtype")));
-    return "numpy.ndarray of shape " + repr_of(value.attr("shape")) +
-           "; for a number per array, pass a list or dict like params";
-}
-
-double number(py::handle value, const Path& path) {
-    PyObject* object = value.ptr();
-    if (PyFloat_Check(object)) return PyFloat_AS_DOUBLE(object);
-    if (PyBool_Check(object) || !(PyLong_Check(object) || is_real_numpy_number(value)))
-        throw py::type_error(path.str() + " must be a real number, not " + number_text(value));
-    const double converted = PyLong_Check(object) ? PyLong_AsDouble(object) : PyFloat_AsDouble(object);
-    if (converted == -1 && PyErr_Occurred()) {
-        if (!PyErr_ExceptionMatches(PyExc_OverflowError)) throw py::error_already_set();
-        PyErr_Clear();
-        throw py::value_error(path.str() + " must be a number that a float can hold, not one so large");
-    }
-    return converted;
+    return "numpy.ndarray of shape " + repr_of(value.attr("shape")) + way_out;
 }
 
 // What a value must still be after it was rounded to the dtype of an array.
@@ -74,7 +59,8 @@ class Reader {
     }
 
     double checked(py::handle value, const Path& path) {
-        const double x = number(value, path);
+        const double x =
+            checked_real(value, path, "; for a number per array, pass a list or dict like params");
         if (const char* requirement = missed_range(name_, x))
             throw py::value_error(path.str() + " must " + requirement + ", not " + repr_of(py::float_(x)));
         if (name_ == Number::dampening && x != 0 && !has_dampening(form_))
@@ -139,6 +125,20 @@ bool Hyperparameter::all_zero() const {
 
 bool Hyperparameter::any_nonzero() const {
     return std::any_of(numbers_.begin(), numbers_.end(), [](double x) { return x != 0; });
+}
+
+double checked_real(py::handle value, const Path& path, const char* way_out) {
+    PyObject* object = value.ptr();
+    if (PyFloat_Check(object)) return PyFloat_AS_DOUBLE(object);
+    if (PyBool_Check(object) || !(PyLong_Check(object) || is_real_numpy_number(value)))
+        throw py::type_error(path.str() + " must be a real number, not " + number_text(value, way_out));
+    const double converted = PyLong_Check(object) ? PyLong_AsDouble(object) : PyFloat_AsDouble(object);
+    if (converted == -1 && PyErr_Occurred()) {
+        if (!PyErr_ExceptionMatches(PyExc_OverflowError)) throw py::error_already_set();
+        PyErr_Clear();
+        throw py::value_error(path.str() + " must be a number that a float can hold, not one so large");
+    }
+    return converted;
 }
 
 bool checked_flag(const std::string& name, py::handle value) {

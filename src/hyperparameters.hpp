@@ -41,6 +41,8 @@ class Hyperparameter {
     py::object value_;
 };
 
+// A real number of Python or NumPy. `way_out` is for those who give an array.
+double checked_real(py::handle value, const Path& path, const char* way_out = "");
 bool checked_flag(const std::string& name, py::handle value);
 // A whole number that is not below `least`, nor so large that it could not be counted up.
 long long checked_count(const std::string& name, py::handle value, long long least);

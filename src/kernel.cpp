@@ -3,6 +3,8 @@
 // keep one copy of such code for all CPUs.
 #include "compilers.hpp"
 #include "kernels.hpp"
+#include "stages.hpp"
+#include "storage.hpp"
 #include "update.hpp"
 
 namespace fast_momentum::FAST_MOMENTUM_ISA {
@@ -38,6 +40,18 @@ void step(char* first, const char* second, char* third, std::size_t n, const Coe
     }
 }
 
+template <class T, unsigned terms>
+void displace(const char* param_, const char* grad_, char* velocity_, char* displacement_, std::size_t n,
+              const Coefficients& c) noexcept {
+    const LinearRule<T, terms> rule(c);
+    const T* RESTRICT param = reinterpret_cast<const T*>(param_);
+    const T* RESTRICT grad = reinterpret_cast<const T*>(grad_);
+    T* RESTRICT velocity = reinterpret_cast<T*>(velocity_);
+    T* RESTRICT displacement = reinterpret_cast<T*>(displacement_);
+    velocity_line(rule, param, grad, velocity, n);
+    for (std::size_t i = 0; i < n; ++i) displacement[i] = rule.displacement(param[i], grad[i], velocity[i]);
+}
+
 template <class T>
 void lookahead(char* first, const char* second, char* third, std::size_t n, const Coefficients& c) noexcept {
     const T ahead = T(c.ahead);
@@ -59,11 +73,23 @@ constexpr DtypeKernels dtype(const char* name, int number) {
             sizeof(T),
             rounded<T>,
             {step<T, 0>, step<T, 1>, step<T, 2>, step<T, 3>, step<T, 4>, step<T, 5>, step<T, 6>, step<T, 7>},
-            lookahead<T>};
+            lookahead<T>,
+            {prepare<T>,
+             {displace<T, 0>, displace<T, 1>, displace<T, 2>, displace<T, 3>, displace<T, 4>, displace<T, 5>,
+              displace<T, 6>, displace<T, 7>},
+             subtract<T>,
+             compensate<T>,
+             average<T>,
+             finite<T>,
+             squares<T>}};
 }
 
-// One row per dtype.
+// One row per dtype that is worked in, and one per way to store what is worked on in float32.
 extern const Kernels kernels;
-const Kernels kernels = {FAST_MOMENTUM_FLAGS, {dtype<float>("float32", 11), dtype<double>("float64", 12)}};
+const Kernels kernels = {FAST_MOMENTUM_FLAGS,
+                         {dtype<float>("float32", 11), dtype<double>("float64", 12)},
+                         {{"float16", sizeof(std::uint16_t), false, load_float16, store_float16},
+                          {"bfloat16", sizeof(std::uint16_t), false, load_bfloat16, store_bfloat16},
+                          {"int8", sizeof(std::int8_t), true, load_int8, store_int8}}};
 
 }  // namespace fast_momentum::FAST_MOMENTUM_ISA

@@ -36,6 +36,30 @@ constexpr unsigned n_operands = 3;
 using Kernel = void (*)(char* first, const char* second, char* third, std::size_t n,
                         const Coefficients& coefficients) noexcept;
 
+// What becomes of a gradient before the rule sees it: coefficient * (scale*grad, held within +-bound).
+struct Preparation {
+    double scale, coefficient, bound;
+};
+
+// The stages of a whole update, for a block of n elements in the dtype that is worked in. Their operands are
+// dense and disjoint.
+struct Stages {
+    void (*prepare)(char* out, const char* grad, std::size_t n, const Preparation& preparation) noexcept;
+    // The step, but for its last line: `displacement` is what it takes from the parameters.
+    void (*displace[n_term_sets])(const char* param, const char* grad, char* velocity, char* displacement,
+                                  std::size_t n, const Coefficients& coefficients) noexcept;
+    // displacement = displacement + compensation; difference = param - displacement
+    void (*subtract)(char* difference, const char* param, char* displacement, const char* compensation,
+                     std::size_t n) noexcept;
+    // compensation = (after - before) + displacement
+    void (*compensate)(char* compensation, const char* after, const char* before, const char* displacement,
+                       std::size_t n) noexcept;
+    void (*average)(char* average, const char* param, std::size_t n, double decay) noexcept;
+    bool (*finite)(const char* grad, std::size_t n, double scale) noexcept;  // scale*grad is, everywhere
+    // The sum of (factor*scale*grad)**2 in double, in an order of its own; factor is a power of two.
+    double (*squares)(const char* grad, std::size_t n, double scale, double factor) noexcept;
+};
+
 struct DtypeKernels {
     const char* name;
     int number;  // numpy.dtype.num
@@ -43,13 +67,27 @@ struct DtypeKernels {
     double (*rounded)(double);  // to this dtype and back
     Kernel step[n_term_sets];   // by the terms that are present
     Kernel lookahead;
+    Stages stages;
 };
 
 constexpr unsigned n_dtypes = 2;
 
+// How numbers that are worked on in float32 can lie in memory.
+struct Storage {
+    const char* name;
+    std::size_t itemsize;
+    bool has_scales;  // one for each scale_block elements, counted from the first one of an array
+    void (*load)(float* to, const char* from, const float* scales, std::size_t n) noexcept;
+    void (*store)(char* to, float* scales, const float* from, std::size_t n) noexcept;
+};
+
+constexpr unsigned n_storages = 3;
+constexpr std::size_t scale_block = 256;
+
 struct Kernels {
     const char* flags;  // that they were compiled with
     DtypeKernels dtypes[n_dtypes];
+    Storage storages[n_storages];
 };
 
 }  // namespace fast_momentum

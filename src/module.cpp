@@ -23,10 +23,17 @@ namespace {
 
 std::unique_ptr<State> init(py::object params, py::object lr, py::object momentum, py::object dampening,
                             py::object nesterov, py::object weight_decay, py::object decoupled_weight_decay,
-                            py::object maximize, py::object form) {
-    return State::init(
-        params, {{lr, momentum, dampening, weight_decay}, {nesterov, decoupled_weight_decay, maximize}},
-        checked_form(form));
+                            py::object maximize, py::object form, py::object clip_norm, py::object clip_value,
+                            py::object nonfinite, py::object average_decay, py::object velocity_dtype,
+                            py::object compensated) {
+    return State::init(params,
+                       {{lr, momentum, dampening, weight_decay},
+                        {nesterov, decoupled_weight_decay, maximize},
+                        {clip_norm, clip_value, average_decay},
+                        nonfinite,
+                        velocity_dtype,
+                        compensated},
+                       checked_form(form));
 }
 
 py::dict coefficients_dict(const std::string& form, double lr, double momentum, double dampening,
@@ -64,6 +71,28 @@ void def_flag(py::class_<State>& cls, const char* doc) {
         [](State& state, py::handle value) { state.set_flag(name, value); }, doc);
 }
 
+template <Option::Name name>
+void def_option(py::class_<State>& cls, const char* doc) {
+    cls.def_property(
+        option_names[name], [](const State& state) { return state.option(name); },
+        [](State& state, py::handle value) { state.set_option(name, value); }, doc);
+}
+
+// An exception of Python for one of C++.
+template <class Error>
+void def_error(py::module_& m, const char* name, const char* doc, PyObject* base) {
+    static PyObject* type = nullptr;
+    type = PyErr_NewExceptionWithDoc((std::string("fast_momentum.") + name).c_str(), doc, base, nullptr);
+    m.attr(name) = py::handle(type);
+    py::register_local_exception_translator([](std::exception_ptr pointer) {
+        try {
+            if (pointer) std::rethrow_exception(pointer);
+        } catch (const Error& error) {
+            PyErr_SetString(type, error.what());
+        }
+    });
+}
+
 // Defines a function or method, and what a call with other arguments says: pybind11 would print all that it
 // was given. The first line of `doc` is the signature.
 template <class Scope, class Function, class... Arguments>
@@ -81,15 +110,28 @@ void def(Scope& scope, const char* name, Function function, const char* doc, con
     });
 }
 
-// step(), but for calls in another way than with three positional arguments: those get pybind11's treatment.
+// step(), for calls that have not what it needs: those get pybind11's treatment, and a message.
 PyObject* slow_step = nullptr;
+
+// The keyword-only arguments of step(), interned.
+PyObject *grad_scale_name = nullptr, *zero_grads_name = nullptr;
 
 // Python's own calling convention: with the dispatcher of pybind11, a small step takes 1.4 times as long.
 PyObject* call_step(PyObject*, PyObject* const* args, Py_ssize_t n, PyObject* keywords) {
-    if (n != 3 || keywords)
-        return PyObject_Vectorcall(slow_step, args, static_cast<std::size_t>(n), keywords);
+    py::handle grad_scale, zero_grads;
+    bool understood = n == 3;
+    for (Py_ssize_t i = 0; keywords && i < PyTuple_GET_SIZE(keywords); ++i) {
+        PyObject* name = PyTuple_GET_ITEM(keywords, i);
+        if (name == grad_scale_name)
+            grad_scale = args[n + i];
+        else if (name == zero_grads_name)
+            zero_grads = args[n + i];
+        else
+            understood = false;
+    }
+    if (!understood) return PyObject_Vectorcall(slow_step, args, static_cast<std::size_t>(n), keywords);
     try {
-        step(args[0], args[1], args[2]);
+        step(args[0], args[1], args[2], grad_scale, zero_grads);
         Py_RETURN_NONE;
     } catch (py::error_already_set& error) {
         error.restore();
@@ -104,8 +146,11 @@ PyObject* call_step(PyObject*, PyObject* const* args, Py_ssize_t n, PyObject* ke
 }
 
 void def_step(py::module_& m) {
-    def(m, "step", &step, step_doc, "params"_a, "grads"_a, "state"_a);
+    def(m, "step", &step, step_doc, "params"_a, "grads"_a, "state"_a, py::kw_only(), "grad_scale"_a = 1.0,
+        "zero_grads"_a = false);
     slow_step = py::object(m.attr("step")).release().ptr();
+    grad_scale_name = PyUnicode_InternFromString("grad_scale");
+    zero_grads_name = PyUnicode_InternFromString("zero_grads");
     static PyMethodDef method = {"step",
                                  reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(call_step)),
                                  METH_FASTCALL | METH_KEYWORDS, step_doc};
@@ -132,16 +177,9 @@ PYBIND11_MODULE(_core, m) {
     find_numpy_types();
     install_fork_handlers();
 
-    static PyObject* concurrent_step_error = PyErr_NewExceptionWithDoc(
-        "fast_momentum.ConcurrentStepError", concurrent_step_error_doc, PyExc_RuntimeError, nullptr);
-    m.attr("ConcurrentStepError") = py::handle(concurrent_step_error);
-    py::register_local_exception_translator([](std::exception_ptr pointer) {
-        try {
-            if (pointer) std::rethrow_exception(pointer);
-        } catch (const ConcurrentStepError& error) {
-            PyErr_SetString(concurrent_step_error, error.what());
-        }
-    });
+    def_error<ConcurrentStepError>(m, "ConcurrentStepError", concurrent_step_error_doc, PyExc_RuntimeError);
+    def_error<NonFiniteGradientError>(m, "NonFiniteGradientError", non_finite_gradient_error_doc,
+                                      PyExc_FloatingPointError);
 
     py::class_<State> state(m, "State", state_doc, py::is_final());
     state.attr("__module__") = "fast_momentum";
@@ -152,6 +190,18 @@ PYBIND11_MODULE(_core, m) {
     def_flag<Flag::nesterov>(state, nesterov_doc);
     def_flag<Flag::decoupled_weight_decay>(state, decoupled_weight_decay_doc);
     def_flag<Flag::maximize>(state, maximize_doc);
+    def_option<Option::clip_norm>(state, clip_norm_doc);
+    def_option<Option::clip_value>(state, clip_value_doc);
+    def_option<Option::average_decay>(state, average_decay_doc);
+    state.def_property(
+        "nonfinite", [](const State& s) { return nonfinite_names[static_cast<unsigned>(s.nonfinite())]; },
+        &State::set_nonfinite, nonfinite_doc);
+    state.def_property_readonly("velocity_dtype", &State::velocity_dtype, velocity_dtype_doc)
+        .def_property_readonly("compensated", &State::compensated, compensated_doc)
+        .def_property_readonly("skipped_steps", &State::skipped_steps, skipped_steps_doc)
+        .def_property_readonly("grad_norm", &State::grad_norm, grad_norm_doc)
+        .def_property_readonly("average", &State::average_containers, average_doc);
+    def(state, "swap_average", &swap_average, swap_average_doc, "params"_a);
     state.def_property_readonly(
              "form", [](const State& s) { return name_of(s.form()); }, form_doc)
         .def_property_readonly("step_count", &State::step_count, step_count_doc)
@@ -193,8 +243,11 @@ PYBIND11_MODULE(_core, m) {
 
     def(m, "init", &init, init_doc, "params"_a, py::kw_only(), "lr"_a, "momentum"_a = 0.9,
         "dampening"_a = 0.0, "nesterov"_a = false, "weight_decay"_a = 0.0, "decoupled_weight_decay"_a = false,
-        "maximize"_a = false, "form"_a = "lr_outside");
+        "maximize"_a = false, "form"_a = "lr_outside", "clip_norm"_a = py::none(),
+        "clip_value"_a = py::none(), "nonfinite"_a = "propagate", "average_decay"_a = py::none(),
+        "velocity_dtype"_a = py::none(), "compensated"_a = false);
     def_step(m);
+    def(m, "global_norm", &global_norm, global_norm_doc, "grads"_a);
     def(m, "lookahead", &lookahead, lookahead_doc, "params"_a, "state"_a, "out"_a = py::none());
     def(m, "get_num_threads", &requested_threads, get_num_threads_doc);
     def(

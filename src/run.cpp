@@ -1,5 +1,6 @@
 #include "run.hpp"
 
+#include "pass.hpp"
 #include "strided.hpp"
 #include "threads.hpp"
 
@@ -26,36 +27,50 @@ void run_piece(const Work& work, const Slice& slice, std::size_t begin, std::siz
     run_strided(work, slice, begin, n);
 }
 
+// The part [begin, end) of all elements, of which those of `item` begin at `first`, moved to seams that
+// neighbours agree on: run(begin, n) for the elements of the item.
+template <class Run>
+void run_share(std::size_t begin, std::size_t end, std::size_t first, std::size_t n, std::size_t piece,
+               const Run& run) {
+    const auto seam = [&](std::size_t at) {
+        if (at <= first) return std::size_t(0);
+        return at >= first + n ? n : (at - first) / piece * piece;
+    };
+    if (seam(begin) < seam(end)) run(seam(begin), seam(end) - seam(begin));
+}
+
 // The share of thread `part` of `parts`: an equal part of the elements, whatever arrays they belong to.
 void run_part(const Work& work, std::size_t total, std::size_t part, std::size_t parts) {
     const std::size_t begin = total / parts * part;
     const std::size_t end = part + 1 == parts ? total : total / parts * (part + 1);
-    std::size_t first = 0;  // of the slice, among all elements
+    std::size_t first = 0;  // of the array, among all elements
     for (const Slice& slice : work.slices) {
-        // Where in the slice element `at` falls, moved to the seam that both its neighbours agree on.
-        const auto seam = [&](std::size_t at) {
-            if (at <= first) return std::size_t(0);
-            return at >= first + slice.n ? slice.n : (at - first) / piece_elements * piece_elements;
-        };
-        if (seam(begin) < seam(end)) run_piece(work, slice, seam(begin), seam(end) - seam(begin));
+        run_share(begin, end, first, slice.n, piece_elements,
+                  [&](std::size_t at, std::size_t n) { run_piece(work, slice, at, n); });
         first += slice.n;
-        if (first >= end) break;
+    }
+    for (const Update& update : work.updates) {
+        run_share(begin, end, first, update.n, update_piece,
+                  [&](std::size_t at, std::size_t n) { run_update(work, update, at, n); });
+        first += update.n;
     }
 }
 
 }  // namespace
 
-int threads_for(const Work& work) {
-    return work.bytes_moved() < threads_bytes ? 1 : usable_threads();
+int threads_for(std::size_t bytes) {
+    return bytes < threads_bytes ? 1 : usable_threads();
 }
 
 void run(const Work& work, int threads) noexcept {
     if (threads == 1) {
         for (const Slice& slice : work.slices) run_piece(work, slice, 0, slice.n);
+        for (const Update& update : work.updates) run_update(work, update, 0, update.n);
         return;
     }
     std::size_t total = 0;
     for (const Slice& slice : work.slices) total += slice.n;
+    for (const Update& update : work.updates) total += update.n;
     in_parallel(threads, [&](std::size_t part, std::size_t parts) { run_part(work, total, part, parts); });
 }
 

@@ -1,6 +1,7 @@
 #include "step.hpp"
 
 #include <chrono>
+#include <optional>
 #include <thread>
 
 namespace fast_momentum {
@@ -38,27 +39,83 @@ struct WaitForTheEnd {
     bool has_gil = false;
 };
 
-// From here on nothing can fail: no allocation, no Python code.
-void run_unlocked(const Work& work) {
-    const int threads = threads_for(work);
-    if (work.bytes_moved() < release_gil_bytes) return run(work, threads);
+// From here on nothing can fail: no allocation, no Python code. `work(threads)` moves so many bytes.
+template <class Run>
+void run_unlocked(std::size_t bytes, const Run& work) {
+    const int threads = threads_for(bytes);
+    if (bytes < release_gil_bytes) return work(threads);
     PyThreadState* thread = PyEval_SaveThread();
-    run(work, threads);
+    work(threads);
     WaitForTheEnd guard;
     PyEval_RestoreThread(thread);
     guard.has_gil = true;
 }
 
+void run_unlocked(const Work& work) {
+    run_unlocked(work.bytes_moved(), [&](int threads) { run(work, threads); });
+}
+
+[[noreturn]] void raise_nonfinite(const State& state, const Call& call, double scale) {
+    py::list paths, grads;
+    for (std::size_t i = 0; i < call.others.size(); ++i) {
+        if (call.others[i] == Py_None) continue;
+        paths.append("grads" + state.tree().path(i));
+        grads.append(py::handle(call.others[i]));
+    }
+    throw NonFiniteGradientError(py::module_::import("fast_momentum._nonfinite")
+                                     .attr("message")(paths, grads, scale)
+                                     .cast<std::string>());
+}
+
+// Looks at all gradients before anything is written. Whether the step is to be made; clips it if so.
+bool look_at_gradients(State& state) {
+    Call& call = state.call;
+    Preparation& preparation = call.work.pass.preparation;
+    const std::optional<double> clip_norm = state.option(Option::clip_norm);
+    Norm::Found found{};
+    run_unlocked(call.norm.bytes(), [&](int threads) {
+        if (clip_norm)
+            found = call.norm.norm(preparation.scale, threads);
+        else
+            found.finite = call.norm.finite(preparation.scale, threads);
+    });
+    if (!found.finite && state.nonfinite() == Nonfinite::raise)
+        raise_nonfinite(state, call, preparation.scale);
+    state.set_grad_norm(clip_norm ? std::optional<double>(found.norm) : std::nullopt);
+    if (clip_norm) {
+        preparation.coefficient = found.norm <= *clip_norm ? 1 : *clip_norm / found.norm;
+    }
+    return found.finite || state.nonfinite() == Nonfinite::propagate;
+}
+
+// The gradients are as good as used.
+void skip_step(State& state) {
+    Work& work = state.call.work;
+    work.pass.task = Task::zero_grads;
+    if (work.pass.zeroes_grads) run_unlocked(work);
+    state.count_skipped_step();
+}
+
 }  // namespace
 
-void step(py::handle params, py::handle grads, py::handle state_) {
+void step(py::handle params, py::handle grads, py::handle state_, py::handle grad_scale,
+          py::handle zero_grads) {
     State& state = checked_state(state_);
     const Mark::Hold hold(state.mark, Mark::writing);
     const Cleared cleared(state.call);
     Call& call = state.call;
     state.tree().match(params, "params", "init()", call.params);
     state.tree().match(grads, "grads", "params", call.others);
-    check_step(state.tree(), state.velocities(), state.kept_constants(), state.started(), call);
+    const Constants& constants = state.kept_constants();
+    std::optional<Request> changed;
+    if (grad_scale || zero_grads) changed = state.request(grad_scale, zero_grads);
+    const Request& request = changed ? *changed : state.request();
+    check_step(state.tree(), state.kept(), constants, state.started(), request, call);
+    if (!request.needs_norm)
+        state.set_grad_norm(std::nullopt);
+    else if (!look_at_gradients(state))
+        return skip_step(state);
+    if (request.pass.averages) state.start_average(call.params);
     run_unlocked(call.work);
     state.finish_step(call.others);
 }
@@ -71,13 +128,32 @@ py::object lookahead(py::handle params, py::handle state_, py::object out) {
     state.check_lookahead();
     const Constants constants = state.constants();  // its own: another look-ahead may be running
     if (out.is_none())
-        out = state.tree().build([&](std::size_t i) -> py::object {
-            return py::module_::import("numpy").attr("empty_like")(state.velocities().view(i));
-        });
+        out = state.tree().build([&](std::size_t i) { return empty_like(state.kept(), i, call.params[i]); });
     state.tree().match(out, "out", "params", call.others);
-    check_lookahead(state.tree(), state.velocities(), constants, call);
+    check_lookahead(state.tree(), state.kept(), constants, call);
     run_unlocked(call.work);
     return out;
+}
+
+void swap_average(State& state, py::handle params) {
+    const Mark::Hold hold(state.mark, Mark::writing);
+    const Cleared cleared(state.call);
+    Call& call = state.call;
+    state.check_has_average();
+    state.tree().match(params, "params", "init()", call.params);
+    check_swap(state.tree(), state.kept(), call);
+    run_unlocked(call.work);
+    state.toggle_swapped();
+}
+
+double global_norm(py::handle grads) {
+    Leaves leaves;
+    const Tree tree(grads, "grads", leaves);
+    Norm norm;
+    check_norm(tree, leaves, norm);
+    double found = 0;
+    run_unlocked(norm.bytes(), [&](int threads) { found = norm.norm(1, threads).norm; });
+    return found;
 }
 
 }  // namespace fast_momentum

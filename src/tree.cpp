@@ -283,7 +283,8 @@ void check_keys(const Tree::Node& node, py::handle object, const Path& path, con
     throw py::value_error(message);
 }
 
-Tree::Tree(py::handle params, Leaves& leaves) : root_(Reader(leaves).read(params, Path::of("params"), 0)) {}
+Tree::Tree(py::handle params, const char* root, Leaves& leaves)
+    : root_(Reader(leaves).read(params, Path::of(root), 0)) {}
 
 void Tree::match(py::handle object, const char* root, const char* as, Leaves& leaves) const {
     Matcher(as, leaves).match(root_, object, Path::of(root));

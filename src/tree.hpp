@@ -73,8 +73,8 @@ class Tree {
         }
     };
 
-    // Read the structure of `params` and append its leaves.
-    Tree(py::handle params, Leaves& leaves);
+    // Read the structure of `params`, which messages call `root`, and append its leaves.
+    Tree(py::handle params, const char* root, Leaves& leaves);
 
     // Append the leaves of `object`, which must have this structure. `as` says whose structure that is.
     void match(py::handle object, const char* root, const char* as, Leaves& leaves) const;

@@ -42,14 +42,16 @@ struct LinearRule {
         return keep * velocity + gain * direction(param, grad);
     }
 
-    // `velocity` is the new one.
-    T new_param(T param, T grad, T velocity) const {
+    // What the step takes from `param`; `velocity` is the new one.
+    T displacement(T param, T grad, T velocity) const {
         T u = velocity;
         if constexpr (terms & Term::nesterov) u = direct * direction(param, grad) + carried * velocity;
         T displacement = scale * u;
         if constexpr (terms & Term::decoupled_decay) displacement = displacement + decay * param;
-        return param - displacement;
+        return displacement;
     }
+
+    T new_param(T param, T grad, T velocity) const { return param - displacement(param, grad, velocity); }
 };
 
 template <class T>

@@ -66,6 +66,9 @@ bool is_dense(const Box& box, std::size_t itemsize) {
     return box.dims.size() == 1 && strides[0] == item && strides[1] == item && strides[2] == item;
 }
 
+// The place of the state's strides in the dimensions of an update; params and partners come before.
+constexpr unsigned state_operand = 2;
+
 constexpr std::size_t small_tile = 256;
 
 // The last two dimensions are worked on in tiles (strided.cpp). Where some operand has its smallest stride
@@ -94,8 +97,9 @@ void put_rows_before_columns(std::vector<Dimension>& dims) {
 
 void Work::clear() {
     slices.clear();
+    updates.clear();
     dimensions.clear();
-    operand_bytes = 0;
+    operand_bytes = update_bytes = 0;
 }
 
 void Work::add_dense(char* const (&operands)[n_operands], std::size_t n, std::size_t itemsize, Kernel kernel,
@@ -123,6 +127,33 @@ void Work::add_strided(char* const (&operands)[n_operands],
     slices.back().first_dimension = dimensions.size();
     slices.back().n_dimensions = static_cast<unsigned>(box.dims.size());
     dimensions.insert(dimensions.end(), box.dims.begin(), box.dims.end());
+}
+
+void Work::add_update(Update update, const std::ptrdiff_t* const (&strides)[2], const std::ptrdiff_t* order,
+                      const std::ptrdiff_t* shape, int ndim) {
+    if (update.n == 0) return;
+    update.first_dimension = dimensions.size();
+    if (strides[0]) {
+        std::vector<Dimension> dims;
+        for (int d = 0; d < ndim; ++d)
+            if (shape[d] != 1)
+                dims.push_back(
+                    {static_cast<std::size_t>(shape[d]), {strides[0][d], strides[1][d], order[d]}});
+        std::stable_sort(dims.begin(), dims.end(), [](const Dimension& a, const Dimension& b) {
+            return a.strides[state_operand] > b.strides[state_operand];
+        });
+        dimensions.insert(dimensions.end(), dims.begin(), dims.end());
+    }
+    update.n_dimensions = static_cast<unsigned>(dimensions.size() - update.first_dimension);
+    const auto bytes = [](const Operand& operand, std::size_t itemsize) {
+        return operand.data ? (operand.storage ? operand.storage->itemsize : itemsize) : 0;
+    };
+    const std::size_t itemsize = update.dtype->itemsize;
+    update_bytes +=
+        update.n * (2 * bytes(update.param, itemsize) + bytes(update.partner, itemsize) +
+                    2 * bytes(update.velocity, itemsize) + 2 * bytes(update.compensation, itemsize) +
+                    (update.master ? 2 * itemsize : 0) + (update.average ? 2 * itemsize : 0));
+    updates.push_back(update);
 }
 
 }  // namespace fast_momentum

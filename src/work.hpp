@@ -35,13 +35,48 @@ struct Access {
     }
 };
 
+// Where an operand of an update lies, and as what it is stored there.
+struct Operand {
+    char* data = nullptr;
+    const Storage* storage = nullptr;  // nullptr: as the dtype that is worked on in
+    float* scales = nullptr;
+};
+
+// What a call does to one array beyond the three operands of a slice. In the order in which the state stores
+// its own arrays; where params and their partners (gradients, or the arrays that lookahead() writes) have
+// another one, it has dimensions, with the strides of the two.
+struct Update {
+    const DtypeKernels* dtype;
+    const Coefficients* coefficients;  // nullptr: there is no gradient
+    std::size_t n;
+    unsigned n_dimensions;
+    std::size_t first_dimension;
+    Operand param, partner, velocity, compensation;
+    char *master, *average;  // nullptr where there is none
+};
+
+enum class Task { step, lookahead, swap_average, zero_grads };
+
+// What is the same for all updates of a call.
+struct Pass {
+    Task task = Task::step;
+    bool prepares = false;  // the gradients
+    Preparation preparation = {1, 1, 0};
+    bool averages = false;  // the parameters
+    double average_decay = 0;
+    bool zeroes_grads = false;
+};
+
 struct Work {
     std::vector<Slice> slices;
+    std::vector<Update> updates;
     std::vector<Dimension> dimensions;
+    Pass pass;  // for each call to set
     Access access = {};
     std::size_t operand_bytes = 0;  // of one operand of each slice
+    std::size_t update_bytes = 0;   // that the updates move, more or less
 
-    std::size_t bytes_moved() const { return operand_bytes * access.streams(); }
+    std::size_t bytes_moved() const { return operand_bytes * access.streams() + update_bytes; }
 
     void clear();
     void add_dense(char* const (&operands)[n_operands], std::size_t n, std::size_t itemsize, Kernel kernel,
@@ -50,6 +85,10 @@ struct Work {
     void add_strided(char* const (&operands)[n_operands], const std::ptrdiff_t* const (&strides)[n_operands],
                      const std::ptrdiff_t* shape, int ndim, std::size_t itemsize, Kernel kernel,
                      const Coefficients* coefficients);
+    // `strides` are those of params and partners, nullptr where both lie in the order of `order`, the strides
+    // that the state's arrays have.
+    void add_update(Update update, const std::ptrdiff_t* const (&strides)[2], const std::ptrdiff_t* order,
+                    const std::ptrdiff_t* shape, int ndim);
 };
 
 }  // namespace fast_momentum

@@ -9,7 +9,7 @@ import pytest
 
 import fast_momentum as fm
 from fast_momentum import _core
-from helpers import DTYPES, ISAS, isa_in_use
+from helpers import DTYPES, HALVES, ISAS, isa_in_use
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -49,6 +49,14 @@ def isa(request: pytest.FixtureRequest) -> Iterator[str]:
 @pytest.fixture(params=DTYPES, ids=str)
 def dtype(request: pytest.FixtureRequest) -> Any:
     return request.param
+
+
+@pytest.fixture(params=["float16", "bfloat16"])
+def half(request: pytest.FixtureRequest) -> Any:
+    for dtype in HALVES:
+        if dtype.name == request.param:
+            return dtype
+    pytest.skip("ml_dtypes, which has bfloat16, is not installed")
 
 
 @pytest.fixture

@@ -3,6 +3,8 @@
 #include <cstdio>
 #include <vector>
 
+#include "../src/gather.cpp"
+#include "../src/pass.cpp"
 #include "../src/run.cpp"
 #include "../src/strided.cpp"
 #include "../src/threads.cpp"
@@ -17,12 +19,48 @@ void count(char* first, const char*, char*, std::size_t n, const Coefficients&) 
     for (std::size_t i = 0; i < n; ++i) reinterpret_cast<float*>(first)[i] += 1;
 }
 
+// The same for whole updates, whose parts begin at other seams; some lie in another order than the state's.
+bool updates_are_whole(std::size_t parts) {
+    const Coefficients coefficients{};
+    DtypeKernels dtype{};
+    dtype.itemsize = sizeof(float);
+    dtype.step[0] = count;
+    std::vector<std::vector<float>> params, others;
+    Work work;
+    for (const std::ptrdiff_t n : {1, 511, 512, 4095, 4096, 4097, 20000})
+        for (const std::ptrdiff_t step : {1, 2}) {
+            params.emplace_back(static_cast<std::size_t>(n * step));
+            others.emplace_back(static_cast<std::size_t>(n));
+            Update update{};
+            update.dtype = &dtype;
+            update.coefficients = &coefficients;
+            update.n = static_cast<std::size_t>(n);
+            update.param.data = reinterpret_cast<char*>(params.back().data());
+            update.partner.data = update.velocity.data = reinterpret_cast<char*>(others.back().data());
+            constexpr std::ptrdiff_t item = sizeof(float);
+            const std::ptrdiff_t strides[] = {step * item}, order[] = {item}, shape[] = {n};
+            work.add_update(update, {step == 1 ? nullptr : strides, order}, order, shape, 1);
+        }
+    std::size_t total = 0;
+    for (const Update& update : work.updates) total += update.n;
+    for (std::size_t part = 0; part < parts; ++part) run_part(work, total, part, parts);
+    for (std::size_t k = 0; k < params.size(); ++k)
+        for (std::size_t i = 0; i < params[k].size(); ++i)
+            if (params[k][i] != float(i % (k % 2 + 1) == 0)) {
+                std::printf("%zu parts: element %zu of update %zu: %g visits\n", parts, i, k,
+                            double(params[k][i]));
+                return false;
+            }
+    return true;
+}
+
 }  // namespace
 
 int main() {
     constexpr std::size_t sizes[] = {1, 0, 15, 16, 17, 5000, 31, 32, 1, 1, 1, 777, 64};
     constexpr std::ptrdiff_t item = sizeof(float);
     for (std::size_t parts = 1; parts < 40; ++parts) {
+        if (!updates_are_whole(parts)) return 1;
         const Coefficients coefficients{};
         std::vector<std::vector<float>> arrays;
         Work work;

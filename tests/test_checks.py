@@ -160,9 +160,11 @@ STEP = [
     ],
     *[
         Bad(f"grad is {dtype}", T, f"grads['w'] must have dtype float32, as params['w'] has, not {np.dtype(dtype)}; pass a copy, made by .astype('float32')", put("grads", "w", lambda a, dtype=dtype: np.zeros(a.shape, dtype)))
-        for dtype in ["float16", "float64", "longdouble", "int8", "int32", "int64", "uint8", "bool", "complex64",
+        for dtype in ["float64", "longdouble", "int8", "int32", "int64", "uint8", "bool", "complex64",
                       "complex128", "object", "S4", "U2", "M8[s]", "m8[s]", "V4"]
     ],
+    Bad("grad is float16 for float64", T, "grads['enc'][0] must have dtype float64, as params['enc'][0] has, not float16; pass a copy, made by .astype('float64')", put("grads", "enc[0]", lambda a: a.astype("f2"))),
+    Bad("grad is big-endian float16", T, "grads['w'] must have dtype float32, as params['w'] has, not >f2; pass a copy, made by .astype('float32')", put("grads", "w", lambda a: a.astype(">f2"))),
     Bad("param is structured", T, "params['w'] must have dtype float32, as in init(), not [('x', '<f4')]; keep a copy in its place, made by .astype('float32')", put("params", "w", lambda a: np.zeros(a.shape, [("x", "f4")]))),
     Bad("param is big-endian", T, "params['w'] must be in native byte order, not >f4; keep a copy in its place, made by .astype('float32')", put("params", "w", lambda a: a.astype(">f4"))),
     Bad("grad is big-endian", T, "grads['enc'][0] must be in native byte order, not >f8; pass a copy, made by .astype('float64')", put("grads", "enc[0]", lambda a: a.astype(">f8"))),
@@ -349,7 +351,7 @@ def test_flags(name: str, value: Any) -> None:
     assert getattr(state, name) is True
 
 
-DTYPE_NAMES = " or ".join(_core.config()["dtypes"])
+DTYPE_NAMES = ", ".join(_core.config()["dtypes"]) + ", float16 or bfloat16"
 UNKNOWN_FORM = f"form must be one of {str(FORMS)[1:-1]}, not "
 INIT: list[tuple[str, Any, dict[str, Any], type[Exception], str]] = [
     ("form unknown", np.ones(2), {"form": "torch"}, V, UNKNOWN_FORM + "'torch'"),
@@ -388,8 +390,8 @@ INIT: list[tuple[str, Any, dict[str, Any], type[Exception], str]] = [
     ("a set", {1}, {}, T, "params must be a numpy.ndarray, not set"),
     ("integers", [np.ones(2, int)], {}, T,
      f"params[0] must have dtype {DTYPE_NAMES}, not int64; keep a copy in its place, made by .astype('float32')"),
-    ("halves", {"a": np.ones(2, np.float16)}, {}, T,
-     f"params['a'] must have dtype {DTYPE_NAMES}, not float16; keep a copy in its place, made by .astype('float32')"),
+    ("long doubles", {"a": np.ones(2, np.longdouble)}, {}, T,
+     f"params['a'] must have dtype {DTYPE_NAMES}, not {np.dtype(np.longdouble)}; keep a copy in its place, made by .astype('float32')"),
     ("objects", np.ones(2, object), {}, T,
      f"params must have dtype {DTYPE_NAMES}, not object; keep a copy in its place, made by .astype('float32')"),
     ("big-endian", np.ones(2, ">f8"), {}, T,
@@ -416,7 +418,10 @@ def test_lr_has_no_default() -> None:
         fm.init(np.ones(100))
     with pytest.raises(TypeError, match="not with 1 positional argument and lr, beta$"):
         fm.init(np.ones(100), lr=0.1, beta=0.9)
-    with pytest.raises(TypeError, match=r"^step\(\) must be called as step\(params, grads, state\), not "):
+    with pytest.raises(
+        TypeError,
+        match=r"^step\(\) must be called as step\(params, grads, state, \*, grad_scale=1\.0, zero_grads=False\), not ",
+    ):
         fm.step(np.ones(100), np.ones(100))
 
 

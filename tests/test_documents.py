@@ -77,8 +77,8 @@ def test_docstring_names_every_parameter(name: str) -> None:
 
 def test_public_names() -> None:
     assert set(fm.__all__) == {
-        "ConcurrentStepError", "State", "__version__", "get_include", "get_num_threads", "init", "lookahead", "reference",
-        "set_num_threads", "show_config", "step", "theory", "tuning",
+        "ConcurrentStepError", "NonFiniteGradientError", "State", "__version__", "get_include", "get_num_threads",
+        "global_norm", "init", "lookahead", "reference", "set_num_threads", "show_config", "step", "theory", "tuning",
     }  # fmt: skip
     assert fm.show_config is _config.show_config
     assert fm.__version__ == _core.config()["version"]

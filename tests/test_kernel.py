@@ -157,6 +157,14 @@ def test_guard_pages(dtype: Any) -> None:
                         state = fm.init(params, lr=0.5, nesterov=True, weight_decay=0.1, maximize=True)
                         fm.step(params, g[at][::step], state)
                         fm.step(params, g[at][::-step], state)
+                        whole = fm.init(params, lr=0.5, clip_norm=1.0, average_decay=0.5, compensated=True)
+                        fm.step(params, g[at][::step], whole, grad_scale=0.5)
+                        fm.global_norm(g[at][::-step])
+                        if dtype == np.float32:
+                            narrow = fm.init(params, lr=0.5, velocity_dtype="int8", nonfinite="skip")
+                            half = g.view(np.float16)
+                            fm.step(params, half[: params.size], narrow)
+                            fm.step(params, half[half.size - params.size :][::-1], narrow)
         print("ok")
     """
     if not hasattr(os, "fork"):

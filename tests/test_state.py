@@ -18,7 +18,18 @@ import pytest
 
 import fast_momentum as fm
 from fast_momentum import reference
-from helpers import FORMS, OPTIONS, assert_bits, copied, leaves, option_id, random_like, snapshot
+from helpers import (
+    COPIES,
+    FORMS,
+    OPTIONS,
+    assert_bits,
+    copied,
+    edit,
+    leaves,
+    option_id,
+    random_like,
+    snapshot,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -37,16 +48,6 @@ def stepped(rng: np.random.Generator, steps: int = 2, **options: Any) -> tuple[d
     for _ in range(steps):
         fm.step(params, model(rng), state)
     return params, state
-
-
-COPIES: dict[str, Callable[[fm.State], fm.State]] = {
-    "copy": copy.copy,
-    "deepcopy": copy.deepcopy,
-    **{
-        f"pickle {protocol}": lambda s, protocol=protocol: pickle.loads(pickle.dumps(s, protocol))
-        for protocol in range(2, pickle.HIGHEST_PROTOCOL + 1)
-    },
-}
 
 
 # ---- attributes ----
@@ -251,7 +252,7 @@ def test_tampered_pickles_are_refused(rng: np.random.Generator) -> None:
     bad: list[Any] = [
         (None, None), (containers, None), (containers, [rest]), (None, rest), ([1.0], rest), (containers, {}),
         ({"w": containers["w"]}, rest), (wide, rest),
-        tampered(format=2), tampered(form="adam"), tampered(form="\ud800"), tampered(step_count=-1),
+        tampered(format=3), tampered(form="adam"), tampered(form="\ud800"), tampered(step_count=-1),
         tampered(step_count=1.5), tampered(step_count=2**63 - 1), tampered(started=None), tampered(started=(True,)),
         tampered(started=(1, 1, 1)), tampered(started=(False, False, False)), tampered(hyperparameters={}),
         tampered(hyperparameters={**rest["hyperparameters"], "momentum": 2.0}),
@@ -282,11 +283,19 @@ def test_pickle_does_not_depend_on_the_repr_of_keys() -> None:
 def test_state_dict(rng: np.random.Generator) -> None:
     params, state = stepped(rng, lr={"w": 0.1, "enc": (0.2, 0.3)}, nesterov=True)
     d = state.state_dict()
-    assert list(d) == ["format", "form", "step_count", "hyperparameters", "velocity", "started"]
-    assert (d["format"], d["form"], d["step_count"]) == (1, "lr_outside", 2)
+    assert list(d) == [
+        "format", "form", "velocity_dtype", "compensated", "step_count", "skipped_steps", "grad_norm", "swapped",
+        "hyperparameters", "velocity", "started", "average", "compensation", "master",
+    ]  # fmt: skip
+    assert (d["format"], d["form"], d["step_count"]) == (2, "lr_outside", 2)
+    assert [d["velocity_dtype"], d["compensated"], d["skipped_steps"], d["grad_norm"], d["swapped"]] == [
+        None, False, 0, None, False,
+    ]  # fmt: skip
+    assert d["average"] == d["compensation"] == d["master"] == {}
     assert d["hyperparameters"] == {
         "lr": {"w": 0.1, "enc": (0.2, 0.3)}, "momentum": 0.9, "dampening": 0.0, "weight_decay": 0.0,
-        "nesterov": True, "decoupled_weight_decay": False, "maximize": False,
+        "nesterov": True, "decoupled_weight_decay": False, "maximize": False, "clip_norm": None, "clip_value": None,
+        "nonfinite": "propagate", "average_decay": None,
     }  # fmt: skip
     assert list(d["velocity"]) == list(d["started"]) == ["['w']", "['enc'][0]", "['enc'][1][0]"]
     assert d["started"] == dict.fromkeys(d["velocity"], True)
@@ -390,31 +399,14 @@ def test_layers_can_be_added() -> None:
         state.load_state_dict(state.state_dict(), strict=0)
 
 
-def edit(path: list[Any], value: Any) -> Callable[[dict[str, Any]], Any]:
-    def change(d: dict[str, Any]) -> Any:
-        if not path:
-            return value
-        *above, last = path
-        target = d
-        for key in above:
-            target = target[key]
-        if value is KeyError:
-            del target[last]
-        else:
-            target[last] = value(target[last]) if callable(value) else value
-        return d
-
-    return change
-
-
 LOADS: list[tuple[str, Callable[[Any], Any], type[Exception], str]] = [
     ("a list", edit([], []), TypeError, "state_dict must be a dict, not list"),
     ("None", edit([], None), TypeError, "state_dict must be a dict, not None"),
-    ("empty", edit([], {}), ValueError, "state_dict must have the key 'form', not lack it"),
+    ("empty", edit([], {}), ValueError, "state_dict must have the key 'format', not lack it"),
     ("no format", edit(["format"], KeyError), ValueError, "state_dict must have the key 'format', not lack it"),
     ("extra key", edit(["epoch"], 3), ValueError, "state_dict must not have the key 'epoch'"),
-    ("format 2", edit(["format"], 2), ValueError,
-     "state_dict['format'] must be 1, not 2; this version of fast_momentum reads no other"),
+    ("format 3", edit(["format"], 3), ValueError,
+     "state_dict['format'] must be at most 2, not 3; a newer version of fast_momentum has written it"),
     ("format text", edit(["format"], "1"), TypeError, "state_dict['format'] must be an integer, not str"),
     ("form differs", edit(["form"], "ema"), ValueError, "state_dict['form'] must be 'lr_outside', as in init(), not 'ema'"),
     ("form unknown", edit(["form"], "sgd"), ValueError,
@@ -444,7 +436,7 @@ LOADS: list[tuple[str, Callable[[Any], Any], type[Exception], str]] = [
     ("velocity shape", edit(["velocity", "['w']"], lambda v: v.T), ValueError,
      "state_dict['velocity'][\"['w']\"] must have the shape of params['w'], (4, 3), not (3, 4)"),
     ("velocity dtype", edit(["velocity", "['w']"], lambda v: v.astype("f8")), TypeError,
-     "state_dict['velocity'][\"['w']\"] must have dtype float32, as params['w'] has, not float64; pass a copy, made by .astype('float32')"),
+     "state_dict['velocity'][\"['w']\"] must have dtype float32, in which params['w'] is worked on, not float64; pass a copy, made by .astype('float32')"),
     ("velocity list of floats", edit(["velocity", "['enc'][0]"], lambda v: v.tolist()), TypeError,
      "state_dict['velocity'][\"['enc'][0]\"] must be a numpy.ndarray, not list"),
     ("last velocity big-endian", edit(["velocity", "['enc'][1][0]"], lambda v: v.astype(">f4")), TypeError,

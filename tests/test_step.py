@@ -377,7 +377,7 @@ def test_arguments_by_position_and_by_keyword() -> None:
     fm.step(state=state, grads=np.ones(3), params=p)
     assert p.tolist() == [-3, -3, -3]
     assert state.step_count == 3
-    assert str(inspect.signature(fm.step)) == "(params, grads, state)"
+    assert str(inspect.signature(fm.step)) == "(params, grads, state, *, grad_scale=1.0, zero_grads=False)"
     for arguments, keywords in [
         ((p,), {}),
         ((p, p, state, 1), {}),
@@ -385,7 +385,8 @@ def test_arguments_by_position_and_by_keyword() -> None:
         ((p, p), {"p": p}),
     ]:
         with pytest.raises(
-            TypeError, match=r"^step\(\) must be called as step\(params, grads, state\), not with "
+            TypeError,
+            match=r"^step\(\) must be called as step\(params, grads, state, \*, grad_scale=1\.0, zero_grads=False\), not with ",
         ):
             fm.step(*arguments, **keywords)
     assert state.step_count == 3

@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any
 try:
     from ._core import (
         ConcurrentStepError,
+        NonFiniteGradientError,
         State,
         __version__,
         get_num_threads,
+        global_norm,
         init,
         lookahead,
         set_num_threads,
@@ -36,10 +38,12 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ConcurrentStepError",
+    "NonFiniteGradientError",
     "State",
     "__version__",
     "get_include",
     "get_num_threads",
+    "global_norm",
     "init",
     "lookahead",
     "reference",

@@ -29,7 +29,7 @@ def to_form(state: _core.State, form: str) -> _core.State:
     containers, rest = state.__reduce__()[1]
     if form == state.form:
         return restore(containers, rest)
-    given = rest["hyperparameters"]
+    given = {name: rest["hyperparameters"][name] for name in HYPERPARAMETERS}
     converted = []
     for (keys, velocity), started in zip(_leaves(containers), rest["started"], strict=True):
         mine = {name: _number_at(value, keys) for name, value in given.items()} | {"form": state.form}
@@ -48,8 +48,9 @@ def to_form(state: _core.State, form: str) -> _core.State:
         found = given | {
             name: _prefix(name, converted, containers) for name in ("lr", "dampening", "weight_decay")
         }
+    changed = {name: found[name] for name in HYPERPARAMETERS}
     return restore(
-        containers, {**rest, "form": form, "hyperparameters": {name: found[name] for name in HYPERPARAMETERS}}
+        containers, {**rest, "form": form, "hyperparameters": {**rest["hyperparameters"], **changed}}
     )
 
 

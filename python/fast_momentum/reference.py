@@ -1,12 +1,15 @@
 """The momentum step in plain NumPy: the executable specification.
 
-`update` is the definition, and the kernels equal it bit for bit. The rest walks containers and keeps state.
+`update` is the definition of the step, `prepare` of what happens to a gradient before it, `round_to` of what a
+narrower dtype stores, and `global_norm` of the norm; the kernels equal them bit for bit. The rest walks containers
+and keeps state. Arrays are worked on in float64 where params are float64, and in float32 where they are narrower.
 This module imports NumPy alone, shares no code with the kernels, and takes good input for granted: it is
 `fast_momentum.init` and `fast_momentum.step` that refuse what is wrong.
 """
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,7 +19,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["State", "init", "lookahead", "step", "update"]
+__all__ = ["State", "global_norm", "init", "lookahead", "prepare", "round_to", "step", "update"]
 
 HYPERPARAMETERS = (
     "lr",
@@ -27,6 +30,15 @@ HYPERPARAMETERS = (
     "decoupled_weight_decay",
     "maximize",
 )
+# What holds for a whole call: one value for all arrays.
+OPTIONS = ("clip_norm", "clip_value", "nonfinite", "average_decay")
+
+# Significant bits, the least exponent of a normal number, and the one from which numbers are infinite.
+NARROW = {"float16": (11, -14, 16), "bfloat16": (8, -126, 128)}
+
+NORM_BLOCK, NORM_LANES = 4096, 16
+INT8_BLOCK, INT8_MOST = 256, 127
+SMALLEST_NORMAL = np.float32(2**-126)
 
 
 def update(
@@ -83,6 +95,20 @@ def update(
     >>> print(theta, v)
     [4.] [1.]
     """
+    displacement, v = _displacement(
+        param, grad, velocity, first, form,
+        lr, momentum, dampening, nesterov, weight_decay, decoupled_weight_decay, maximize,
+    )  # fmt: skip
+    with np.errstate(all="ignore"):
+        return param - displacement, v
+
+
+def _displacement(
+    param: NDArray[Any], grad: NDArray[Any], velocity: NDArray[Any], first: bool, form: str,
+    lr: float, momentum: float, dampening: float, nesterov: bool,
+    weight_decay: float, decoupled_weight_decay: bool, maximize: bool,
+) -> tuple[NDArray[Any], NDArray[Any]]:  # fmt: skip
+    """What `update` subtracts from `param`, and the new velocity."""
     rounded = param.dtype.type
     m = rounded(momentum)
     with np.errstate(all="ignore"):
@@ -104,13 +130,200 @@ def update(
 
         if weight_decay != 0 and decoupled_weight_decay:
             displacement = displacement + rounded(lr * weight_decay) * param
-        return param - displacement, v
+        return displacement, v
+
+
+def prepare(
+    grad: NDArray[Any],
+    dtype: Any,
+    *,
+    grad_scale: float = 1.0,
+    coefficient: float = 1.0,
+    clip_value: float | None = None,
+) -> NDArray[Any]:
+    """Return the gradient that `update` takes; nothing is modified.
+
+    In `dtype`, with `grad_scale` and the other numbers rounded to it once, and each product rounded::
+
+        g = coefficient * (grad_scale * grad)       g = min(max(g, -clip_value), clip_value)
+
+    Parameters
+    ----------
+    grad : ndarray
+        Of any dtype that `dtype` can hold exactly.
+    dtype : dtype
+        float32 or float64: that in which the array is worked on.
+    grad_scale : float
+        As in `fast_momentum.step`.
+    coefficient : float
+        Of clipping by the norm: 1, or less where the norm is above `clip_norm`.
+    clip_value : float, optional
+        As in `fast_momentum.init`. NaN stays NaN.
+
+    Returns
+    -------
+    ndarray
+        A new array of `dtype` (a scalar where `grad` is 0-d).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fast_momentum import reference
+    >>> reference.prepare(np.array([3.0, -8.0], np.float16), np.float32, grad_scale=0.5, clip_value=2.0)
+    array([ 1.5, -2. ], dtype=float32)
+    """
+    rounded = np.dtype(dtype).type
+    with np.errstate(all="ignore"):
+        g: NDArray[Any] = rounded(coefficient) * (rounded(grad_scale) * grad.astype(rounded))
+        if clip_value is not None:
+            g = np.minimum(np.maximum(g, -rounded(clip_value)), rounded(clip_value))
+        return g
+
+
+def round_to(values: NDArray[Any], dtype_name: str) -> NDArray[Any]:
+    """Return what is read back of `values` once they were stored in a narrower dtype; nothing is modified.
+
+    float16 and bfloat16 round to nearest, ties to even; what is too large becomes infinite. int8 takes blocks of 256
+    elements (the last may be shorter) in the order of memory, each with a scale of 16 significant bits::
+
+        a = max |v|      s = a/127, up to 16 bits      q = rint(v * (1/s))      read back: q*s
+
+    A block has s = 0 where a/127 is below 2**-126, and reads back as NaN where it holds a NaN or an infinity. What was
+    read back rounds to itself.
+
+    Parameters
+    ----------
+    values : ndarray
+        Of float32 if `dtype_name` is one of the narrower dtypes.
+    dtype_name : {'float16', 'bfloat16', 'int8', 'float32', 'float64'}
+        The last two return `values`.
+
+    Returns
+    -------
+    ndarray
+        Of the dtype, shape and layout of `values`.
+
+    References
+    ----------
+    .. [1] Dettmers, T., Lewis, M., Shleifer, S., Zettlemoyer, L., "8-bit optimizers via block-wise quantization",
+       ICLR 2022: a scale for each block of an optimizer's state.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fast_momentum import reference
+    >>> reference.round_to(np.array([0.1, 1.0], np.float32), "bfloat16")
+    array([0.10009766, 1.        ], dtype=float32)
+    >>> reference.round_to(np.array([254.0, 9.0, -3.0], np.float32), "int8")
+    array([254.,   8.,  -4.], dtype=float32)
+    """
+    if dtype_name in NARROW:
+        return _round_to_float(values, *NARROW[dtype_name])
+    if dtype_name != "int8":
+        return values
+    out = np.empty_like(values)
+    outermost_first = sorted(range(out.ndim), key=lambda axis: -out.strides[axis])
+    stored = out.transpose(outermost_first)
+    stored[...] = _round_to_int8(values.transpose(outermost_first).ravel()).reshape(stored.shape)
+    return out
+
+
+def _round_to_float(values: NDArray[Any], bits: int, least: int, most: int) -> NDArray[Any]:
+    """In double, in which each of these operations is exact but `rint`."""
+    with np.errstate(all="ignore"):
+        wide = np.asarray(values, np.float64)
+        exponent = np.maximum(np.frexp(wide)[1] - 1, least)
+        unit = np.ldexp(1.0, exponent + 1 - bits)
+        nearest = np.rint(wide / unit) * unit
+        nearest = np.where(np.abs(nearest) >= 2.0**most, np.copysign(np.inf, wide), nearest)
+        return nearest.astype(np.float32)
+
+
+def _round_to_int8(flat: NDArray[Any]) -> NDArray[Any]:
+    zero = np.float32(0)
+    with np.errstate(all="ignore"):
+        blocks = _blocks(flat, INT8_BLOCK)
+        a = np.abs(blocks).max(axis=1, keepdims=True)
+        s = a / np.float32(INT8_MOST)
+        s = np.where(s < SMALLEST_NORMAL, zero, s)
+        s = ((s.view(np.uint32) + np.uint32(0xFF)) & ~np.uint32(0xFF)).view(np.float32)
+        s = s + (a - a)  # NaN where a is infinite or NaN; only now, as the last line can make 0 of a NaN
+        q = np.rint(blocks * np.where(s == 0, zero, 1 / s)) + zero  # + 0: an integer has no -0
+        read_back: NDArray[Any] = q * s
+    return read_back.ravel()[: flat.size]
+
+
+def global_norm(containers: Any) -> float:
+    """Return the Euclidean norm of all elements of all arrays: the square root of the sum of their squares.
+
+    In double, and in this order: of an array, read in C order (in Fortran order if it is laid out so), 4096 elements
+    make a block, the last one filled up with zeros. In a block, lane ``i % 16`` sums the squares of its 256 elements
+    one by one, and the lanes are folded in halves. The sums of the blocks of all arrays are added in pairs until one
+    is left. Where that has left the range in which no square overflows or underflows, all is done again with the
+    elements multiplied by a power of two.
+
+    Parameters
+    ----------
+    containers : ndarray, or list, tuple or dict of them, nested
+        Arrays of float64, float32, float16 or bfloat16, of any shape and strides; None is skipped. Not modified.
+
+    Returns
+    -------
+    float
+        NaN or infinite where an element is; 0.0 if there is none.
+
+    References
+    ----------
+    .. [1] Blue, J. L., "A portable Fortran program to find the Euclidean norm of a vector", ACM Transactions on
+       Mathematical Software 4(1), 1978: why to scale.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fast_momentum import reference
+    >>> reference.global_norm({"w": np.array([3.0, 0.0]), "b": [np.array([4.0]), None]})
+    5.0
+    """
+    return _norm([leaf.ravel("A") for _, leaf in _leaves(containers) if leaf is not None])
+
+
+def _norm(arrays: list[NDArray[Any]]) -> float:
+    """The norm of one-dimensional arrays."""
+    total = _sum_of_squares(arrays, 1.0)
+    if 2.0**-960 <= total <= 2.0**960:
+        return math.sqrt(total)
+    scale = 2.0**600 if total < 2.0**-960 else 2.0**-600
+    return math.sqrt(_sum_of_squares(arrays, scale)) / scale
+
+
+def _sum_of_squares(arrays: list[NDArray[Any]], scale: float) -> float:
+    with np.errstate(all="ignore"):
+        sums = np.concatenate([np.zeros(0), *(_block_sums(x.astype(np.float64) * scale) for x in arrays)])
+        while len(sums) > 1:
+            odd_one = sums[len(sums) // 2 * 2 :]
+            sums = np.concatenate([sums[:-1:2] + sums[1::2], odd_one])
+    return float(sums.sum())
+
+
+def _block_sums(x: NDArray[Any]) -> NDArray[Any]:
+    blocks = _blocks(x, NORM_BLOCK).reshape(-1, NORM_BLOCK // NORM_LANES, NORM_LANES)
+    lanes = np.add.accumulate(blocks * blocks, axis=1)[:, -1]  # which adds one by one, as `sum` does not
+    while lanes.shape[1] > 1:
+        half = lanes.shape[1] // 2
+        lanes = lanes[:, :half] + lanes[:, half:]
+    return lanes[:, 0]
+
+
+def _blocks(flat: NDArray[Any], length: int) -> NDArray[Any]:
+    """`flat` cut into rows of `length` elements, the last one filled up with zeros."""
+    return np.pad(flat, (0, -flat.size % length)).reshape(-1, length)
 
 
 class State:
     """Hyperparameters, velocities and counters, with the attributes of `fast_momentum.State`.
 
-    Formula, shapes and meaning are those of `init`; here the velocities are writable.
+    Formula, shapes and meaning are those of `init`; here the arrays are writable, and a velocity of a narrower dtype
+    is held as what is read back of it.
 
     Examples
     --------
@@ -128,14 +341,49 @@ class State:
     weight_decay: Any
     decoupled_weight_decay: bool
     maximize: bool
+    clip_norm: float | None
+    clip_value: float | None
+    nonfinite: str
+    average_decay: float | None
 
-    def __init__(self, velocity: Any, form: str, **hyperparameters: Any) -> None:
-        self.velocity = velocity
+    def __init__(
+        self, params: Any, form: str, velocity_dtype: Any, compensated: bool, **hyperparameters: Any
+    ) -> None:
         self.form = form
-        self.step_count = 0
-        self.started = {keys: False for keys, _ in _leaves(velocity)}
-        for name in HYPERPARAMETERS:
+        self.velocity_dtype = _dtype_name(velocity_dtype)
+        self.compensated = compensated
+        for name in HYPERPARAMETERS + OPTIONS:
             setattr(self, name, hyperparameters[name])
+        self.step_count = self.skipped_steps = 0
+        self.grad_norm: Any = None
+        self.swapped = False
+        self.started = {keys: False for keys, _ in _leaves(params)}
+        self.velocity = _map(lambda param: np.zeros_like(param, _working(param)), params)
+        self.average = None if self.average_decay is None else _map(_widened, params)
+        # Of the arrays that have one.
+        narrow = {keys: param for keys, param in _leaves(params) if param.dtype.itemsize == 2}
+        self.master = {} if compensated else {keys: _widened(param) for keys, param in narrow.items()}
+        self.compensation = {keys: np.zeros_like(param) for keys, param in _leaves(params) if compensated}
+
+    def swap_average(self, params: Any) -> None:
+        """Exchange the values of `params` and `average`, for an evaluation and back; `step` must wait until then.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from fast_momentum import reference
+        >>> w = np.ones(1)
+        >>> state = reference.init(w, lr=0.5, average_decay=0.75)
+        >>> reference.step(w, np.ones(1), state)
+        >>> state.swap_average(w)
+        >>> w, state.average
+        (array([0.875]), array([0.5]))
+        """
+        for keys, param in _leaves(params):
+            average, before = _at(self.average, keys), self._worked_on(keys, param).copy()
+            self._write(keys, param, average)
+            average[...] = before
+        self.swapped = not self.swapped
 
     def state_dict(self) -> dict[str, Any]:
         """Return a copy of everything, in the layout of `fast_momentum.State.state_dict`.
@@ -148,13 +396,41 @@ class State:
         {"['w']": array([0., 0.])}
         """
         return {
-            "format": 1,
+            "format": 2,
             "form": self.form,
+            "velocity_dtype": self.velocity_dtype,
+            "compensated": self.compensated,
             "step_count": self.step_count,
-            "hyperparameters": {name: _map(_plain, getattr(self, name)) for name in HYPERPARAMETERS},
+            "skipped_steps": self.skipped_steps,
+            "grad_norm": self.grad_norm,
+            "swapped": self.swapped,
+            "hyperparameters": {
+                name: _map(_plain, getattr(self, name)) for name in HYPERPARAMETERS + OPTIONS
+            },
             "velocity": {_path(keys): v.copy() for keys, v in _leaves(self.velocity)},
             "started": {_path(keys): started for keys, started in self.started.items()},
+            "average": {
+                _path(keys): average.copy() for keys, average in _leaves(self.average) if average is not None
+            },
+            "compensation": {_path(keys): _widened(c) for keys, c in self.compensation.items()},
+            "master": {_path(keys): master.copy() for keys, master in self.master.items()},
         }
+
+    def _worked_on(self, keys: tuple[Any, ...], param: NDArray[Any]) -> NDArray[Any]:
+        """What a step takes for `param`: the master copy, which first takes up what the user has changed."""
+        if keys not in self.master:
+            return _widened(param)
+        master = self.master[keys]
+        with np.errstate(all="ignore"):
+            stored = round_to(master, param.dtype.name).astype(param.dtype)
+        changed = stored.view(np.uint16) != param.view(np.uint16)
+        master[...] = np.where(changed, _widened(param), master)
+        return master
+
+    def _write(self, keys: tuple[Any, ...], param: NDArray[Any], values: NDArray[Any]) -> None:
+        param[...] = round_to(values, param.dtype.name)
+        if keys in self.master:
+            self.master[keys][...] = values
 
 
 def init(
@@ -168,6 +444,12 @@ def init(
     decoupled_weight_decay: bool = False,
     maximize: bool = False,
     form: str = "lr_outside",
+    clip_norm: float | None = None,
+    clip_value: float | None = None,
+    nonfinite: str = "propagate",
+    average_decay: float | None = None,
+    velocity_dtype: Any = None,
+    compensated: bool = False,
 ) -> State:
     """Return a `State` with one zero velocity per array of `params`; see `fast_momentum.init`.
 
@@ -179,8 +461,10 @@ def init(
     array([0., 0., 0.])
     """
     return State(
-        _map(np.zeros_like, params),
+        params,
         form,
+        velocity_dtype,
+        compensated,
         lr=lr,
         momentum=momentum,
         dampening=dampening,
@@ -188,11 +472,33 @@ def init(
         weight_decay=weight_decay,
         decoupled_weight_decay=decoupled_weight_decay,
         maximize=maximize,
+        clip_norm=clip_norm,
+        clip_value=clip_value,
+        nonfinite=nonfinite,
+        average_decay=average_decay,
     )
 
 
-def step(params: Any, grads: Any, state: State) -> None:
+def step(params: Any, grads: Any, state: State, *, grad_scale: float = 1.0, zero_grads: bool = False) -> None:
     """Update `params` and `state` in place by one step of `update` per array; see `fast_momentum.step`.
+
+    In this order: gradients are scaled, measured, checked and clipped, as `prepare` says; `update` makes the step,
+    with the velocity as it is before `round_to` stores it; then come the average of all arrays, and zeroes in the
+    gradients::
+
+        coefficient = 1 if norm <= clip_norm else clip_norm/norm
+        average = average_decay*average + (1-average_decay)*p
+
+    Parameters of 16 bits are rounded copies of float32 ones that the state holds, and that follow where a parameter
+    was changed since. `compensated` ones have instead, with ``D`` what `update` subtracts, and Kahan's ``c`` zero at
+    first, rounded to the dtype of `params` as ``p`` is::
+
+        y = D + c         p_new = p - y         c = (p_new - p) + y
+
+    Raises
+    ------
+    FloatingPointError
+        An element is not finite, and `nonfinite` is "raise". Nothing has been changed.
 
     Examples
     --------
@@ -203,16 +509,60 @@ def step(params: Any, grads: Any, state: State) -> None:
     >>> w
     array([0.9, 0.9, 0.9])
     """
+    given = {keys: np.asarray(_at(grads, keys)) for keys in state.started if _at(grads, keys) is not None}
+    scaled = [
+        prepare(grad.ravel("A"), _at(state.velocity, keys).dtype, grad_scale=grad_scale)
+        for keys, grad in given.items()
+    ]
+    finite = all(np.isfinite(g).all() for g in scaled)
+    if state.nonfinite == "raise" and not finite:
+        message = "grads must be finite"
+        raise FloatingPointError(message)
+    state.grad_norm = None if state.clip_norm is None else _norm(scaled)
+    if state.nonfinite == "skip" and not finite:
+        state.skipped_steps += 1
+    else:
+        _step_all(params, given, state, grad_scale)
+        state.step_count += 1
+    if zero_grads:
+        for grad in given.values():
+            grad[...] = 0
+
+
+def _step_all(params: Any, given: dict[tuple[Any, ...], Any], state: State, grad_scale: float) -> None:
+    decay, clip_norm, clip_value = map(_plain, (state.average_decay, state.clip_norm, state.clip_value))
+    coefficient = 1.0 if clip_norm is None or state.grad_norm <= clip_norm else clip_norm / state.grad_norm
+    if decay is not None and state.average is None:
+        state.average = _map(_widened, params)
     for keys, param in _leaves(params):
-        grad = _at(grads, keys)
-        if grad is None:
-            continue
-        velocity = _at(state.velocity, keys)
-        hyperparameters = {name: _plain(_at(getattr(state, name), keys)) for name in HYPERPARAMETERS}
-        new = update(param, grad, velocity, first=not state.started[keys], form=state.form, **hyperparameters)
-        param[...], velocity[...] = new
-        state.started[keys] = True
-    state.step_count += 1
+        working = _working(param)
+        if keys in given:
+            limits = {"coefficient": coefficient, "clip_value": clip_value}
+            _step_one(keys, param, prepare(given[keys], working, grad_scale=grad_scale, **limits), state)
+        if decay is not None:
+            average = _at(state.average, keys)
+            with np.errstate(all="ignore"):
+                new = working(1 - decay) * state._worked_on(keys, param)
+                average[...] = working(decay) * average + new
+
+
+def _step_one(keys: tuple[Any, ...], param: NDArray[Any], grad: NDArray[Any], state: State) -> None:
+    velocity, compensation = _at(state.velocity, keys), state.compensation.get(keys)
+    hyperparameters = [_plain(_at(getattr(state, name), keys)) for name in HYPERPARAMETERS]
+    before = state._worked_on(keys, param)
+    first = not state.started[keys]
+    displacement, v = _displacement(before, grad, velocity, first, state.form, *hyperparameters)
+    with np.errstate(all="ignore"):
+        if compensation is None:
+            state._write(keys, param, before - displacement)
+        else:  # what rounding had taken off too much is put back, and the other way round
+            displacement = displacement + _widened(compensation)
+            state._write(keys, param, before - displacement)
+            lost = (_widened(param) - before) + displacement
+            compensation[...] = round_to(lost, compensation.dtype.name)
+    velocity[...] = v
+    velocity[...] = round_to(velocity, state.velocity_dtype or velocity.dtype.name)
+    state.started[keys] = True
 
 
 def lookahead(params: Any, state: State, out: Any = None) -> Any:
@@ -233,13 +583,30 @@ def lookahead(params: Any, state: State, out: Any = None) -> Any:
         c = float(_at(state.momentum, keys))
         if state.form != "lr_inside":
             c *= float(_at(state.lr, keys))
+        velocity = _at(state.velocity, keys)
         with np.errstate(all="ignore"):
-            _at(out, keys)[...] = param - param.dtype.type(c) * _at(state.velocity, keys)
+            point = _widened(param) - velocity.dtype.type(c) * velocity
+            _at(out, keys)[...] = round_to(point, param.dtype.name)
     return out
+
+
+def _working(param: NDArray[Any]) -> type[Any]:
+    """The dtype in which an array is worked on."""
+    return np.float64 if param.dtype == np.float64 else np.float32
+
+
+def _widened(array: NDArray[Any]) -> NDArray[Any]:
+    return array.astype(_working(array))
+
+
+def _dtype_name(given: Any) -> str | None:
+    return given if given is None or isinstance(given, str) else np.dtype(given).name
 
 
 def _plain(value: Any) -> Any:
     """A flag as bool, a number through `float()`: NumPy's own scalars would widen the arithmetic."""
+    if value is None or isinstance(value, str):
+        return value
     return bool(value) if isinstance(value, (bool, np.bool_)) else float(value)
 
 

@@ -1,4 +1,4 @@
-#include "velocities.hpp"
+#include "arrays.hpp"
 
 #include <algorithm>
 #include <cstdint>
@@ -17,9 +17,18 @@ namespace fast_momentum {
 
 namespace {
 
+constexpr std::size_t n_scales(std::size_t size) {
+    return (size + scale_block - 1) / scale_block;
+}
+
 constexpr std::size_t alignment = 64;  // of each velocity
 constexpr std::size_t page = 4096;     // of the block of memory
 constexpr std::size_t most_bytes = std::size_t(PTRDIFF_MAX) / 2 / alignment * alignment;
+
+// A stride of an array in memory, for items of another size.
+std::ptrdiff_t scaled(std::ptrdiff_t stride, std::size_t itemsize, std::size_t other) {
+    return stride / static_cast<std::ptrdiff_t>(itemsize) * static_cast<std::ptrdiff_t>(other);
+}
 
 // Strides of a dense array whose dimensions follow one another in memory as `strides` do.
 void append_dense_strides(std::vector<std::ptrdiff_t>& dimensions, const Py_ssize_t* shape,
@@ -71,36 +80,71 @@ std::size_t padding(std::size_t end, std::size_t bytes, const char* param) {
 
 }  // namespace
 
-Velocities::Velocities(const Leaves& params, const std::vector<unsigned char>& dtypes) {
+const Storage* storage_of(Stored stored) {
+    const auto row = static_cast<unsigned>(stored);
+    return row < n_storages ? &isa_in_use().kernels->storages[row] : nullptr;
+}
+
+Stored stored_as(py::handle name) {
+    const Storage* rows = isa_in_use().kernels->storages;
+    for (unsigned row = 0; row < n_storages; ++row)
+        if (py::str(rows[row].name).equal(name)) return Stored(row);
+    throw py::value_error("storage must be one that this version has, not " + brief(name));
+}
+
+Arrays::Arrays(const Leaves& params, const std::vector<unsigned char>& dtypes,
+               const std::vector<Stored>& stored) {
     for (std::size_t i = 0; i < params.size(); ++i) {
         const py::detail::PyArray_Proxy& param = *py::detail::array_proxy(params[i]);
-        const std::size_t itemsize = isa_in_use().kernels->dtypes[dtypes[i]].itemsize;
-        std::size_t size = 1;
+        arrays_.push_back({dtypes[i], stored[i], param.nd, 0, 1, dimensions_.size(), 0, 0});
+        Array& array = arrays_.back();
         for (int d = 0; d < param.nd; ++d) {
             const auto length = static_cast<std::size_t>(param.dimensions[d]);
-            if (length != 0 && size > most_bytes / itemsize / length) throw std::bad_alloc();
-            size *= length;
+            if (length != 0 && array.size > most_bytes / sizeof(double) / length) throw std::bad_alloc();
+            array.size *= length;
         }
-        const std::size_t bytes = (size * itemsize + alignment - 1) / alignment * alignment;
-        bytes_ += padding(bytes_, bytes, param.data);
-        if (bytes_ > most_bytes || bytes > most_bytes - bytes_) throw std::bad_alloc();
-        arrays_.push_back({dtypes[i], param.nd, 0, size, dimensions_.size(), bytes_});
+        reserve(array, param.data);
         dimensions_.insert(dimensions_.end(), param.dimensions, param.dimensions + param.nd);
-        append_dense_strides(dimensions_, param.dimensions, param.strides, param.nd, itemsize);
-        arrays_[i].contiguity = contiguity(shape(i), strides(i), param.nd, itemsize, size);
-        bytes_ += bytes;
+        append_dense_strides(dimensions_, param.dimensions, param.strides, param.nd, itemsize(i));
+        array.contiguity = contiguity(shape(i), strides(i), param.nd, itemsize(i), array.size);
     }
     allocate();
 }
 
-Velocities::Velocities(const Velocities& other)
+Arrays::Arrays(const Arrays& other)
     : arrays_(other.arrays_), dimensions_(other.dimensions_), bytes_(other.bytes_) {
     allocate();
     std::memcpy(memory_.get(), other.memory_.get(), bytes_);
 }
 
+Arrays::Arrays(const Arrays& model, const std::vector<Stored>& stored)
+    : arrays_(model.arrays_), dimensions_(model.dimensions_) {
+    for (std::size_t i = 0; i < size(); ++i) {
+        arrays_[i].stored = stored[i];
+        reserve(arrays_[i], nullptr);
+        std::ptrdiff_t* strides = dimensions_.data() + arrays_[i].dimensions + arrays_[i].ndim;
+        for (int d = 0; d < arrays_[i].ndim; ++d)
+            strides[d] = scaled(strides[d], model.itemsize(i), itemsize(i));
+    }
+    allocate();
+}
+
+void Arrays::reserve(Array& array, const char* param) {
+    const auto reserved = [&](std::size_t n_bytes) {
+        const std::size_t bytes = (n_bytes + alignment - 1) / alignment * alignment;
+        if (param) bytes_ += padding(bytes_, bytes, param);
+        if (bytes_ > most_bytes || bytes > most_bytes - bytes_) throw std::bad_alloc();
+        bytes_ += bytes;
+        return bytes_ - bytes;
+    };
+    array.offset = reserved(array.size * itemsize(array));
+    param = nullptr;
+    const Storage* storage = storage_of(array.stored);
+    if (storage && storage->has_scales) array.scales = reserved(n_scales(array.size) * sizeof(float));
+}
+
 // Zero pages that nobody has written take no memory yet, so calloc() and not a vector.
-void Velocities::allocate() {
+void Arrays::allocate() {
     std::shared_ptr<void> block(std::calloc(bytes_ + page, 1), std::free);
     if (!block) throw std::bad_alloc();
     const std::size_t past = reinterpret_cast<std::uintptr_t>(block.get()) % page;
@@ -112,20 +156,32 @@ void Velocities::allocate() {
 #endif
 }
 
-const DtypeKernels& Velocities::dtype(std::size_t i) const {
+const DtypeKernels& Arrays::dtype(std::size_t i) const {
     return isa_in_use().kernels->dtypes[arrays_[i].dtype];
 }
 
-Region Velocities::region(std::size_t i, bool written) const {
-    return {data(i), dtype(i).itemsize, arrays_[i].ndim, shape(i), strides(i), written};
+std::size_t Arrays::itemsize(const Array& array) const {
+    if (array.stored == Stored::absent) return 0;
+    const Storage* storage = storage_of(array.stored);
+    return storage ? storage->itemsize : isa_in_use().kernels->dtypes[array.dtype].itemsize;
 }
 
-Span Velocities::span(bool written) const {
+float* Arrays::scales(std::size_t i) const {
+    const Storage* storage = storage_of(arrays_[i].stored);
+    return storage && storage->has_scales ? reinterpret_cast<float*>(memory_.get() + arrays_[i].scales)
+                                          : nullptr;
+}
+
+Region Arrays::region(std::size_t i, bool written) const {
+    return {data(i), itemsize(i), arrays_[i].ndim, shape(i), strides(i), written};
+}
+
+Span Arrays::span(bool written) const {
     return {reinterpret_cast<std::uintptr_t>(memory_.get()), bytes_, written};
 }
 
 // Its base is a capsule and no array or buffer, of which NumPy could find out that it is writable.
-py::array Velocities::view(std::size_t i) const {
+py::array Arrays::view(std::size_t i) const {
     const py::capsule owner(new std::shared_ptr<char>(memory_),
                             [](void* memory) { delete static_cast<std::shared_ptr<char>*>(memory); });
     const int ndim = arrays_[i].ndim;
@@ -135,12 +191,35 @@ py::array Velocities::view(std::size_t i) const {
     return array;
 }
 
-void Velocities::set(std::size_t i, const void* values) noexcept {
-    std::memcpy(data(i), values, bytes(i));
+py::array Arrays::empty(std::size_t i) const {
+    std::vector<py::ssize_t> strides(this->strides(i), this->strides(i) + arrays_[i].ndim);
+    for (py::ssize_t& stride : strides) stride = scaled(stride, itemsize(i), dtype(i).itemsize);
+    return py::array(py::dtype(dtype(i).number),
+                     std::vector<py::ssize_t>(shape(i), shape(i) + arrays_[i].ndim), strides);
 }
 
-void Velocities::set_zero(std::size_t i) noexcept {
-    std::memset(data(i), 0, bytes(i));
+py::array Arrays::copy(std::size_t i) const {
+    py::array values = empty(i);
+    const Storage* storage = storage_of(arrays_[i].stored);
+    if (storage)
+        storage->load(static_cast<float*>(values.mutable_data()), data(i), scales(i), arrays_[i].size);
+    else
+        std::memcpy(values.mutable_data(), data(i), arrays_[i].size * itemsize(i));
+    return values;
+}
+
+void Arrays::set(std::size_t i, const void* values) noexcept {
+    const Storage* storage = storage_of(arrays_[i].stored);
+    if (storage)
+        storage->store(data(i), scales(i), static_cast<const float*>(values), arrays_[i].size);
+    else
+        std::memcpy(data(i), values, arrays_[i].size * dtype(i).itemsize);
+}
+
+// Zero is the same bits in each way to store it.
+void Arrays::set_zero(std::size_t i) noexcept {
+    std::memset(data(i), 0, arrays_[i].size * itemsize(i));
+    if (float* first = scales(i)) std::fill_n(first, n_scales(arrays_[i].size), 0.0f);
 }
 
 }  // namespace fast_momentum

@@ -1,0 +1,30 @@
+"""What `NonFiniteGradientError` says."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+
+def message(paths: list[str], grads: list[Any], grad_scale: float) -> str:
+    """Where the first NaN or infinity is, and how many there are, after the gradients were scaled."""
+    first, n_nan, n_inf, n_arrays = "", 0, 0, 0
+    for path, grad in zip(paths, grads, strict=True):
+        values = np.asarray(grad)
+        if values.dtype != np.float64:
+            values = values.astype(np.float32)
+        with np.errstate(all="ignore"):
+            values = values.dtype.type(grad_scale) * values
+        bad = np.argwhere(~np.isfinite(values))
+        if not len(bad):
+            continue
+        place = tuple(int(i) for i in bad[0])
+        if not n_arrays:
+            first = f"{path} must be finite, not {values[place]}" + (f" at {place}" if place else "")
+        n_nan += int(np.isnan(values).sum())
+        n_inf += int(np.isinf(values).sum())
+        n_arrays += 1
+    scaled = f", after multiplication with grad_scale {grad_scale!r}" if grad_scale != 1 else ""
+    counts = f"{n_nan} nan and {n_inf} inf in {n_arrays} of {len(grads)} arrays"
+    return f"{first}; {counts}{scaled}; lower lr or the loss scale, or set nonfinite"
