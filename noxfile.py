@@ -294,7 +294,7 @@ def instructions(session: nox.Session) -> None:
 
 @nox.session(default=False)
 def report(session: nox.Session) -> None:
-    """Measure everything against every peer, and write docs/benchmarks.md with its pictures; six minutes."""
+    """Measure everything against every peer, and write docs/benchmarks.md with its pictures; seven minutes."""
     session.install(*group("bench"), *group("peers"))
     install_wheel(session)
     session.run("python", "benchmarks/report.py", *session.posargs)

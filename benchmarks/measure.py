@@ -20,9 +20,9 @@ p, g = np.ones({n}, "f4"), np.full({n}, 1e-3, "f4")
 small = np.ones(1, "f4")
 fm.step(small, small.copy(), fm.init(small, lr=1e-3))
 before = peak()
-state = fm.init(p, lr=1e-3)
+state = fm.init(p, lr=1e-3{options})
 fm.step(p, g, state)
-print((peak() - before) / state.velocity.nbytes)
+print((peak() - before) / p.nbytes)
 """
 
 
@@ -33,9 +33,10 @@ def printed(code: str) -> float:
     )
 
 
-def growth_of_memory(elements: int) -> float:
-    """By how much init and a step raise the peak of resident memory, as a multiple of the velocities."""
-    return printed(GROWTH.format(n=elements))
+def growth_of_memory(elements: int, velocity_dtype: str | None = None) -> float:
+    """By how much init and a step raise the peak of resident memory, as a multiple of the parameters."""
+    options = f", velocity_dtype={velocity_dtype!r}" if velocity_dtype else ""
+    return printed(GROWTH.format(n=elements, options=options))
 
 
 def seconds_of_import() -> float:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import passes
 from compiled import ALL_CONTENDERS, BARE
 from matplotlib.figure import Figure
 from measure import growth_of_memory, seconds_of_import
@@ -266,6 +267,37 @@ def sklearn_section() -> Section:
     return section
 
 
+ONE_PASS = f"""float32, one array of {passes.ELEMENTS:,} elements: time, of the plain step's, or for the norms of
+`fast_momentum.global_norm`'s. The peers scale, clip, check, average and zero in passes of their own. BLAS and PyTorch have
+as many threads as said; NumPy's other passes always run on one."""
+
+
+def one_pass_section() -> Section:
+    section = Section(["## The whole update in one pass", "", ONE_PASS, ""])
+    rows = []
+    for case, contenders in passes.CASES.items():
+        first = next(iter(contenders))
+        columns: dict[str, list[str]] = {}
+        for threads in (1, 2):
+            times = passes.measured(case, threads, 2 * SECONDS)
+            section.figures[case, threads] = times
+            columns.setdefault(first, []).append(unit(times.median(first)))
+            for name in times.seconds.keys() - {first}:
+                columns.setdefault(name, []).append(shown(times.ratio(name, first)))
+            if OURS in contenders:
+                others = times.seconds.keys() - {OURS, passes.PLAIN}
+                section.note(f"{case}, threads: {threads}", times, sorted(others))
+        rows += [[case, name, *columns[name]] for name in contenders if name in columns]
+    section.table(["", "", "one thread", "two threads"], rows)
+    growth = {name: growth_of_memory(10_000_000, name) for name in ("float32", "bfloat16", "int8")}
+    section.figures["growth"] = growth
+    section.table(
+        ["velocity", "resident memory after init and a step"],
+        ([name, f"{value:.3f} x the parameters"] for name, value in growth.items()),
+    )
+    return section
+
+
 def process_section() -> Section:
     section = Section(["## Memory, import, first step", ""])
     growth, imported = growth_of_memory(10_000_000), seconds_of_import()
@@ -298,5 +330,6 @@ SECTIONS: dict[str, Callable[[], Section]] = {
     "threads": threads_section,
     "training": training_section,
     "scikit-learn": sklearn_section,
+    "one pass": one_pass_section,
     "process": process_section,
 }

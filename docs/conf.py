@@ -56,6 +56,7 @@ EXPERIMENTS = [
     "two_phases",
     "nesterov_noise",
     "changing_lr",
+    "low_precision",
 ]
 sphinx_gallery_conf = {
     "examples_dirs": "../examples",

@@ -8,7 +8,11 @@ import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+
+from fast_momentum import reference
+from fast_momentum._bench.problems import LR, MOMENTUM
 
 BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
 
@@ -45,3 +49,44 @@ def test_models_have_as_many_parameters_as_published(model: str, arrays: int, el
     shapes = loaded("models").MODELS[model]
     assert len(shapes) == arrays
     assert sum(map(math.prod, shapes)) == elements
+
+
+passes = loaded("passes")
+
+
+def contenders_of(*cases: str) -> list[tuple[str, str]]:
+    return [(case, name) for case in cases for name in passes.CASES[case] if name != passes.PLAIN]
+
+
+@pytest.mark.parametrize(("case", "name"), contenders_of(*(case for case in passes.CASES if case != "norm")))
+def test_contenders_make_the_same_update(case: str, name: str) -> None:
+    problem = passes.problem_of(case, 1000)
+    problem.params[...] = 0  # then a step is all that is left
+    problem.grads[...] = np.random.default_rng(0).normal(0, 1 / LR, problem.elements)
+    options = passes.SETTINGS.get(case, {}) | passes.STORAGES.get(name, {})
+    expected, grads = np.ones_like(problem.params), problem.grads.copy()
+    state = reference.init(expected, lr=LR, momentum=MOMENTUM, **options)
+    expected[...] = 0
+    if "gradient" in name:
+        grads = grads.astype(pytest.importorskip("ml_dtypes").bfloat16)
+    calls = passes.prepared(problem, [name], passes.CASES[case])
+    if not calls:
+        pytest.skip("PyTorch is not installed")
+    # What scales the gradients in place, or zeroes them, has none to go on with.
+    for _ in range(3 if case in ("average", "storage") else 1):
+        reference.step(expected, grads, state, **passes.ARGUMENTS.get(case, {}))
+        calls[name]()
+    np.testing.assert_allclose(problem.params, expected, rtol=1e-6)
+    if case == "average":
+        np.testing.assert_allclose(problem.state.average, state.average, rtol=1e-6)
+    assert problem.grads.any() == (case != "zero")
+
+
+@pytest.mark.parametrize("name", passes.CASES["norm"])
+def test_contenders_take_the_same_norm(name: str) -> None:
+    problem = passes.problem_of("norm", 1000)
+    problem.grads[...] = np.arange(1000)
+    calls = passes.prepared(problem, [name], passes.CASES["norm"])
+    if not calls:
+        pytest.skip("PyTorch is not installed")
+    assert calls[name]() == pytest.approx(math.sqrt(999 * 1000 * 1999 / 6), rel=1e-6)

@@ -84,7 +84,7 @@ def add_passes(problem: Problem) -> float:
     return problem.moved_bytes / (3 * (problem.elements * 3 // 2) * problem.arrays[0].itemsize)
 
 
-def torch_sgd(problem: Problem, **options: bool) -> Call:
+def torch_optimizer(problem: Problem, **options: bool) -> Any:
     torch = importlib.import_module("torch")
     torch.set_num_threads(problem.threads)
     params = [torch.from_numpy(array).requires_grad_() for array in problem.arrays]
@@ -94,19 +94,19 @@ def torch_sgd(problem: Problem, **options: bool) -> Call:
         for param, grad, velocity in zip(params, problem.gradients, problem.velocities, strict=True):
             param.grad = torch.from_numpy(grad)
             optimizer.state[param]["momentum_buffer"] = torch.from_numpy(velocity)
-    return optimizer.step  # type: ignore[no-any-return]  # the types of torch say Any
+    return optimizer
 
 
 def torch_loop(problem: Problem) -> Call:
-    return torch_sgd(problem, foreach=False, fused=False)
+    return torch_optimizer(problem, foreach=False, fused=False).step  # type: ignore[no-any-return]
 
 
 def torch_foreach(problem: Problem) -> Call:
-    return torch_sgd(problem, foreach=True)
+    return torch_optimizer(problem, foreach=True).step  # type: ignore[no-any-return]
 
 
 def torch_fused(problem: Problem) -> Call:
-    return torch_sgd(problem, fused=True)
+    return torch_optimizer(problem, fused=True).step  # type: ignore[no-any-return]
 
 
 @cache
