@@ -40,8 +40,8 @@ MUTANTS = [
            "UNROLLED for (std::size_t i = 0; i < n; ++i) param[i]",
            "UNROLLED for (std::size_t i = 0; i < n + (n == 5); ++i) param[i]"),
     Mutant("decoupled decay as (1 - lr*w)*p", "src/update.hpp",
-           "displacement = displacement + decay * param;\n        return param - displacement;",
-           "return (1 - decay) * param - displacement;\n        return param - displacement;"),
+           "displacement = displacement + decay * param;\n        return displacement;",
+           "displacement = param - ((1 - decay) * param - displacement);\n        return displacement;"),
     Mutant("first-step flag per call", "src/checks.cpp",
            "constants.of(i, started[i])", "constants.of(i, started[0])"),
     Mutant("decay twice", "src/coefficients.cpp",
@@ -54,10 +54,10 @@ MUTANTS = [
            "        for (std::size_t i = begin; i < begin + length; ++i)\n"
            "            const_cast<T*>(grad)[i] = rule.direction(param[i], grad[i]);\n"),
     Mutant("partial update before an error", "src/checks.cpp",
-           "        const Memory grad = checker.gradient(i, call.others[i]);\n",
-           "        const bool early = i == 0 && velocities[0].size;\n"
+           "        const Memory grad = checker.gradient(i, dtype, given, zeroes_grads);\n",
+           "        const bool early = i == 0 && kept.velocity[0].size;\n"
            "        if (early) param.data[0] ^= 1;\n"
-           "        const Memory grad = checker.gradient(i, call.others[i]);\n"
+           "        const Memory grad = checker.gradient(i, dtype, given, zeroes_grads);\n"
            "        if (early) param.data[0] ^= 1;\n"),
     Mutant("wrong order on transposed input", "src/checks.cpp",
            "if (first.contiguity & second.contiguity & third.contiguity)",
@@ -65,6 +65,13 @@ MUTANTS = [
     Mutant("stale lr", "src/state.cpp",
            "    numbers_[name] = checked_number(name, value);\n    constants_are_stale_ = true;",
            "    numbers_[name] = checked_number(name, value);\n    constants_are_stale_ = name != Number::lr;"),
+    Mutant("bfloat16 cut off", "src/storage.hpp",
+           "bits + 0x7fffu + ((bits >> 16) & 1);", "bits;"),
+    Mutant("scales of another block", "src/pass.cpp",
+           "operand.scales + begin_ / scale_block", "operand.scales"),
+    Mutant("clip as PyTorch does", "src/step.cpp",
+           "preparation.coefficient = found.norm <= *clip_norm ? 1 : *clip_norm / found.norm;",
+           "preparation.coefficient = found.norm < *clip_norm ? 1 : *clip_norm / (found.norm + 1e-6);"),
 ]  # fmt: skip
 
 
