@@ -6,10 +6,11 @@ import functools
 import importlib.util
 import re
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+from threadpoolctl import threadpool_limits
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 
@@ -17,7 +18,17 @@ pytest.importorskip("matplotlib").use("agg")
 pytest.importorskip("sklearn")
 from fast_momentum import theory
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 pytestmark = pytest.mark.python_alone
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Matrices so small that the threads of a BLAS only wait for each other, where others want the cores."""
+    with threadpool_limits(1, user_api="blas"):
+        yield
 
 
 @functools.cache
