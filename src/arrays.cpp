@@ -85,11 +85,11 @@ const Storage* storage_of(Stored stored) {
     return row < n_storages ? &isa_in_use().kernels->storages[row] : nullptr;
 }
 
-Stored stored_as(py::handle name) {
+Stored stored_as(py::handle name, unsigned char dtype) {
     const Storage* rows = isa_in_use().kernels->storages;
     for (unsigned row = 0; row < n_storages; ++row)
-        if (py::str(rows[row].name).equal(name)) return Stored(row);
-    throw py::value_error("storage must be one that this version has, not " + brief(name));
+        if (dtype == 0 && !rows[row].has_scales && py::str(rows[row].name).equal(name)) return Stored(row);
+    throw py::value_error("storage must be one that parameters can have, not " + brief(name));
 }
 
 Arrays::Arrays(const Leaves& params, const std::vector<unsigned char>& dtypes,

@@ -20,8 +20,8 @@ enum class Stored : unsigned char { float16, bfloat16, int8, native, absent };
 
 // The row, or nullptr.
 const Storage* storage_of(Stored stored);
-// By the name of the row, which `name` must be.
-Stored stored_as(py::handle name);
+// By the name of the row, which must be one for parameters that are worked on in `dtype`.
+Stored stored_as(py::handle name, unsigned char dtype);
 
 class Arrays {
   public:

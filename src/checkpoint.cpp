@@ -237,11 +237,16 @@ void State::load_state_dict(py::handle source, bool strict) {
         if (expected.count(all[i]))
             entries.push_back(checked_entry(i, velocity.at(all[i]), started.at(all[i]), all[i]));
 
-    const bool has_average = !items_of(items.at("average"), root + "['average']").empty();
-    if (has_average && !average_started_ && expected.size() < all.size())
-        throw py::value_error(root +
-                              "['average'] must have every array where state has no average yet, not " +
-                              std::to_string(expected.size()) + " of " + std::to_string(all.size()));
+    const bool has_average =
+        !items_of(items.at("average"), root + "['average']").empty() || (all.empty() && average_started_);
+    // What holds for all arrays cannot come with some of them.
+    if (expected.size() < all.size() &&
+        (has_average != average_started_ || (summary.swapped && has_average) != swapped_))
+        throw py::value_error(
+            root +
+            " must have every array where it differs from state in having an average, or in its being "
+            "swapped, not " +
+            std::to_string(expected.size()) + " of " + std::to_string(all.size()));
     if (has_average) make_room_for_average();
     std::vector<KeptEntry> kept_entries;
     for (const auto& [key, kept] : kept_items()) {
@@ -304,7 +309,7 @@ std::unique_ptr<State> State::unpickled(py::handle containers, py::handle rest) 
     if (items.count("params")) {  // not in format 1
         const py::tuple names = checked_tuple(items, "params", n);
         for (std::size_t i = 0; i < n; ++i)
-            if (!names[i].is_none()) dtypes.stored[i] = stored_as(names[i]);
+            if (!names[i].is_none()) dtypes.stored[i] = stored_as(names[i], dtypes.dtypes[i]);
         items.erase("params");
     }
     const Summary summary = checked_summary(items);

@@ -71,7 +71,8 @@ constexpr int float16_number = 23;  // numpy.dtype.num
 // As what an array that is worked on in float32 may be stored: native where it is none of them.
 Stored narrow_storage(const ArrayStruct& array) {
     const auto* descr = py::detail::array_descriptor_proxy(array.descr);
-    if (descr->type_num == float16_number && is_native(descr->byteorder)) return Stored::float16;
+    if (!is_native(descr->byteorder)) return Stored::native;
+    if (descr->type_num == float16_number) return Stored::float16;
     return numpy_types().is_bfloat16(array.descr) ? Stored::bfloat16 : Stored::native;
 }
 
@@ -141,6 +142,7 @@ std::string copy_way_out(const std::string& made_by, bool is_written) {
         if (dtype.number == number) wanted = &dtype;
         names += dtype.name + std::string(", ");
     }
+    if (number == float16_number) refuse_dtype(array, path, names, "float16", number, is_written);
     refuse_dtype(array, path, names + "float16 or bfloat16", wanted->name, wanted->number, is_written);
 }
 
@@ -253,8 +255,9 @@ class Checker {
 
     // No array that is written may share memory with another one. Nearly always their bounds tell.
     void check_overlap(Role::Name others, bool others_written, bool state_written) {
+        const bool average_written = call_.work.pass.averages;
         call_.bounds.add(velocities_.span(state_written));
-        if (kept_.average) call_.bounds.add(kept_.average->span(state_written));
+        if (kept_.average) call_.bounds.add(kept_.average->span(average_written));
         if (!call_.bounds.meet()) return;
         std::vector<Region> regions;
         std::vector<std::pair<Role::Name, std::size_t>> names;
@@ -267,7 +270,7 @@ class Checker {
             if (call_.others.size() > 0 && types_.is_array(call_.others[i]))
                 add(others, i, region(i, array_struct(call_.others[i]), others_written));
             add(Role::velocity, i, velocities_.region(i, state_written));
-            if (kept_.average) add(Role::average, i, kept_.average->region(i, state_written));
+            if (kept_.average) add(Role::average, i, kept_.average->region(i, average_written));
         }
         const Clash clash = find_clash(regions);
         if (clash.verdict == Verdict::disjoint) return;

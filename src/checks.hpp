@@ -4,11 +4,13 @@
 #include <pybind11/numpy.h>
 
 #include <deque>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "arrays.hpp"
 #include "norm.hpp"
+#include "options.hpp"
 #include "overlap.hpp"
 #include "run.hpp"
 #include "tree.hpp"
@@ -56,6 +58,8 @@ struct Constants {
 // What a step does to gradients beyond the rule, as far as the checks must know it.
 struct Request {
     bool needs_norm = false;  // or must know at least whether they are finite
+    std::optional<double> clip_norm;
+    Nonfinite nonfinite = Nonfinite::propagate;
     Pass pass;
 };
 

@@ -228,7 +228,8 @@ prefix is set anew as a whole. copy, deepcopy and pickle make States that are in
 Raises
 ------
 ConcurrentStepError
-    It is being used by another thread. Hyperparameters may be set and velocities read all the same.
+    It is being used by another thread. Hyperparameters may be set and velocities read all the same, but for
+    those that are stored as another dtype.
 
 Examples
 --------
@@ -286,8 +287,8 @@ Exchange the values of `params` and of the average, in place::
 
     p, average = average, p
 
-So a model can be evaluated with its average; a second call takes it back, to the same bits. In between no step can
-be made.
+So a model can be evaluated with its average; a second call takes it back, to the same bits (but for the payload of
+NaNs). In between no step can be made.
 
 Parameters
 ----------
@@ -357,7 +358,7 @@ state_dict : dict
     this state, and rounded to what they are stored as.
 strict : bool, default True
     If False, arrays that `state_dict` lacks stay as they are. A hyperparameter given per array must still have a
-    number for each.
+    number for each, and both or none must have an average, swapped or not.
 
 Raises
 ------

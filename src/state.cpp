@@ -104,7 +104,10 @@ std::unique_ptr<State> State::init(py::handle params, const Given& given, Form f
     state->check_init();
     state->kept_constants();
     if (state->kept_.master) state->copy_into(*state->kept_.master, leaves);
-    if (state->request().pass.averages) state->start_average(leaves);
+    if (state->request().pass.averages) {
+        state->copy_to_average(leaves);
+        state->average_started_ = true;
+    }
     return state;
 }
 
@@ -205,6 +208,8 @@ const Constants& State::kept_constants() {
           &clip_value = options_[Option::clip_value];
     const std::optional<double>& decay = options_[Option::average_decay];
     request_.needs_norm = clip_norm || nonfinite_ != Nonfinite::propagate;
+    request_.clip_norm = clip_norm;
+    request_.nonfinite = nonfinite_;
     request_.pass.prepares = clip_norm || clip_value;
     request_.pass.preparation = {1, 1, clip_value.value_or(std::numeric_limits<double>::infinity())};
     request_.pass.averages = decay.has_value();
@@ -242,17 +247,15 @@ Request State::request(py::handle grad_scale, py::handle zero_grads) const {
     return request;
 }
 
-// Which is zero until start_average().
 void State::make_room_for_average() {
     if (!kept_.average)
         kept_.average.emplace(kept_.velocity, std::vector<Stored>(dtypes_.size(), Stored::native));
 }
 
-void State::start_average(const Leaves& params) {
+void State::copy_to_average(const Leaves& params) {
     if (average_started_) return;
     make_room_for_average();
     copy_into(*kept_.average, params);
-    average_started_ = true;
 }
 
 // The parameters, whatever their dtypes and layouts.
@@ -270,12 +273,15 @@ void State::copy_into(Arrays& arrays, const Leaves& params) {
 void State::finish_step(const Leaves& grads) noexcept {
     for (std::size_t i = 0; i < started_.size(); ++i)
         if (grads[i] != Py_None) started_[i] = 1;
+    average_started_ = average_started_ || request_.pass.averages;
     ++step_count_;
 }
 
-py::object State::velocity_containers() const {
+py::object State::velocity_containers() {
+    if (velocity_dtype_.stored == Stored::native)
+        return tree_.build([&](std::size_t i) -> py::object { return kept_.velocity.view(i); });
+    const Mark::Hold hold(mark, Mark::reading);
     return tree_.build([&](std::size_t i) -> py::object {
-        if (velocity_dtype_.stored == Stored::native) return kept_.velocity.view(i);
         py::array values = kept_.velocity.copy(i);
         values.attr("setflags")("write"_a = false);
         return values;

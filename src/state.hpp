@@ -85,7 +85,7 @@ class State {
     std::optional<double> grad_norm() const { return grad_norm_; }
     long long skipped_steps() const { return skipped_steps_; }
 
-    py::object velocity_containers() const;
+    py::object velocity_containers();
     py::object average_containers() const;  // None where there is none
     std::string repr() const;
     void reset(py::handle path);
@@ -106,9 +106,10 @@ class State {
     // What a step does beyond the rule; up to date once kept_constants() was called.
     const Request& request() const { return request_; }
     Request request(py::handle grad_scale, py::handle zero_grads) const;  // null where not given
-    // An average that is wanted and is not there yet starts as a copy of `params`, which have been checked.
+    // An average that is not there yet is to start as a copy of `params`, which have been checked. It is
+    // there once the step is finished.
     void make_room_for_average();
-    void start_average(const Leaves& params);
+    void copy_to_average(const Leaves& params);
     void set_grad_norm(std::optional<double> norm) { grad_norm_ = norm; }
     void count_skipped_step() { ++skipped_steps_; }
     // Counts the step and starts the arrays that had a gradient.

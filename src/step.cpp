@@ -68,10 +68,10 @@ void run_unlocked(const Work& work) {
 }
 
 // Looks at all gradients before anything is written. Whether the step is to be made; clips it if so.
-bool look_at_gradients(State& state) {
+bool look_at_gradients(State& state, const Request& request) {
     Call& call = state.call;
     Preparation& preparation = call.work.pass.preparation;
-    const std::optional<double> clip_norm = state.option(Option::clip_norm);
+    const std::optional<double>& clip_norm = request.clip_norm;
     Norm::Found found{};
     run_unlocked(call.norm.bytes(), [&](int threads) {
         if (clip_norm)
@@ -79,13 +79,11 @@ bool look_at_gradients(State& state) {
         else
             found.finite = call.norm.finite(preparation.scale, threads);
     });
-    if (!found.finite && state.nonfinite() == Nonfinite::raise)
+    if (!found.finite && request.nonfinite == Nonfinite::raise)
         raise_nonfinite(state, call, preparation.scale);
     state.set_grad_norm(clip_norm ? std::optional<double>(found.norm) : std::nullopt);
-    if (clip_norm) {
-        preparation.coefficient = found.norm <= *clip_norm ? 1 : *clip_norm / found.norm;
-    }
-    return found.finite || state.nonfinite() == Nonfinite::propagate;
+    if (clip_norm) preparation.coefficient = found.norm <= *clip_norm ? 1 : *clip_norm / found.norm;
+    return found.finite || request.nonfinite == Nonfinite::propagate;
 }
 
 // The gradients are as good as used.
@@ -111,11 +109,11 @@ void step(py::handle params, py::handle grads, py::handle state_, py::handle gra
     if (grad_scale || zero_grads) changed = state.request(grad_scale, zero_grads);
     const Request& request = changed ? *changed : state.request();
     check_step(state.tree(), state.kept(), constants, state.started(), request, call);
+    if (request.pass.averages) state.copy_to_average(call.params);
     if (!request.needs_norm)
         state.set_grad_norm(std::nullopt);
-    else if (!look_at_gradients(state))
+    else if (!look_at_gradients(state, request))
         return skip_step(state);
-    if (request.pass.averages) state.start_average(call.params);
     run_unlocked(call.work);
     state.finish_step(call.others);
 }

@@ -250,7 +250,7 @@ BAD: list[tuple[str, Any, type[Exception], str]] = [
     ("big-endian", {"a": {"b": np.ones(3, ">f8")}}, TypeError,
      "grads['a']['b'] must be in native byte order, not >f8; pass a copy, made by .astype('float64')"),
     ("big-endian halves", np.ones(3, ">f2"), TypeError,
-     f"grads must have dtype {DTYPES}, not >f2; pass a copy, made by .astype('float32')"),
+     "grads must be in native byte order, not >f2; pass a copy, made by .astype('float16')"),
     ("complex", np.ones(3, complex), TypeError,
      f"grads must have dtype {DTYPES}, not complex128; pass a copy, made by .astype('float32')"),
     ("masked", [np.ma.ones(3)], TypeError,

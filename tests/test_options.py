@@ -963,3 +963,63 @@ def test_repr(rng: np.random.Generator) -> None:
             assert (
                 f"{key}={value}" in text or (value is True and key in text) or f"{key}={float(value)}" in text
             )
+
+
+# ---- found by readers ----
+
+
+def test_bfloat16_of_another_byte_order_is_refused() -> None:
+    ml_dtypes = pytest.importorskip("ml_dtypes")
+    swapped = np.array([1, 2, 3], ml_dtypes.bfloat16).view(np.dtype(ml_dtypes.bfloat16).newbyteorder(">"))
+    w = np.ones(3, np.float32)
+    state = fm.init(w, lr=0.1)
+    for call in (
+        lambda: fm.global_norm(swapped),
+        lambda: fm.init(swapped, lr=0.1),
+        lambda: fm.step(w, swapped, state),
+    ):
+        with pytest.raises(TypeError, match="must have dtype float32"):
+            call()
+    assert w.tolist() == [1, 1, 1]
+
+
+@pytest.mark.parametrize("loaded", ["swapped", "without average"])
+def test_a_part_of_the_arrays_cannot_swap_or_drop_the_average(loaded: str) -> None:
+    params = {"a": np.ones(3), "b": np.ones(3)}
+    part = {"a": np.ones(3)}
+    other = fm.init(part, lr=0.1, average_decay=None if loaded == "without average" else 0.5)
+    if loaded == "swapped":
+        other.swap_average(part)
+    state = fm.init(params, lr=0.1, average_decay=0.5)
+    before = snapshot(state, params)
+    with pytest.raises(
+        ValueError, match=r"^state_dict must have every array where it differs from state in "
+    ):
+        state.load_state_dict(other.state_dict(), strict=False)
+    assert snapshot(state, params) == before
+
+
+def test_a_state_of_no_arrays_keeps_its_average() -> None:
+    state = fm.init([], lr=0.1, average_decay=0.5)
+    state.load_state_dict(state.state_dict())
+    assert state.average == []
+
+
+def test_an_average_that_rests_can_be_a_gradient() -> None:
+    w = np.ones(3)
+    state = fm.init(w, lr=0.1, average_decay=0.5)
+    with pytest.raises(ValueError, match="share no memory"):
+        fm.step(w, state.average, state)
+    state.average_decay = None
+    fm.step(w, state.average, state)
+    assert w.tolist() == [0.9, 0.9, 0.9]
+
+
+def test_set_lr_must_keep_a_narrow_velocity_finite() -> None:
+    w = np.ones(3, np.float32)
+    state = fm.init(w, lr=0.1, form="lr_inside", velocity_dtype="float16")
+    fm.step(w, np.full(3, 5e5, np.float32), state)
+    before = snapshot(state, w)
+    with pytest.raises(ValueError, match="the velocity must stay finite in float16"):
+        state.set_lr(10.0)
+    assert snapshot(state, w) == before

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ._pickle import restore
-from .reference import HYPERPARAMETERS, _leaves, _map, _path
+from .reference import HYPERPARAMETERS, _leaves, _map, _path, round_to
 from .theory._conversion import convert, velocity_factor
 from .theory._inputs import form_name
 from .theory._rule import rule
@@ -40,7 +40,7 @@ def to_form(state: _core.State, form: str) -> _core.State:
             )
             raise ValueError(msg)
         with _about(_path(keys)):
-            _scale(velocity, velocity_factor(form, **mine))
+            _scale(velocity, velocity_factor(form, **mine), rest["velocity_dtype"])
             converted.append(convert(form, **mine))
     if all(isinstance(value, (float, bool)) for value in given.values()):
         found = convert(form, **given, form=state.form)
@@ -71,7 +71,7 @@ def set_lr(state: _core.State, lr: Any, rescale_velocity: bool) -> None:
             saved = state.state_dict()
             for (path, velocity), factor in zip(saved["velocity"].items(), factors, strict=True):
                 with _about(path):
-                    _scale(velocity, factor)
+                    _scale(velocity, factor, state.velocity_dtype)
             state.load_state_dict(saved)
     except BaseException:
         state.lr = old
@@ -92,11 +92,14 @@ def _correction(velocity: NDArray[Any], form: str, old: float, new: float) -> fl
     return now / before
 
 
-def _scale(velocity: NDArray[Any], factor: float) -> None:
+def _scale(velocity: NDArray[Any], factor: float, stored: str | None) -> None:
+    """Multiply in place; `stored` is the `velocity_dtype`, in which the product must be finite, too."""
     with np.errstate(all="ignore"):  # in double: the factor may be out of the range of float32
         scaled = (velocity.astype(np.float64) * (factor if velocity.any() else 1)).astype(velocity.dtype)
+        if stored in ("float16", "bfloat16", "int8"):
+            scaled = round_to(scaled, stored)
     if not np.isfinite(scaled[np.isfinite(velocity)]).all():
-        msg = f"the velocity must stay finite in {velocity.dtype} when multiplied with {factor!r}"
+        msg = f"the velocity must stay finite in {stored or velocity.dtype} when multiplied with {factor!r}"
         raise ValueError(msg)
     velocity[...] = scaled
 
