@@ -103,7 +103,7 @@ def test_kernel_objects_define_nothing_outside_their_namespace(isa: str) -> None
     names = [line.split(maxsplit=2)[2] for line in symbols]
     assert any("step<float" in name for name in names)
     # .LC1 and the like are constants of gcc, local to the object.
-    inside = re.compile(rf"(void |double |constexpr )?fast_momentum::{isa}::|\.LC\d+$")
+    inside = re.compile(rf"(void |bool |double |constexpr )?fast_momentum::{isa}::|\.LC\d+$")
     assert [name for name in names if not inside.match(name)] == []
     kinds = {line.split()[1] for line in symbols}
     assert kinds <= set("rRtTVWdD"), "an object that is built at run time"

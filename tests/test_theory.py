@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import fast_momentum as fm
-from fast_momentum import theory
+from fast_momentum import reference, theory
 from fast_momentum.theory._conversion import DEFAULTS
 from helpers import FORMS, Array
 
@@ -807,7 +807,8 @@ def test_bad_input(call: Any, error: type[Exception], message: str) -> None:
 def test_defaults_are_those_of_init() -> None:
     defaults = {name: p.default for name, p in inspect.signature(fm.init).parameters.items()}
     assert {name: defaults.get(name) for name in DEFAULTS} == DEFAULTS
-    assert set(defaults) == {"params", "lr", *DEFAULTS}
+    of_a_whole_update = {*reference.OPTIONS, "velocity_dtype", "compensated"}
+    assert set(defaults) == {"params", "lr", *DEFAULTS, *of_a_whole_update}
 
 
 def test_missing_and_unknown_keywords() -> None:
