@@ -208,10 +208,13 @@ def problem_of(case: str, elements: int = ELEMENTS, threads: int = 1) -> Problem
     return problem
 
 
-def measured(case: str, threads: int, seconds: float, *names: str) -> Times:
-    """Of all contenders of the case, or of these."""
+def calls_of(case: str, threads: int, *names: str) -> dict[str, Call]:
+    """Of all contenders of the case, or of these; those that are not installed are missing."""
+    return prepared(problem_of(case, threads=threads), names or CASES[case], CASES[case])
+
+
+def measured(calls: dict[str, Call], threads: int, seconds: float) -> Times:
     from threadpoolctl import threadpool_limits  # comes with scikit-learn
 
-    calls = prepared(problem_of(case, threads=threads), names or CASES[case], CASES[case])
     with threadpool_limits(threads, "blas"):
         return interleaved(calls, seconds)

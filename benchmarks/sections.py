@@ -279,7 +279,7 @@ def one_pass_section() -> Section:
         first = next(iter(contenders))
         columns: dict[str, list[str]] = {}
         for threads in (1, 2):
-            times = passes.measured(case, threads, 2 * SECONDS)
+            times = passes.measured(passes.calls_of(case, threads), threads, 2 * SECONDS)
             section.figures[case, threads] = times
             columns.setdefault(first, []).append(unit(times.median(first)))
             for name in times.seconds.keys() - {first}:
