@@ -82,6 +82,11 @@ struct Kept {
     std::vector<Stored> params;  // as what the parameters themselves are stored
     Arrays velocity;
     std::optional<Arrays> master, compensation, average;
+
+    // Whether params and velocities are as they are worked on, and the step needs nothing else.
+    bool is_plain() const {
+        return !master && !compensation && (velocity.size() == 0 || velocity[0].stored == Stored::native);
+    }
 };
 
 }  // namespace fast_momentum

@@ -169,7 +169,12 @@ struct Memory {
     int contiguity;
 };
 
-// Checks the arrays of one call one by one, and then together.
+INLINED Memory memory_of(const ArrayStruct& array) {
+    return {array.data, array.strides, array.flags & contiguous};
+}
+
+// Checks the arrays of one call one by one, and then together. `whole`: parameters may be narrow; the code
+// without that is shorter.
 class Checker {
   public:
     Checker(const Tree& tree, const Kept& kept, Call& call)
@@ -178,41 +183,39 @@ class Checker {
           velocities_(kept.velocity),
           dtypes_(isa_in_use().kernels->dtypes),
           types_(numpy_types()),
-          narrow_params_(kept.master || kept.compensation),
-          call_(call) {}
+          call_(call) {
+        constexpr std::size_t roles = 2, of_the_state = 2;
+        call.bounds.begin(roles * velocities_.size() + of_the_state);
+    }
 
     const DtypeKernels& dtype(std::size_t i) const { return dtypes_[velocities_[i].dtype]; }
 
-    // Whether a step reads and writes three operands of one dtype, and nothing else.
-    bool is_plain() const {
-        const Pass& pass = call_.work.pass;
-        return !narrow_params_ && !pass.averages && !pass.prepares && !pass.zeroes_grads &&
-               (velocities_.size() == 0 || velocities_[0].stored == Stored::native);
+    template <bool whole>
+    INLINED const ArrayStruct& read(Role::Name role, std::size_t i, const DtypeKernels& dtype,
+                                    PyObject* object) {
+        return checked<false, whole>(role, i, dtype, object);
     }
-
-    INLINED Memory read(Role::Name role, std::size_t i, const DtypeKernels& dtype, PyObject* object) {
-        return checked<false>(role, i, dtype, object);
-    }
-    INLINED Memory written(Role::Name role, std::size_t i, const DtypeKernels& dtype, PyObject* object) {
-        return checked<true>(role, i, dtype, object);
+    template <bool whole>
+    INLINED const ArrayStruct& written(Role::Name role, std::size_t i, const DtypeKernels& dtype,
+                                       PyObject* object) {
+        return checked<true, whole>(role, i, dtype, object);
     }
 
     // A gradient may be a NumPy scalar where the parameter is 0-d: operations on 0-d arrays return scalars.
     // It is zeroed afterwards if `is_written`.
+    template <bool whole>
     INLINED Memory gradient(std::size_t i, const DtypeKernels& dtype, PyObject* object, bool is_written) {
-        if (is_written) return written_gradient(i, object);
+        if (whole && is_written) return written_gradient(i, object);
         if (velocities_[i].ndim == 0 && py::isinstance(object, types_.generic))
             return scalar_gradient(i, object);
-        return read(Role::grads, i, dtype, object);
+        return memory_of(read<whole>(Role::grads, i, dtype, object));
     }
     Memory written_gradient(std::size_t i, PyObject* object) {
         if (!types_.is_array(object)) fast_momentum::refuse_type(object, name(Role::grads, i), true);
-        return written(Role::grads, i, dtype(i), object);
+        return memory_of(written<true>(Role::grads, i, dtype(i), object));
     }
 
-    // Of the last gradient, until the next one: beside Memory, which small steps keep in registers.
     bool has_narrow_grad() const { return narrow_grad_ != Stored::native; }
-    void forget_grad() { narrow_grad_ = Stored::native; }
 
     Memory velocity_of(std::size_t i) const {
         return {velocities_.data(i), velocities_.strides(i), velocities_[i].contiguity};
@@ -238,6 +241,7 @@ class Checker {
             call_.work.pass.task == Task::lookahead ? kept_.params[i] : narrow_grad_;
         update.param = {param.data, storage_of(kept_.params[i]), nullptr};
         update.partner = {partner.data, storage_of(partner_stored), nullptr};
+        narrow_grad_ = Stored::native;
         update.velocity = operand(velocities_, i);
         if (kept_.compensation) update.compensation = operand(*kept_.compensation, i);
         if (kept_.master && kept_.master->has(i)) update.master = kept_.master->data(i);
@@ -316,19 +320,23 @@ class Checker {
     }
 
     // Inlined, as ten thousand arrays make ten thousand calls; what refuses is not.
-    template <bool is_written>
-    INLINED Memory checked(Role::Name role, std::size_t i, const DtypeKernels& dtype, PyObject* object) {
+    template <bool is_written, bool whole>
+    INLINED const ArrayStruct& checked(Role::Name role, std::size_t i, const DtypeKernels& dtype,
+                                       PyObject* object) {
         if (!types_.is_array(object)) refuse_type(role, i, object);
         const ArrayStruct& array = array_struct(object);
         std::size_t itemsize = dtype.itemsize;
-        if (narrow_params_ || !has_dtype(array, dtype)) itemsize = checked_storage(role, i, array);
+        if ((whole && !kept_.is_plain()) || !has_dtype(array, dtype))
+            itemsize = checked_storage(role, i, array);
         if (!has_shape(array, velocities_, i)) refuse_shape(role, i, array);
         if (!(array.flags & aligned)) refuse_misaligned(role, i, array);
         if (is_written && !(array.flags & writeable)) refuse_read_only(role, i);
-        if (!(array.flags & contiguous)) return checked_strided(role, i, array, is_written);
         const std::size_t bytes = velocities_[i].size * itemsize;
-        if (bytes) call_.bounds.add({reinterpret_cast<std::uintptr_t>(array.data), bytes, is_written});
-        return {array.data, array.strides, array.flags & contiguous};
+        if (!(array.flags & contiguous))
+            check_strided(role, i, array, is_written);
+        else if (bytes)
+            call_.bounds.add({reinterpret_cast<std::uintptr_t>(array.data), bytes, is_written});
+        return array;
     }
 
     // Gradients that are worked on in float32 may be stored in another way than the parameters. Returns the
@@ -345,11 +353,10 @@ class Checker {
         return storage ? storage->itemsize : dtype(i).itemsize;
     }
 
-    Memory checked_strided(Role::Name role, std::size_t i, const ArrayStruct& array, bool is_written) {
+    void check_strided(Role::Name role, std::size_t i, const ArrayStruct& array, bool is_written) {
         const Region elements = region(i, array, is_written);
         if (is_written) check_own_elements(role, i, elements);
         if (velocities_[i].size) call_.bounds.add(elements.span());
-        return {array.data, array.strides, 0};
     }
 
     void check_own_elements(Role::Name role, std::size_t i, const Region& elements) const {
@@ -411,7 +418,8 @@ class Checker {
     const Arrays& velocities_;
     const DtypeKernels* dtypes_;
     const NumpyTypes& types_;
-    const bool narrow_params_;  // perhaps
+    // Of the gradient that was checked last, until it is added: beside Memory, which small steps keep in
+    // registers.
     Stored narrow_grad_ = Stored::native;
     Call& call_;
 };
@@ -424,7 +432,6 @@ void Call::clear() {
     work.clear();
     if (norm.bytes() > 0) norm.clear();
     if (!scalars.empty()) scalars.clear();
-    bounds.clear();
 }
 
 void find_numpy_types() {
@@ -463,29 +470,29 @@ void check_loaded(const Tree& tree, const Arrays& arrays, std::size_t i, py::han
 
 namespace {
 
-// `whole`: whether there may be more to do than plain steps. A loop without it is a tenth shorter.
+// `whole`: whether there may be more to do than slices. A loop without it is a tenth shorter.
 template <bool whole>
 void check_arrays(Checker& checker, const Kept& kept, const Constants& constants,
                   const std::vector<unsigned char>& started, const Request& request, Call& call) {
-    const bool plain = !whole || checker.is_plain(), zeroes_grads = whole && request.pass.zeroes_grads;
+    const bool plain = !whole || (kept.is_plain() && request.pass.is_plain());
+    const bool zeroes_grads = whole && request.pass.zeroes_grads;
     const std::size_t n = kept.velocity.size();
     for (std::size_t i = 0; i < n; ++i) {
         const DtypeKernels& dtype = checker.dtype(i);
-        const Memory param = checker.written(Role::params, i, dtype, call.params[i]);
+        const ArrayStruct& param = checker.written<whole>(Role::params, i, dtype, call.params[i]);
         PyObject* given = call.others[i];
         if (given == Py_None) {
-            if (whole && request.pass.averages) checker.add_update(i, param, {}, nullptr);
+            if (whole && request.pass.averages) checker.add_update(i, memory_of(param), {}, nullptr);
             continue;
         }
-        const Memory grad = checker.gradient(i, dtype, given, zeroes_grads);
+        const Memory grad = checker.gradient<whole>(i, dtype, given, zeroes_grads);
         const Coefficients* coefficients = constants.of(i, started[i]);
         if (whole && request.needs_norm) checker.add_to_norm(i, grad);
         if (plain && !checker.has_narrow_grad())
-            checker.add_slice(i, param, grad, checker.velocity_of(i), dtype.itemsize,
+            checker.add_slice(i, memory_of(param), grad, checker.velocity_of(i), dtype.itemsize,
                               dtype.step[coefficients->terms], coefficients);
         else
-            checker.add_update(i, param, grad, coefficients);
-        checker.forget_grad();
+            checker.add_update(i, memory_of(param), grad, coefficients);
     }
 }
 
@@ -496,7 +503,7 @@ void check_step(const Tree& tree, const Kept& kept, const Constants& constants,
     call.work.access = {{true, true, true}, {true, false, true}};
     call.work.pass = request.pass;
     Checker checker(tree, kept, call);
-    if (checker.is_plain() && !request.needs_norm)
+    if (request.is_plain)
         check_arrays<false>(checker, kept, constants, started, request, call);
     else
         check_arrays<true>(checker, kept, constants, started, request, call);
@@ -507,11 +514,11 @@ void check_lookahead(const Tree& tree, const Kept& kept, const Constants& consta
     Checker checker(tree, kept, call);
     call.work.access = {{false, true, true}, {true, false, false}};
     call.work.pass.task = Task::lookahead;
-    const bool plain = checker.is_plain();
+    const bool plain = kept.is_plain();
     for (std::size_t i = 0; i < kept.velocity.size(); ++i) {
         const DtypeKernels& dtype = checker.dtype(i);
-        const Memory param = checker.read(Role::params, i, dtype, call.params[i]);
-        const Memory point = checker.written(Role::out, i, dtype, call.others[i]);
+        const Memory param = memory_of(checker.read<true>(Role::params, i, dtype, call.params[i]));
+        const Memory point = memory_of(checker.written<true>(Role::out, i, dtype, call.others[i]));
         const Coefficients* coefficients = constants.of(i, true);
         if (plain)
             checker.add_slice(i, point, param, checker.velocity_of(i), dtype.itemsize, dtype.lookahead,
@@ -528,8 +535,9 @@ void check_swap(const Tree& tree, const Kept& kept, Call& call) {
     call.work.pass.task = Task::swap_average;
     call.work.pass.averages = true;
     for (std::size_t i = 0; i < kept.velocity.size(); ++i)
-        checker.add_update(i, checker.written(Role::params, i, checker.dtype(i), call.params[i]), {},
-                           nullptr);
+        checker.add_update(
+            i, memory_of(checker.written<true>(Role::params, i, checker.dtype(i), call.params[i])), {},
+            nullptr);
     checker.check_overlap(Role::params, true, true);
 }
 

@@ -48,11 +48,9 @@ void check_loaded(const Tree& tree, const Arrays& arrays, std::size_t i, py::han
 // those of the others.
 struct Constants {
     std::vector<Coefficients> table;
-    bool per_array;
+    std::size_t stride;  // from array to array; 0 where all have the same
 
-    const Coefficients* of(std::size_t i, bool started) const {
-        return &table[2 * (per_array ? i : 0) + started];
-    }
+    const Coefficients* of(std::size_t i, bool started) const { return &table[stride * i + started]; }
 };
 
 // What a step does to gradients beyond the rule, as far as the checks must know it.
@@ -61,6 +59,7 @@ struct Request {
     std::optional<double> clip_norm;
     Nonfinite nonfinite = Nonfinite::propagate;
     Pass pass;
+    bool is_plain = true;  // nothing beyond the rule, and no narrow storage but of gradients
 };
 
 // Check call.params and call.others and fill call.work. `tree` is for the messages.

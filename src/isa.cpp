@@ -32,16 +32,16 @@ std::vector<Isa>& rows() {
     return all;
 }
 
-std::size_t fastest() {
-    std::size_t best = 0;
-    for (std::size_t i = 0; i < rows().size(); ++i)
-        if (rows()[i].found && !rows()[i].disabled) best = i;
+const Isa* fastest() {
+    const Isa* best = rows().data();
+    for (const Isa& isa : rows())
+        if (isa.found && !isa.disabled) best = &isa;
     return best;
 }
 
-std::size_t& in_use() {
-    static std::size_t index = fastest();
-    return index;
+const Isa*& in_use() {
+    static const Isa* row = fastest();
+    return row;
 }
 
 std::string lower(std::string text) {
@@ -75,13 +75,13 @@ std::vector<std::string> disable_isas(const std::string& names) {
 }
 
 const Isa& isa_in_use() {
-    return rows()[in_use()];
+    return *in_use();
 }
 
 bool use_isa(const std::string& name) {
-    for (std::size_t i = 0; i < rows().size(); ++i) {
-        if (name != rows()[i].name || !rows()[i].found) continue;
-        in_use() = i;
+    for (const Isa& isa : rows()) {
+        if (name != isa.name || !isa.found) continue;
+        in_use() = &isa;
         return true;
     }
     return false;

@@ -253,9 +253,9 @@ class Search {
 }  // namespace
 
 bool Bounds::meet() {
-    const std::size_t bytes = spans_.size() * sizeof(Span);
-    if (spans_.size() == apart_.size() && std::memcmp(spans_.data(), apart_.data(), bytes) == 0) return false;
-    sorted_ = spans_;
+    const auto n = static_cast<std::size_t>(end_ - spans_.data());
+    if (n == n_apart_ && std::memcmp(spans_.data(), apart_.data(), n * sizeof(Span)) == 0) return false;
+    sorted_.assign(spans_.data(), end_);
     sort_by_low(sorted_, scratch_);
     std::uintptr_t end = 0, end_of_written = 0;
     for (const Span& span : sorted_) {
@@ -264,6 +264,7 @@ bool Bounds::meet() {
         if (span.written()) end_of_written = std::max(end_of_written, span.high());
     }
     apart_.swap(spans_);
+    n_apart_ = n;
     return false;
 }
 

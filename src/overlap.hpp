@@ -26,12 +26,18 @@ class Span {
 // the arrays of the step before, and then nothing has to be sorted to say so again.
 class Bounds {
   public:
-    void clear() { spans_.clear(); }
-    void add(const Span& span) { spans_.push_back(span); }
+    // A call that adds at most so many: without room to be made, adding is a few instructions.
+    void begin(std::size_t most) {
+        if (spans_.size() < most) spans_.resize(most);
+        end_ = spans_.data();
+    }
+    void add(const Span& span) { *end_++ = span; }
     // Do those of two arrays meet, one of which is written?
     bool meet();
 
   private:
+    Span* end_ = nullptr;      // of those added, in spans_
+    std::size_t n_apart_ = 0;  // of apart_
     std::vector<Span> spans_, apart_, sorted_, scratch_;
 };
 

@@ -190,7 +190,7 @@ Constants State::constants() const {
         check_products("lr * weight_decay", Number::lr, Number::weight_decay);
     const bool per_array = std::any_of(numbers_.begin(), numbers_.end(),
                                        [](const Hyperparameter& number) { return number.per_array(); });
-    Constants constants = {{}, per_array};
+    Constants constants = {{}, per_array ? std::size_t(2) : 0};
     for (std::size_t i = 0; i < (per_array ? dtypes_.size() : 1); ++i)
         for (const bool first : {true, false}) {
             const Numbers numbers = {numbers_[Number::lr].of(i), numbers_[Number::momentum].of(i),
@@ -214,6 +214,7 @@ const Constants& State::kept_constants() {
     request_.pass.preparation = {1, 1, clip_value.value_or(std::numeric_limits<double>::infinity())};
     request_.pass.averages = decay.has_value();
     request_.pass.average_decay = decay.value_or(0);
+    request_.is_plain = is_plain(request_);
     if (decay) make_room_for_average();
     constants_are_stale_ = false;
     return constants_;
@@ -244,7 +245,12 @@ Request State::request(py::handle grad_scale, py::handle zero_grads) const {
     if (grad_scale) pass.preparation.scale = checked_grad_scale(grad_scale, tree_, dtypes_);
     if (zero_grads) pass.zeroes_grads = checked_flag("zero_grads", zero_grads);
     pass.prepares = pass.prepares || pass.preparation.scale != 1;
+    request.is_plain = is_plain(request);
     return request;
+}
+
+bool State::is_plain(const Request& request) const {
+    return kept_.is_plain() && request.pass.is_plain() && !request.needs_norm;
 }
 
 void State::make_room_for_average() {

@@ -130,6 +130,7 @@ class State {
     Hyperparameter checked_number(Number::Name name, py::handle value) const;
     void check_init() const;
     void check_options() const;
+    bool is_plain(const Request& request) const;
     void copy_into(Arrays& arrays, const Leaves& params);
     void check_products(const char* what, Number::Name a, Number::Name b) const;
     std::vector<std::string> paths() const;  // throws where two are alike

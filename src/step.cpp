@@ -9,17 +9,19 @@ namespace fast_momentum {
 namespace {
 
 State& checked_state(py::handle state) {
-    // isinstance() and cast() would look the type up by name, twice.
-    static const py::detail::type_info* type = py::detail::get_type_info(typeid(State));
-    py::detail::type_caster_generic caster(type);
-    if (state.is_none() || !caster.load(state, false))
+    // isinstance() and cast() would look the type up by name, twice. The class is final.
+    static const PyTypeObject* type = py::detail::get_type_info(typeid(State))->type;
+    if (Py_TYPE(state.ptr()) != type)
         throw py::type_error("state must be a State, as init() returns it, not " + type_name(state));
-    return *static_cast<State*>(caster.value);
+    auto* instance = reinterpret_cast<py::detail::instance*>(state.ptr());
+    return *instance->get_value_and_holder().value_ptr<State>();
 }
 
 // Empties the scratch memory of a call, however it ends.
 struct Cleared {
-    explicit Cleared(Call& call_) : call(call_) { call.clear(); }
+    explicit Cleared(Call& call_) : call(call_) {
+        if (call.params.size() > 0) call.clear();  // of a call that a fork has cut off
+    }
     Cleared(const Cleared&) = delete;
     Cleared& operator=(const Cleared&) = delete;
     ~Cleared() { call.clear(); }
@@ -68,8 +70,7 @@ void run_unlocked(const Work& work) {
 }
 
 // Looks at all gradients before anything is written. Whether the step is to be made; clips it if so.
-bool look_at_gradients(State& state, const Request& request) {
-    Call& call = state.call;
+bool look_at_gradients(const State& state, const Request& request, Call& call, std::optional<double>& norm) {
     Preparation& preparation = call.work.pass.preparation;
     const std::optional<double>& clip_norm = request.clip_norm;
     Norm::Found found{};
@@ -81,9 +82,17 @@ bool look_at_gradients(State& state, const Request& request) {
     });
     if (!found.finite && request.nonfinite == Nonfinite::raise)
         raise_nonfinite(state, call, preparation.scale);
-    state.set_grad_norm(clip_norm ? std::optional<double>(found.norm) : std::nullopt);
-    if (clip_norm) preparation.coefficient = found.norm <= *clip_norm ? 1 : *clip_norm / found.norm;
+    if (clip_norm) {
+        norm = found.norm;
+        preparation.coefficient = found.norm <= *clip_norm ? 1 : *clip_norm / found.norm;
+    }
     return found.finite || request.nonfinite == Nonfinite::propagate;
+}
+
+// What there is to do before anything is written, where a step is not plain. Whether it is to be made.
+bool prepare(State& state, const Request& request, std::optional<double>& norm) {
+    if (request.pass.averages) state.copy_to_average(state.call.params);
+    return !request.needs_norm || look_at_gradients(state, request, state.call, norm);
 }
 
 // The gradients are as good as used.
@@ -106,14 +115,13 @@ void step(py::handle params, py::handle grads, py::handle state_, py::handle gra
     state.tree().match(grads, "grads", "params", call.others);
     const Constants& constants = state.kept_constants();
     std::optional<Request> changed;
-    if (grad_scale || zero_grads) changed = state.request(grad_scale, zero_grads);
-    const Request& request = changed ? *changed : state.request();
+    const Request& request =
+        grad_scale || zero_grads ? changed.emplace(state.request(grad_scale, zero_grads)) : state.request();
     check_step(state.tree(), state.kept(), constants, state.started(), request, call);
-    if (request.pass.averages) state.copy_to_average(call.params);
-    if (!request.needs_norm)
-        state.set_grad_norm(std::nullopt);
-    else if (!look_at_gradients(state, request))
-        return skip_step(state);
+    std::optional<double> grad_norm;
+    const bool made = request.is_plain || prepare(state, request, grad_norm);
+    state.set_grad_norm(grad_norm);
+    if (!made) return skip_step(state);
     run_unlocked(call.work);
     state.finish_step(call.others);
 }

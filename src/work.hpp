@@ -55,16 +55,18 @@ struct Update {
     char *master, *average;  // nullptr where there is none
 };
 
-enum class Task { step, lookahead, swap_average, zero_grads };
+enum class Task : unsigned char { step, lookahead, swap_average, zero_grads };
 
 // What is the same for all updates of a call.
 struct Pass {
     Task task = Task::step;
     bool prepares = false;  // the gradients
-    Preparation preparation = {1, 1, 0};
     bool averages = false;  // the parameters
-    double average_decay = 0;
     bool zeroes_grads = false;
+    Preparation preparation = {1, 1, 0};
+    double average_decay = 0;
+
+    bool is_plain() const { return !prepares && !averages && !zeroes_grads; }
 };
 
 struct Work {
