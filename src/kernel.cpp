@@ -40,6 +40,32 @@ void step(char* first, const char* second, char* third, std::size_t n, const Coe
     }
 }
 
+// The line that makes the velocities reads them as they are stored: a loop that only converts them would wait
+// for memory, and the others would not.
+template <unsigned terms, class Grad, class Velocity>
+void narrow_step(char* param_, const char* grad_, char* velocity_, float* scales, std::size_t n,
+                 const Coefficients& c) noexcept {
+    constexpr std::size_t block = block_bytes / sizeof(float);
+    static_assert(block % scale_block == 0, "scales must not be shared by two blocks");
+    const LinearRule<float, terms> rule(c);
+    alignas(64) float new_velocity[block];
+    float* RESTRICT made = new_velocity;
+    for (std::size_t first = 0; first < n; first += block) {
+        const std::size_t length = n - first < block ? n - first : block;
+        float* RESTRICT param = reinterpret_cast<float*>(param_) + first;
+        const auto* RESTRICT grad = reinterpret_cast<const typename Grad::Item*>(grad_) + first;
+        auto* RESTRICT velocity = reinterpret_cast<typename Velocity::Item*>(velocity_) + first;
+        float* scale_of_block = scales ? scales + first / scale_block : nullptr;
+        by_scale(scale_of_block, length, [&](std::size_t begin, std::size_t end, float scale) {
+            UNROLLED for (std::size_t i = begin; i < end; ++i) made[i] =
+                rule.new_velocity(param[i], Grad::value(grad[i], 0), Velocity::value(velocity[i], scale));
+        });
+        UNROLLED for (std::size_t i = 0; i < length; ++i) param[i] =
+            rule.new_param(param[i], Grad::value(grad[i], 0), made[i]);
+        Velocity::store(velocity, scale_of_block, made, length);
+    }
+}
+
 template <class T, unsigned terms>
 void displace(const char* param_, const char* grad_, char* velocity_, char* displacement_, std::size_t n,
               const Coefficients& c) noexcept {
@@ -84,12 +110,29 @@ constexpr DtypeKernels dtype(const char* name, int number) {
              squares<T>}};
 }
 
+template <class Stored, class Alike>
+constexpr Storage storage(const char* name, bool has_scales) {
+    return {
+        name,
+        sizeof(typename Stored::Item),
+        has_scales,
+        load<Stored>,
+        store<Stored>,
+        {narrow_step<0, Float32, Stored>, narrow_step<1, Float32, Stored>, narrow_step<2, Float32, Stored>,
+         narrow_step<3, Float32, Stored>, narrow_step<4, Float32, Stored>, narrow_step<5, Float32, Stored>,
+         narrow_step<6, Float32, Stored>, narrow_step<7, Float32, Stored>},
+        {narrow_step<0, Alike, Stored>, narrow_step<1, Alike, Stored>, narrow_step<2, Alike, Stored>,
+         narrow_step<3, Alike, Stored>, narrow_step<4, Alike, Stored>, narrow_step<5, Alike, Stored>,
+         narrow_step<6, Alike, Stored>, narrow_step<7, Alike, Stored>}};
+}
+
 // One row per dtype that is worked in, and one per way to store what is worked on in float32.
 extern const Kernels kernels;
-const Kernels kernels = {FAST_MOMENTUM_FLAGS,
-                         {dtype<float>("float32", 11), dtype<double>("float64", 12)},
-                         {{"float16", sizeof(std::uint16_t), false, load_float16, store_float16},
-                          {"bfloat16", sizeof(std::uint16_t), false, load_bfloat16, store_bfloat16},
-                          {"int8", sizeof(std::int8_t), true, load_int8, store_int8}}};
+const Kernels kernels = {
+    FAST_MOMENTUM_FLAGS,
+    {dtype<float>("float32", 11), dtype<double>("float64", 12)},
+    {storage<Float16, Float16>("float16", false), storage<Bfloat16, Bfloat16>("bfloat16", false),
+     // No gradients are stored with scales.
+     storage<Int8, Float32>("int8", true)}};
 
 }  // namespace fast_momentum::FAST_MOMENTUM_ISA

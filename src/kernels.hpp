@@ -72,6 +72,10 @@ struct DtypeKernels {
 
 constexpr unsigned n_dtypes = 2;
 
+// As a Kernel; velocities lie in memory in another way, perhaps with scales.
+using NarrowKernel = void (*)(char* param, const char* grad, char* velocity, float* scales, std::size_t n,
+                              const Coefficients& coefficients) noexcept;
+
 // How numbers that are worked on in float32 can lie in memory.
 struct Storage {
     const char* name;
@@ -79,6 +83,8 @@ struct Storage {
     bool has_scales;  // one for each scale_block elements, counted from the first one of an array
     void (*load)(float* to, const char* from, const float* scales, std::size_t n) noexcept;
     void (*store)(char* to, float* scales, const float* from, std::size_t n) noexcept;
+    // Of velocities that lie so, with gradients in float32 and with gradients that lie so too.
+    NarrowKernel step[n_term_sets], step_alike[n_term_sets];
 };
 
 constexpr unsigned n_storages = 3;

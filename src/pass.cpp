@@ -27,25 +27,20 @@ class Block {
         : work_(work), update_(update), begin_(begin), n_(n) {}
 
     void step() {
-        const Stages& stages = update_.dtype->stages;
         char* param = params();
         if (update_.coefficients) {
-            char* grad = read(update_.partner, partner, grad_);
-            if (work_.pass.prepares) {
-                stages.prepare(prepared_.bytes, grad, n_, work_.pass.preparation);
-                grad = prepared_.bytes;
-            }
-            char* velocity = read(update_.velocity, dense, velocity_);
             if (update_.compensation.data)
-                compensated_step(param, grad, velocity);
+                compensated_step(param);
+            else if (update_.velocity.storage)
+                narrow_step(param);
             else
-                update_.dtype->step[update_.coefficients->terms](param, grad, velocity, n_,
-                                                                 *update_.coefficients);
-            write(update_.velocity, dense, velocity, velocity_);
+                update_.dtype->step[update_.coefficients->terms](
+                    param, gradients(), at(update_.velocity.data), n_, *update_.coefficients);
             if (!update_.compensation.data) write(update_.param, own, param, param_);
             if (work_.pass.zeroes_grads) zero_grads();
         }
-        if (update_.average) stages.average(at(update_.average), param, n_, work_.pass.average_decay);
+        if (update_.average)
+            update_.dtype->stages.average(at(update_.average), param, n_, work_.pass.average_decay);
     }
 
     void lookahead() {
@@ -140,13 +135,33 @@ class Block {
         return reinterpret_cast<char*>(master);
     }
 
+    // As the rule is to see them.
+    const char* gradients() {
+        const char* grad = read(update_.partner, partner, grad_);
+        if (!work_.pass.prepares) return grad;
+        update_.dtype->stages.prepare(prepared_.bytes, grad, n_, work_.pass.preparation);
+        return prepared_.bytes;
+    }
+
+    void narrow_step(char* param) {
+        const Storage& storage = *update_.velocity.storage;
+        const bool alike = update_.partner.storage == &storage && !work_.pass.prepares;
+        const char* grad = alike ? stored(update_.partner, partner, grad_) : gradients();
+        (alike ? storage.step_alike : storage.step)[update_.coefficients->terms](
+            param, grad, update_.velocity.data + begin_ * storage.itemsize, scales(update_.velocity), n_,
+            *update_.coefficients);
+    }
+
     // Leaves the new parameters in `param` and stores them.
-    void compensated_step(char* param, const char* grad, char* velocity) {
+    void compensated_step(char* param) {
         const DtypeKernels& dtype = *update_.dtype;
+        const char* grad = gradients();
+        char* velocity = read(update_.velocity, dense, velocity_);
         char *displacement = displacement_.bytes, *before = before_.bytes;
         char* compensation = read(update_.compensation, dense, compensation_);
         dtype.stages.displace[update_.coefficients->terms](param, grad, velocity, displacement, n_,
                                                            *update_.coefficients);
+        write(update_.velocity, dense, velocity, velocity_);
         std::memcpy(before, param, n_ * dtype.itemsize);
         dtype.stages.subtract(param, before, displacement, compensation, n_);
         write(update_.param, own, param, param_);
@@ -182,9 +197,19 @@ void run_block(const Work& work, const Update& update, std::size_t begin, std::s
     }
 }
 
+// Whether one kernel makes the whole update, from its operands where they lie: it has blocks of its own.
+bool is_one_kernel(const Work& work, const Update& update) {
+    const Storage* velocity = update.velocity.storage;
+    const bool reads_grad = !update.partner.storage || update.partner.storage == velocity;
+    const bool has_more = update.param.storage || update.compensation.data || update.average;
+    return work.pass.task == Task::step && update.coefficients && velocity && reads_grad && !has_more &&
+           !work.pass.prepares && !work.pass.zeroes_grads && update.n_dimensions == 0;
+}
+
 }  // namespace
 
 void run_update(const Work& work, const Update& update, std::size_t begin, std::size_t n) {
+    if (is_one_kernel(work, update)) return run_block(work, update, begin, n);
     for (const std::size_t end = begin + n; begin < end; begin += block)
         run_block(work, update, begin, std::min(block, end - begin));
 }

@@ -32,28 +32,21 @@ constexpr std::uint32_t sign_bit = 0x80000000u, infinity_bits = 0x7f800000u;
 
 // ---- bfloat16: the upper half of a float32 ----
 
-// Of which bfloat16 are the upper half.
-inline std::uint32_t rounded_to_bfloat16(float value) {
-    const std::uint32_t bits = bits_of(value);
-    const std::uint32_t nearest = bits + 0x7fffu + ((bits >> 16) & 1);  // ties to even
-    return value != value ? bits | 0x400000u : nearest;                 // a NaN stays one
+// The highest bit that is lost, to which the last one that stays is added, rounds half to even. Shifted to
+// and fro: a shift and a mask are done in 16 bits by compilers, at twice the cost.
+inline std::uint16_t bfloat16_of(float value) {
+    const std::uint32_t bits = bits_of(value), last = bits << 15 >> 31;
+    const std::uint32_t nearest = bits + 0x7fffu + last;
+    return std::uint16_t((value != value ? bits | 0x400000u : nearest) >> 16);  // a NaN stays one
 }
 
-inline void load_bfloat16(float* RESTRICT to, const char* from_, const float*, std::size_t n) noexcept {
-    const std::uint16_t* RESTRICT from = reinterpret_cast<const std::uint16_t*>(from_);
-    UNROLLED for (std::size_t i = 0; i < n; ++i) to[i] = float_of(std::uint32_t(from[i]) << 16);
-}
-
-// In two loops: in one, compilers go to 16 bits before the rounding is done, at twice the cost.
-inline void store_bfloat16(char* to_, float*, const float* RESTRICT from, std::size_t n) noexcept {
-    std::uint16_t* RESTRICT to = reinterpret_cast<std::uint16_t*>(to_);
-    std::uint32_t rounded[256];
-    for (std::size_t begin = 0; begin < n; begin += 256) {
-        const std::size_t length = n - begin < 256 ? n - begin : 256;
-        for (std::size_t i = 0; i < length; ++i) rounded[i] = rounded_to_bfloat16(from[begin + i]);
-        for (std::size_t i = 0; i < length; ++i) to[begin + i] = std::uint16_t(rounded[i] >> 16);
+struct Bfloat16 {
+    using Item = std::uint16_t;
+    static float value(Item item, float) { return float_of(std::uint32_t(item) << 16); }
+    static void store(Item* RESTRICT to, float*, const float* RESTRICT from, std::size_t n) {
+        for (std::size_t i = 0; i < n; ++i) to[i] = bfloat16_of(from[i]);
     }
-}
+};
 
 // ---- float16: 5 bits of exponent, 10 of fraction ----
 
@@ -84,15 +77,13 @@ inline std::uint16_t float16_of(float value) {
     return std::uint16_t((nearest + ((exponent - smallest_normal) >> 13)) | nan | (bits & sign_bit) >> 16);
 }
 
-inline void load_float16(float* RESTRICT to, const char* from_, const float*, std::size_t n) noexcept {
-    const std::uint16_t* RESTRICT from = reinterpret_cast<const std::uint16_t*>(from_);
-    for (std::size_t i = 0; i < n; ++i) to[i] = float_of_float16(from[i]);
-}
-
-inline void store_float16(char* to_, float*, const float* RESTRICT from, std::size_t n) noexcept {
-    std::uint16_t* RESTRICT to = reinterpret_cast<std::uint16_t*>(to_);
-    for (std::size_t i = 0; i < n; ++i) to[i] = float16_of(from[i]);
-}
+struct Float16 {
+    using Item = std::uint16_t;
+    static float value(Item item, float) { return float_of_float16(item); }
+    static void store(Item* RESTRICT to, float*, const float* RESTRICT from, std::size_t n) {
+        for (std::size_t i = 0; i < n; ++i) to[i] = float16_of(from[i]);
+    }
+};
 
 // ---- int8: multiples of a scale, one for each block ----
 
@@ -114,30 +105,50 @@ inline float scale_of(const float* RESTRICT from, std::size_t n) {
 // Adding this rounds to an integer, half to even, which the lowest bits of the sum then are.
 constexpr float integer_shift = 12582912.0f;  // 1.5 * 2**23
 
-inline void load_int8(float* RESTRICT to, const char* from_, const float* RESTRICT scales,
-                      std::size_t n) noexcept {
-    const std::int8_t* RESTRICT from = reinterpret_cast<const std::int8_t*>(from_);
-    for (std::size_t begin = 0; begin < n; begin += scale_block) {
-        const std::size_t end = n - begin < scale_block ? n : begin + scale_block;
-        const float scale = scales[begin / scale_block];
-        UNROLLED for (std::size_t i = begin; i < end; ++i) to[i] = float(from[i]) * scale;
+struct Int8 {
+    using Item = std::int8_t;
+    static float value(Item item, float scale) { return float(item) * scale; }
+    static void store(Item* RESTRICT to, float* RESTRICT scales, const float* RESTRICT from, std::size_t n) {
+        // All scales first: nothing waits for the divisions of a block but the loop that needs them.
+        for (std::size_t begin = 0; begin < n; begin += scale_block)
+            scales[begin / scale_block] =
+                scale_of(from + begin, n - begin < scale_block ? n - begin : scale_block);
+        for (std::size_t begin = 0; begin < n; begin += scale_block) {
+            const std::size_t end = n - begin < scale_block ? n : begin + scale_block;
+            const float scale = scales[begin / scale_block];
+            const float inverse = scale == 0 ? 0.0f : 1 / scale;
+            for (std::size_t i = begin; i < end; ++i)
+                to[i] = std::int8_t(bits_of(from[i] * inverse + integer_shift));
+        }
     }
+};
+
+// ---- all of them ----
+
+struct Float32 {
+    using Item = float;
+    static float value(Item item, float) { return item; }
+};
+
+// Calls run(begin, end, scale) for what has one scale: n elements, or blocks of them.
+template <class Run>
+INLINED void by_scale(const float* scales, std::size_t n, const Run& run) {
+    if (!scales) return run(0, n, 0.0f);
+    for (std::size_t begin = 0; begin < n; begin += scale_block)
+        run(begin, n - begin < scale_block ? n : begin + scale_block, scales[begin / scale_block]);
 }
 
-inline void store_int8(char* to_, float* RESTRICT scales, const float* RESTRICT from,
-                       std::size_t n) noexcept {
-    std::int8_t* RESTRICT to = reinterpret_cast<std::int8_t*>(to_);
-    // All scales first: nothing waits for the divisions of a block but the loop that needs them.
-    for (std::size_t begin = 0; begin < n; begin += scale_block)
-        scales[begin / scale_block] =
-            scale_of(from + begin, n - begin < scale_block ? n - begin : scale_block);
-    for (std::size_t begin = 0; begin < n; begin += scale_block) {
-        const std::size_t end = n - begin < scale_block ? n : begin + scale_block;
-        const float scale = scales[begin / scale_block];
-        const float inverse = scale == 0 ? 0.0f : 1 / scale;
-        for (std::size_t i = begin; i < end; ++i)
-            to[i] = std::int8_t(bits_of(from[i] * inverse + integer_shift));
-    }
+template <class Stored>
+void load(float* RESTRICT to, const char* from_, const float* scales, std::size_t n) noexcept {
+    const auto* RESTRICT from = reinterpret_cast<const typename Stored::Item*>(from_);
+    by_scale(scales, n, [&](std::size_t begin, std::size_t end, float scale) {
+        UNROLLED for (std::size_t i = begin; i < end; ++i) to[i] = Stored::value(from[i], scale);
+    });
+}
+
+template <class Stored>
+void store(char* to, float* scales, const float* from, std::size_t n) noexcept {
+    Stored::store(reinterpret_cast<typename Stored::Item*>(to), scales, from, n);
 }
 
 }  // namespace fast_momentum::FAST_MOMENTUM_ISA

@@ -54,10 +54,10 @@ MUTANTS = [
            "        for (std::size_t i = begin; i < begin + length; ++i)\n"
            "            const_cast<T*>(grad)[i] = rule.direction(param[i], grad[i]);\n"),
     Mutant("partial update before an error", "src/checks.cpp",
-           "        const Memory grad = checker.gradient(i, dtype, given, zeroes_grads);\n",
+           "        const Memory grad = checker.gradient<whole>(i, dtype, given, zeroes_grads);\n",
            "        const bool early = i == 0 && kept.velocity[0].size;\n"
            "        if (early) param.data[0] ^= 1;\n"
-           "        const Memory grad = checker.gradient(i, dtype, given, zeroes_grads);\n"
+           "        const Memory grad = checker.gradient<whole>(i, dtype, given, zeroes_grads);\n"
            "        if (early) param.data[0] ^= 1;\n"),
     Mutant("wrong order on transposed input", "src/checks.cpp",
            "if (first.contiguity & second.contiguity & third.contiguity)",
@@ -66,9 +66,12 @@ MUTANTS = [
            "    numbers_[name] = checked_number(name, value);\n    constants_are_stale_ = true;",
            "    numbers_[name] = checked_number(name, value);\n    constants_are_stale_ = name != Number::lr;"),
     Mutant("bfloat16 cut off", "src/storage.hpp",
-           "bits + 0x7fffu + ((bits >> 16) & 1);", "bits;"),
-    Mutant("scales of another block", "src/pass.cpp",
-           "operand.scales + begin_ / scale_block", "operand.scales"),
+           "bits + 0x7fffu + last;", "bits;"),
+    Mutant("scales of another block", "src/kernel.cpp",
+           "scales + first / scale_block", "scales"),
+    Mutant("unscaled gradients beside a narrow velocity", "src/pass.cpp",
+           "update_.partner.storage == &storage && !work_.pass.prepares;",
+           "update_.partner.storage == &storage;"),
     Mutant("clip as PyTorch does", "src/step.cpp",
            "preparation.coefficient = found.norm <= *clip_norm ? 1 : *clip_norm / found.norm;",
            "preparation.coefficient = found.norm < *clip_norm ? 1 : *clip_norm / (found.norm + 1e-6);"),
