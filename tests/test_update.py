@@ -57,6 +57,7 @@ TOGETHER: list[dict[str, Any]] = [
     {"grad_scale": 0.7, "compensated": True, "velocity_dtype": "float16", "zero_grads": True},
     {"clip_norm": 2.0, "nonfinite": "skip", "grad_scale": 0.1, "average_decay": 0.5, "velocity_dtype": "int8"},
     {"clip_norm": 1.0, "compensated": True, "average_decay": 0.8, "velocity_dtype": "int8", "zero_grads": True},
+    {"clip_value": 0.6, "velocity_dtype": "bfloat16"},
 ]  # fmt: skip
 EXTRAS = ALONE + TOGETHER
 
@@ -565,7 +566,7 @@ def test_swap_average(kind: tuple[str, str], isa: str, rng: np.random.Generator)
 
 
 @pytest.mark.parametrize("threads", [2, 3])
-@pairs(KINDS[:2] + KINDS[4:5], EXTRAS)
+@pairs(KINDS[:2] + KINDS[3:5], EXTRAS)
 def test_threads(
     kind: tuple[str, str], extra: dict[str, Any], threads: int, rng: np.random.Generator
 ) -> None:
