@@ -21,6 +21,8 @@ from fast_momentum._bench.timing import LEAST_ROUNDS, interleaved
 if TYPE_CHECKING:
     from pathlib import Path
 
+pytestmark = pytest.mark.python_alone
+
 
 def command(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
