@@ -162,16 +162,20 @@ long long checked_count(const std::string& name, py::handle value, long long lea
     return count;
 }
 
-Form checked_form(py::handle value) {
+unsigned checked_name(const char* what, py::handle value, const char* const* names, unsigned n) {
     if (!py::isinstance<py::str>(value))
-        throw py::type_error("form must be a string, not " + type_name(value));
+        throw py::type_error(std::string(what) + " must be a string, not " + type_name(value));
     const std::string given = text_of(value);
-    std::string names;
-    for (unsigned form = 0; form < n_forms; ++form) {
-        if (given == form_names[form]) return Form(form);
-        names += std::string(form ? ", '" : "'") + form_names[form] + "'";
+    std::string all;
+    for (unsigned i = 0; i < n; ++i) {
+        if (given == names[i]) return i;
+        all += std::string(i ? ", '" : "'") + names[i] + "'";
     }
-    throw py::value_error("form must be one of " + names + ", not " + brief(value));
+    throw py::value_error(std::string(what) + " must be one of " + all + ", not " + brief(value));
+}
+
+Form checked_form(py::handle value) {
+    return Form(checked_name("form", value, form_names, n_forms));
 }
 
 void check_product(const char* what, double a, double b, const DtypeKernels& dtype, const Tree& tree,

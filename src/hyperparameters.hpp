@@ -46,6 +46,8 @@ double checked_real(py::handle value, const Path& path, const char* way_out = ""
 bool checked_flag(const std::string& name, py::handle value);
 // A whole number that is not below `least`, nor so large that it could not be counted up.
 long long checked_count(const std::string& name, py::handle value, long long least);
+// A string that is one of `names`: its place among them.
+unsigned checked_name(const char* what, py::handle value, const char* const* names, unsigned n);
 Form checked_form(py::handle value);
 
 // The constant `what`, formed of two hyperparameters, must not vanish or overflow in the dtype of array i.

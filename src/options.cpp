@@ -77,15 +77,7 @@ double checked_grad_scale(py::handle value, const Tree& tree, const std::vector<
 }
 
 Nonfinite checked_nonfinite(py::handle value) {
-    if (!py::isinstance<py::str>(value))
-        throw py::type_error("nonfinite must be a string, not " + type_name(value));
-    const std::string given = text_of(value);
-    std::string names;
-    for (unsigned i = 0; i < n_nonfinite; ++i) {
-        if (given == nonfinite_names[i]) return Nonfinite(i);
-        names += std::string(i ? ", '" : "'") + nonfinite_names[i] + "'";
-    }
-    throw py::value_error("nonfinite must be one of " + names + ", not " + brief(value));
+    return Nonfinite(checked_name("nonfinite", value, nonfinite_names, n_nonfinite));
 }
 
 VelocityDtype checked_velocity_dtype(py::handle value, const Tree& tree,
