@@ -97,16 +97,20 @@ def torch_optimizer(problem: Problem, **options: bool) -> Any:
     return optimizer
 
 
+def torch_step(problem: Problem, **options: bool) -> Call:
+    return torch_optimizer(problem, **options).step  # type: ignore[no-any-return]  # the types of torch say Any
+
+
 def torch_loop(problem: Problem) -> Call:
-    return torch_optimizer(problem, foreach=False, fused=False).step  # type: ignore[no-any-return]
+    return torch_step(problem, foreach=False, fused=False)
 
 
 def torch_foreach(problem: Problem) -> Call:
-    return torch_optimizer(problem, foreach=True).step  # type: ignore[no-any-return]
+    return torch_step(problem, foreach=True)
 
 
 def torch_fused(problem: Problem) -> Call:
-    return torch_optimizer(problem, fused=True).step  # type: ignore[no-any-return]
+    return torch_step(problem, fused=True)
 
 
 @cache
