@@ -31,7 +31,7 @@ def group(name: str) -> list[str]:
 
 
 def cpp_files() -> list[str]:
-    patterns = ["src/*pp", "tests/*.cpp", "tests/*.c", "python/fast_momentum/include/*.h"]
+    patterns = ["src/**/*pp", "tests/*.cpp", "tests/*.c", "python/fast_momentum/include/*.h"]
     return sorted(str(path) for pattern in patterns for path in ROOT.glob(pattern))
 
 

@@ -3,12 +3,12 @@
 #include <cstdio>
 #include <vector>
 
-#include "../src/gather.cpp"
-#include "../src/pass.cpp"
-#include "../src/run.cpp"
-#include "../src/strided.cpp"
-#include "../src/threads.cpp"
-#include "../src/work.cpp"
+#include "../src/plain/gather.cpp"
+#include "../src/plain/pass.cpp"
+#include "../src/plain/run.cpp"
+#include "../src/plain/strided.cpp"
+#include "../src/plain/threads.cpp"
+#include "../src/plain/work.cpp"
 
 namespace {
 

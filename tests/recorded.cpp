@@ -13,10 +13,10 @@
 #include <string>
 #include <vector>
 
-#include "coefficients.hpp"
-#include "isa.hpp"
-#include "run.hpp"
-#include "work.hpp"
+#include "plain/coefficients.hpp"
+#include "plain/isa.hpp"
+#include "plain/run.hpp"
+#include "plain/work.hpp"
 
 namespace {
 

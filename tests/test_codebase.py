@@ -19,7 +19,9 @@ from fast_momentum import _core
 from helpers import ISAS, run_python
 
 ROOT = Path(__file__).resolve().parents[1]
-SOURCES = {path.name: path.read_text() for path in sorted((ROOT / "src").glob("*pp"))}
+SRC = ROOT / "src"
+SOURCES = {str(path.relative_to(SRC)): path.read_text() for path in sorted(SRC.glob("**/*pp"))}
+FLOORS = ("python", "plain", "kernels")  # each may know those that follow
 X86 = platform.machine() in ("x86_64", "AMD64")
 
 # Left by `nox -s tests`: objects, before the linker has seen them.
@@ -97,7 +99,7 @@ def test_relocations_are_read_only() -> None:
 @needs_build
 @pytest.mark.parametrize("isa", ISAS)
 def test_kernel_objects_define_nothing_outside_their_namespace(isa: str) -> None:
-    objects = list(BUILD.glob(f"CMakeFiles/kernel_{isa}.dir/src/kernel.cpp.o*"))
+    objects = list(BUILD.glob(f"CMakeFiles/kernel_{isa}.dir/src/kernels/kernel.cpp.o*"))
     assert len(objects) == 1
     symbols = tool("nm", "-C", "--defined-only", objects[0]).splitlines()
     names = [line.split(maxsplit=2)[2] for line in symbols]
@@ -119,7 +121,7 @@ def test_every_kernel_that_was_built_is_in_the_table() -> None:
 @needs_build
 @pytest.mark.skipif(not X86, reason="the names of x86-64 registers")
 def test_the_baseline_has_no_wide_registers() -> None:
-    code = tool("objdump", "-d", next(BUILD.glob("CMakeFiles/kernel_baseline.dir/src/kernel.cpp.o*")))
+    code = tool("objdump", "-d", next(BUILD.glob("CMakeFiles/kernel_baseline.dir/src/kernels/kernel.cpp.o*")))
     assert "xmm" in code
     assert "ymm" not in code
 
@@ -138,32 +140,41 @@ def test_flags_of_every_file() -> None:
 # ---- the code itself ----
 
 
-def test_only_these_files_know_python() -> None:
-    plain = ["kernels.hpp", "update.hpp", "kernel.cpp", "isa.hpp", "isa.cpp", "coefficients.hpp", "coefficients.cpp",
-             "overlap.hpp", "overlap.cpp", "run.hpp", "run.cpp", "threads.hpp", "threads.cpp", "work.hpp", "work.cpp", "strided.hpp", "strided.cpp", "compilers.hpp",
-             "capi.hpp", "capi.cpp", "limits.hpp", "limits.cpp", "gather.hpp", "gather.cpp", "norm.hpp", "norm.cpp", "pass.hpp", "pass.cpp",
-             "stages.hpp", "storage.hpp"]  # fmt: skip
-    for name in plain:
-        assert not re.search(r"pybind11|Python\.h|PyObject|py::", SOURCES[name]), name
-    listed = re.search(r"set\(without_python([^)]*)\)", (ROOT / "CMakeLists.txt").read_text())
-    assert listed
-    assert {f"src/{name}" for name in plain if name.endswith(".cpp")} == {
-        *listed[1].split(),
-        "src/kernel.cpp",
-    }
-    for name in ("kernels.hpp", "update.hpp", "kernel.cpp", "stages.hpp", "storage.hpp"):
-        no_templates = {"cfloat", "cstddef", "cstdint", "cstring"}
-        assert set(re.findall(r"#include <(\w+)>", SOURCES[name])) <= no_templates, name
-
-
-def test_includes_follow_the_map() -> None:
-    """A file includes only what stands below it in CONTRIBUTING.md."""
-    house = (ROOT / "CONTRIBUTING.md").read_text().split("\nsrc/\n")[1].split("\npython/")[0]
-    order = re.findall(r"^  (\w+)\.", house, re.MULTILINE)
-    assert sorted(order) == sorted({Path(name).stem for name in SOURCES})
+def test_the_folder_says_what_a_file_may_know() -> None:
+    assert {name.split("/")[0] for name in SOURCES} == set(FLOORS)
     for name, text in SOURCES.items():
-        for included in re.findall(r'#include "(\w+)\.hpp"', text):
-            assert included == Path(name).stem or order.index(included) > order.index(Path(name).stem), name
+        floor = FLOORS.index(name.split("/")[0])
+        for included in re.findall(r'#include "([^"]+)"', text):
+            assert included in SOURCES, (name, included)
+            assert included.split("/")[0] in FLOORS[floor:], (name, included)
+        if floor:
+            assert not re.search(r"pybind11|Python\.h|PyObject|py::", text), name
+        if floor == 2:
+            no_templates = {"cfloat", "cstddef", "cstdint", "cstring"}
+            assert set(re.findall(r"#include <(\w+)>", text)) <= no_templates, name
+
+
+def test_the_picture_is_the_house() -> None:
+    """Each file is in the picture of docs/development.md, and includes only what stands below it there."""
+    picture = (ROOT / "docs" / "development.md").read_text().split("```text\n")[1].split("```")[0]
+    rooms: list[str] = []
+    for line in picture.splitlines():
+        if line.startswith("src/"):
+            floor = line.split()[0].removeprefix("src/")
+        else:
+            rooms.append(floor + line.split()[0])
+    assert sorted(rooms) == sorted({str(Path(name).with_suffix("")) for name in SOURCES})
+    for name, text in SOURCES.items():
+        mine = rooms.index(str(Path(name).with_suffix("")))
+        for included in re.findall(r'#include "([^"]+)\.hpp"', text):
+            assert rooms.index(included) >= mine, (name, included)
+
+
+def test_cmake_reads_the_folders() -> None:
+    cmake = (ROOT / "CMakeLists.txt").read_text()
+    assert set(re.findall(r"src/(\w+)/\*\.cpp", cmake)) == {"python", "plain"}
+    listed = set(re.findall(r"src/(\w+/\w+\.cpp)", cmake))
+    assert listed == {name for name in SOURCES if name.startswith("kernels/") and name.endswith(".cpp")}
 
 
 def test_each_file_says_what_it_is_for() -> None:
@@ -172,13 +183,6 @@ def test_each_file_says_what_it_is_for() -> None:
             assert text.startswith("// "), name
     for path in (ROOT / "python" / "fast_momentum").glob("*.py"):
         assert path.read_text().startswith('"""'), path.name
-
-
-def test_every_source_is_built() -> None:
-    cmake = (ROOT / "CMakeLists.txt").read_text()
-    for name in SOURCES:
-        if name.endswith(".cpp"):
-            assert f"src/{name}" in cmake, name
 
 
 def test_one_version() -> None:

@@ -140,7 +140,9 @@ def test_partition_covers_each_element_once(tmp_path: Path) -> None:
         pytest.skip("needs a C++ compiler")
     program = tmp_path / "parts"
     source = Path(__file__).with_name("parts.cpp")
-    subprocess.run([compiler, "-std=c++17", "-O1", "-o", program, source], check=True)
+    subprocess.run(
+        [compiler, "-std=c++17", "-O1", "-I", source.parents[1] / "src", "-o", program, source], check=True
+    )
     subprocess.run([program], check=True)
 
 

@@ -1,0 +1,54 @@
+// The global norm of many arrays, and whether they are finite: the same for any number of threads and any
+// instruction set, since blocks and the tree that adds them up are fixed. Plain data, no Python.
+#pragma once
+
+#include <cstddef>
+#include <vector>
+
+#include "plain/work.hpp"
+
+namespace fast_momentum {
+
+class Norm {
+  public:
+    void clear();
+    // To be read in the order of memory where they are C or Fortran contiguous, and `strides` is nullptr;
+    // else in C order.
+    void add(const Operand& values, const DtypeKernels& dtype, std::size_t n, const std::ptrdiff_t* strides,
+             const std::ptrdiff_t* shape, int ndim);
+
+    std::size_t bytes() const { return bytes_; }
+
+    struct Found {
+        double norm;
+        bool finite;  // each element is
+    };
+    // Of all elements times `scale`. No allocation.
+    Found norm(double scale, int threads) noexcept;
+    // Whether all elements times `scale` are finite.
+    bool finite(double scale, int threads) noexcept;
+
+  private:
+    struct Array {
+        Operand values;
+        const DtypeKernels* dtype;
+        std::size_t n;
+        unsigned n_dimensions;
+        std::size_t first_dimension;
+        std::size_t first_block;
+    };
+
+    double sum_of_squares(double scale, double factor, int threads) noexcept;
+    // of_block(dtype, elements, n) for each block of each array, into blocks_.
+    template <class OfBlock>
+    void each_block(int threads, const OfBlock& of_block) noexcept;
+    double added_up() noexcept;
+
+    std::vector<Array> arrays_;
+    std::vector<Dimension> dimensions_;
+    std::vector<double> blocks_;
+    std::size_t bytes_ = 0;
+    bool has_float64_ = false;
+};
+
+}  // namespace fast_momentum

@@ -1,0 +1,217 @@
+#include "plain/pass.hpp"
+
+#include <algorithm>
+#include <cstring>
+
+#include "plain/gather.hpp"
+
+namespace fast_momentum {
+
+namespace {
+
+constexpr std::size_t block = 512;
+static_assert(block % scale_block == 0 && update_piece % block == 0,
+              "scales must not be shared by two blocks");
+
+// Not a page long: a load waits for an earlier store whose address agrees with its own in the last twelve
+// bits.
+struct Buffer {
+    alignas(64) char bytes[block * sizeof(double) + 320];
+};
+
+// One block of an update: what its operands are in the dtype that is worked in, and back. An operand that is
+// dense and of that dtype is used where it lies.
+class Block {
+  public:
+    Block(const Work& work, const Update& update, std::size_t begin, std::size_t n)
+        : work_(work), update_(update), begin_(begin), n_(n) {}
+
+    void step() {
+        char* param = params();
+        if (update_.coefficients) {
+            if (update_.compensation.data)
+                compensated_step(param);
+            else if (update_.velocity.storage)
+                narrow_step(param);
+            else
+                update_.dtype->step[update_.coefficients->terms](
+                    param, gradients(), at(update_.velocity.data), n_, *update_.coefficients);
+            if (!update_.compensation.data) write(update_.param, own, param, param_);
+            if (work_.pass.zeroes_grads) zero_grads();
+        }
+        if (update_.average)
+            update_.dtype->stages.average(at(update_.average), param, n_, work_.pass.average_decay);
+    }
+
+    void lookahead() {
+        const char* param = read(update_.param, own, param_);
+        char* velocity = read(update_.velocity, dense, velocity_);
+        char* out = place(update_.partner, partner, grad_);
+        update_.dtype->lookahead(out, param, velocity, n_, *update_.coefficients);
+        write(update_.partner, partner, out, grad_);
+    }
+
+    void swap_average() {
+        char* param = params();
+        std::swap_ranges(param, param + n_ * update_.dtype->itemsize, at(update_.average));
+        write(update_.param, own, param, param_);
+    }
+
+    void zero_grads() {
+        if (!update_.partner.data) return;
+        const std::size_t itemsize = itemsize_of(update_.partner);
+        if (update_.n_dimensions == 0)
+            std::memset(update_.partner.data + begin_ * itemsize, 0, n_ * itemsize);
+        else
+            clear(update_.partner.data, order(partner), itemsize, begin_, n_);
+    }
+
+  private:
+    // Whose strides an operand has: its own, or the state's order.
+    enum Layout : unsigned { own, partner, dense };
+
+    // What an operand is in memory, and what it is in the dtype that is worked in, where these are copies.
+    struct Copies {
+        Buffer stored, values;
+    };
+
+    std::size_t itemsize_of(const Operand& operand) const {
+        return operand.storage ? operand.storage->itemsize : update_.dtype->itemsize;
+    }
+    bool is_dense(Layout layout) const { return layout == dense || update_.n_dimensions == 0; }
+    Order order(Layout layout) const {
+        return {work_.dimensions.data() + update_.first_dimension, update_.n_dimensions, layout};
+    }
+    char* at(char* array) const { return array + begin_ * update_.dtype->itemsize; }
+    float* scales(const Operand& operand) const {
+        return operand.scales ? operand.scales + begin_ / scale_block : nullptr;
+    }
+
+    // Where the block of an operand lies as it is stored.
+    char* stored(const Operand& operand, Layout layout, Copies& copies) {
+        if (is_dense(layout)) return operand.data + begin_ * itemsize_of(operand);
+        gather(copies.stored.bytes, operand.data, order(layout), itemsize_of(operand), begin_, n_);
+        return copies.stored.bytes;
+    }
+
+    char* read(const Operand& operand, Layout layout, Copies& copies) {
+        char* found = stored(operand, layout, copies);
+        if (!operand.storage) return found;
+        operand.storage->load(reinterpret_cast<float*>(copies.values.bytes), found, scales(operand), n_);
+        return copies.values.bytes;
+    }
+
+    // Where to put the values of an operand that is written and not read.
+    char* place(const Operand& operand, Layout layout, Copies& copies) const {
+        if (operand.storage) return copies.values.bytes;
+        return is_dense(layout) ? at(operand.data) : copies.stored.bytes;
+    }
+
+    void write(const Operand& operand, Layout layout, const char* values, Copies& copies) {
+        const std::size_t itemsize = itemsize_of(operand);
+        char* to = is_dense(layout) ? operand.data + begin_ * itemsize : copies.stored.bytes;
+        if (operand.storage)
+            operand.storage->store(to, scales(operand), reinterpret_cast<const float*>(values), n_);
+        else if (to != values)
+            std::memcpy(to, values, n_ * itemsize);
+        if (!is_dense(layout)) scatter(to, operand.data, order(layout), itemsize, begin_, n_);
+    }
+
+    // The parameters in the dtype that is worked in: the master copy where there is one. Where somebody has
+    // changed a parameter since, its master copy follows.
+    char* params() {
+        if (!update_.master) return read(update_.param, own, param_);
+        const Storage& storage = *update_.param.storage;
+        const char* found = stored(update_.param, own, param_);
+        auto* master = reinterpret_cast<float*>(at(update_.master));
+        char* expected = prepared_.bytes;
+        storage.store(expected, nullptr, master, n_);
+        if (std::memcmp(expected, found, n_ * storage.itemsize) != 0) {
+            auto* values = reinterpret_cast<float*>(param_.values.bytes);
+            storage.load(values, found, nullptr, n_);
+            for (std::size_t i = 0, byte = 0; i < n_; ++i, byte += storage.itemsize)
+                if (std::memcmp(expected + byte, found + byte, storage.itemsize) != 0) master[i] = values[i];
+        }
+        return reinterpret_cast<char*>(master);
+    }
+
+    // As the rule is to see them.
+    const char* gradients() {
+        const char* grad = read(update_.partner, partner, grad_);
+        if (!work_.pass.prepares) return grad;
+        update_.dtype->stages.prepare(prepared_.bytes, grad, n_, work_.pass.preparation);
+        return prepared_.bytes;
+    }
+
+    void narrow_step(char* param) {
+        const Storage& storage = *update_.velocity.storage;
+        const bool alike = update_.partner.storage == &storage && !work_.pass.prepares;
+        const char* grad = alike ? stored(update_.partner, partner, grad_) : gradients();
+        (alike ? storage.step_alike : storage.step)[update_.coefficients->terms](
+            param, grad, update_.velocity.data + begin_ * storage.itemsize, scales(update_.velocity), n_,
+            *update_.coefficients);
+    }
+
+    // Leaves the new parameters in `param` and stores them.
+    void compensated_step(char* param) {
+        const DtypeKernels& dtype = *update_.dtype;
+        const char* grad = gradients();
+        char* velocity = read(update_.velocity, dense, velocity_);
+        char *displacement = displacement_.bytes, *before = before_.bytes;
+        char* compensation = read(update_.compensation, dense, compensation_);
+        dtype.stages.displace[update_.coefficients->terms](param, grad, velocity, displacement, n_,
+                                                           *update_.coefficients);
+        write(update_.velocity, dense, velocity, velocity_);
+        std::memcpy(before, param, n_ * dtype.itemsize);
+        dtype.stages.subtract(param, before, displacement, compensation, n_);
+        write(update_.param, own, param, param_);
+        if (update_.param.storage)  // with the rounding that storing made
+            update_.param.storage->load(reinterpret_cast<float*>(param), rounded(), nullptr, n_);
+        dtype.stages.compensate(compensation, param, before, displacement, n_);
+        write(update_.compensation, dense, compensation, compensation_);
+    }
+
+    // The parameters as write() has stored them.
+    const char* rounded() const {
+        return is_dense(own) ? update_.param.data + begin_ * itemsize_of(update_.param) : param_.stored.bytes;
+    }
+
+    const Work& work_;
+    const Update& update_;
+    const std::size_t begin_, n_;
+    Copies param_, grad_, velocity_, compensation_;
+    Buffer prepared_, displacement_, before_;
+};
+
+void run_block(const Work& work, const Update& update, std::size_t begin, std::size_t n) {
+    Block current(work, update, begin, n);
+    switch (work.pass.task) {
+        case Task::step:
+            return current.step();
+        case Task::lookahead:
+            return current.lookahead();
+        case Task::swap_average:
+            return current.swap_average();
+        case Task::zero_grads:
+            return current.zero_grads();
+    }
+}
+
+// Whether one kernel makes the whole update, from its operands where they lie: it has blocks of its own.
+bool is_one_kernel(const Work& work, const Update& update) {
+    const Storage* velocity = update.velocity.storage;
+    const bool reads_grad = !update.partner.storage || update.partner.storage == velocity;
+    const bool has_more = update.param.storage || update.compensation.data || update.average;
+    return work.pass.task == Task::step && update.coefficients && velocity && reads_grad && !has_more &&
+           !work.pass.prepares && !work.pass.zeroes_grads && update.n_dimensions == 0;
+}
+
+}  // namespace
+
+void run_update(const Work& work, const Update& update, std::size_t begin, std::size_t n) {
+    if (is_one_kernel(work, update)) return run_block(work, update, begin, n);
+    for (const std::size_t end = begin + n; begin < end; begin += block)
+        run_block(work, update, begin, std::min(block, end - begin));
+}
+
+}  // namespace fast_momentum

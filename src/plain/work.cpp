@@ -1,0 +1,159 @@
+#include "plain/work.hpp"
+
+#include <algorithm>
+#include <cstdlib>
+#include <utility>
+
+namespace fast_momentum {
+
+namespace {
+
+// Elements of three operands of one shape.
+struct Box {
+    char* operands[n_operands];
+    std::vector<Dimension> dims;
+
+    std::size_t size() const {
+        std::size_t n = 1;
+        for (const Dimension& dim : dims) n *= dim.size;
+        return n;
+    }
+};
+
+// Without the dimensions of one element. Most operands run forwards through memory.
+Box forwards(char* const (&operands)[n_operands], const std::ptrdiff_t* const (&strides)[n_operands],
+             const std::ptrdiff_t* shape, int ndim) {
+    Box box = {{operands[0], operands[1], operands[2]}, {}};
+    for (int d = 0; d < ndim; ++d) {
+        if (shape[d] == 1) continue;
+        Dimension dim = {static_cast<std::size_t>(shape[d]), {strides[0][d], strides[1][d], strides[2][d]}};
+        int backwards = 0;
+        for (const std::ptrdiff_t stride : dim.strides) backwards += stride < 0 ? 1 : -1;
+        for (unsigned operand = n_operands; backwards > 0 && operand-- > 0;) {
+            box.operands[operand] += (shape[d] - 1) * dim.strides[operand];
+            dim.strides[operand] = -dim.strides[operand];
+        }
+        box.dims.push_back(dim);
+    }
+    return box;
+}
+
+// From the largest stride of the first operand to the smallest, and what continues the next dimension in all
+// operands made one with it.
+void put_in_order(std::vector<Dimension>& dims) {
+    std::stable_sort(dims.begin(), dims.end(), [](const Dimension& a, const Dimension& b) {
+        return std::abs(a.strides[0]) > std::abs(b.strides[0]);
+    });
+    std::vector<Dimension> merged;
+    for (const Dimension& inner : dims) {
+        const auto continues = [&](unsigned operand) {
+            return merged.back().strides[operand] ==
+                   inner.strides[operand] * static_cast<std::ptrdiff_t>(inner.size);
+        };
+        if (merged.empty() || !continues(0) || !continues(1) || !continues(2))
+            merged.push_back(inner);
+        else
+            merged.back() = {merged.back().size * inner.size,
+                             {inner.strides[0], inner.strides[1], inner.strides[2]}};
+    }
+    dims = std::move(merged);
+}
+
+bool is_dense(const Box& box, std::size_t itemsize) {
+    if (box.dims.empty()) return true;
+    const auto item = static_cast<std::ptrdiff_t>(itemsize);
+    const auto& strides = box.dims[0].strides;
+    return box.dims.size() == 1 && strides[0] == item && strides[1] == item && strides[2] == item;
+}
+
+// The place of the state's strides in the dimensions of an update; params and partners come before.
+constexpr unsigned state_operand = 2;
+
+constexpr std::size_t small_tile = 256;
+
+// The last two dimensions are worked on in tiles (strided.cpp). Where some operand has its smallest stride
+// along another one than the last, that one comes before the last; else, where the two are small, the longest
+// one.
+void put_rows_before_columns(std::vector<Dimension>& dims) {
+    const auto last = dims.end() - 1;
+    const auto smaller = [](unsigned operand) {
+        return [operand](const Dimension& a, const Dimension& b) {
+            return std::abs(a.strides[operand]) < std::abs(b.strides[operand]);
+        };
+    };
+    for (unsigned operand = 1; operand < n_operands; ++operand) {
+        const auto rows = std::min_element(dims.begin(), dims.end(), smaller(operand));
+        if (rows == last || rows->strides[operand] == 0) continue;
+        std::rotate(rows, rows + 1, last);
+        return;
+    }
+    if (dims.size() < 3 || last->size * (last - 1)->size >= small_tile) return;
+    const auto longest = std::max_element(
+        dims.begin(), last, [](const Dimension& a, const Dimension& b) { return a.size <= b.size; });
+    std::rotate(longest, longest + 1, last);
+}
+
+}  // namespace
+
+void Work::clear() {
+    slices.clear();
+    updates.clear();
+    dimensions.clear();
+    operand_bytes = update_bytes = 0;
+}
+
+void Work::add_dense(char* const (&operands)[n_operands], std::size_t n, std::size_t itemsize, Kernel kernel,
+                     const Coefficients* coefficients) {
+    if (n == 0) return;
+    slices.push_back({{operands[0], operands[1], operands[2]},
+                      n,
+                      kernel,
+                      coefficients,
+                      static_cast<unsigned>(itemsize),
+                      0,
+                      0});
+    operand_bytes += n * itemsize;
+}
+
+void Work::add_strided(char* const (&operands)[n_operands],
+                       const std::ptrdiff_t* const (&strides)[n_operands], const std::ptrdiff_t* shape,
+                       int ndim, std::size_t itemsize, Kernel kernel, const Coefficients* coefficients) {
+    Box box = forwards(operands, strides, shape, ndim);
+    if (box.size() == 0) return;
+    put_in_order(box.dims);
+    if (is_dense(box, itemsize)) return add_dense(box.operands, box.size(), itemsize, kernel, coefficients);
+    put_rows_before_columns(box.dims);
+    add_dense(box.operands, box.size(), itemsize, kernel, coefficients);
+    slices.back().first_dimension = dimensions.size();
+    slices.back().n_dimensions = static_cast<unsigned>(box.dims.size());
+    dimensions.insert(dimensions.end(), box.dims.begin(), box.dims.end());
+}
+
+void Work::add_update(Update update, const std::ptrdiff_t* const (&strides)[2], const std::ptrdiff_t* order,
+                      const std::ptrdiff_t* shape, int ndim) {
+    if (update.n == 0) return;
+    update.first_dimension = dimensions.size();
+    if (strides[0]) {
+        std::vector<Dimension> dims;
+        for (int d = 0; d < ndim; ++d)
+            if (shape[d] != 1)
+                dims.push_back(
+                    {static_cast<std::size_t>(shape[d]), {strides[0][d], strides[1][d], order[d]}});
+        std::stable_sort(dims.begin(), dims.end(), [](const Dimension& a, const Dimension& b) {
+            return a.strides[state_operand] > b.strides[state_operand];
+        });
+        dimensions.insert(dimensions.end(), dims.begin(), dims.end());
+    }
+    update.n_dimensions = static_cast<unsigned>(dimensions.size() - update.first_dimension);
+    const auto bytes = [](const Operand& operand, std::size_t itemsize) {
+        return operand.data ? (operand.storage ? operand.storage->itemsize : itemsize) : 0;
+    };
+    const std::size_t itemsize = update.dtype->itemsize;
+    update_bytes +=
+        update.n * (2 * bytes(update.param, itemsize) + bytes(update.partner, itemsize) +
+                    2 * bytes(update.velocity, itemsize) + 2 * bytes(update.compensation, itemsize) +
+                    (update.master ? 2 * itemsize : 0) + (update.average ? 2 * itemsize : 0));
+    updates.push_back(update);
+}
+
+}  // namespace fast_momentum

@@ -1,0 +1,225 @@
+#include "python/arrays.hpp"
+
+#include <algorithm>
+#include <cstdint>
+#include <cstdlib>
+#include <cstring>
+#include <new>
+#include <numeric>
+
+#ifdef __linux__
+#include <sys/mman.h>
+#endif
+
+#include "plain/isa.hpp"
+
+namespace fast_momentum {
+
+namespace {
+
+constexpr std::size_t n_scales(std::size_t size) {
+    return (size + scale_block - 1) / scale_block;
+}
+
+constexpr std::size_t alignment = 64;  // of each velocity
+constexpr std::size_t page = 4096;     // of the block of memory
+constexpr std::size_t most_bytes = std::size_t(PTRDIFF_MAX) / 2 / alignment * alignment;
+
+// A stride of an array in memory, for items of another size.
+std::ptrdiff_t scaled(std::ptrdiff_t stride, std::size_t itemsize, std::size_t other) {
+    return stride / static_cast<std::ptrdiff_t>(itemsize) * static_cast<std::ptrdiff_t>(other);
+}
+
+// Strides of a dense array whose dimensions follow one another in memory as `strides` do.
+void append_dense_strides(std::vector<std::ptrdiff_t>& dimensions, const Py_ssize_t* shape,
+                          const Py_ssize_t* strides, int ndim, std::size_t itemsize) {
+    std::vector<int> order(static_cast<std::size_t>(ndim));
+    std::iota(order.begin(), order.end(), 0);
+    std::stable_sort(order.begin(), order.end(),
+                     [&](int a, int b) { return std::abs(strides[a]) < std::abs(strides[b]); });
+    // Dimensions that cannot be told apart by their strides are in C order.
+    for (auto begin = order.begin(); begin != order.end();) {
+        const auto end = std::find_if(
+            begin, order.end(), [&](int d) { return std::abs(strides[d]) != std::abs(strides[*begin]); });
+        std::reverse(begin, end);
+        begin = end;
+    }
+    const std::size_t first = dimensions.size();
+    dimensions.resize(first + order.size());
+    auto stride = static_cast<std::ptrdiff_t>(itemsize);
+    for (const int d : order) {
+        dimensions[first + static_cast<std::size_t>(d)] = stride;
+        stride *= std::max<std::ptrdiff_t>(shape[d], 1);
+    }
+}
+
+// NumPy's flags for these strides.
+int contiguity(const std::ptrdiff_t* shape, const std::ptrdiff_t* strides, int ndim, std::size_t itemsize,
+               std::size_t size) {
+    auto c_stride = static_cast<std::ptrdiff_t>(itemsize), f_stride = c_stride;
+    bool c = true, f = true;
+    for (int d = 0; d < ndim; ++d) {
+        const int back = ndim - 1 - d;
+        if (shape[back] != 1) c = c && strides[back] == c_stride;
+        if (shape[d] != 1) f = f && strides[d] == f_stride;
+        c_stride *= shape[back];
+        f_stride *= shape[d];
+    }
+    return (c || size == 0 ? py::detail::npy_api::NPY_ARRAY_C_CONTIGUOUS_ : 0) |
+           (f || size == 0 ? py::detail::npy_api::NPY_ARRAY_F_CONTIGUOUS_ : 0);
+}
+
+// Where a large velocity begins: half a page from its parameter, modulo a page. A load waits for an earlier
+// store whose address agrees with its own in the last twelve bits (docs/decisions.md).
+std::size_t padding(std::size_t end, std::size_t bytes, const char* param) {
+    if (bytes < 4 * page) return 0;
+    const std::size_t wanted =
+        (reinterpret_cast<std::uintptr_t>(param) + page / 2) % page / alignment * alignment;
+    return (wanted + page - end % page) % page;
+}
+
+}  // namespace
+
+const Storage* storage_of(Stored stored) {
+    const auto row = static_cast<unsigned>(stored);
+    return row < n_storages ? &isa_in_use().kernels->storages[row] : nullptr;
+}
+
+Stored stored_as(py::handle name, unsigned char dtype) {
+    const Storage* rows = isa_in_use().kernels->storages;
+    for (unsigned row = 0; row < n_storages; ++row)
+        if (dtype == 0 && !rows[row].has_scales && py::str(rows[row].name).equal(name)) return Stored(row);
+    throw py::value_error("storage must be one that parameters can have, not " + brief(name));
+}
+
+Arrays::Arrays(const Leaves& params, const std::vector<unsigned char>& dtypes,
+               const std::vector<Stored>& stored) {
+    for (std::size_t i = 0; i < params.size(); ++i) {
+        const py::detail::PyArray_Proxy& param = *py::detail::array_proxy(params[i]);
+        arrays_.push_back({dtypes[i], stored[i], param.nd, 0, 1, dimensions_.size(), 0, 0});
+        Array& array = arrays_.back();
+        for (int d = 0; d < param.nd; ++d) {
+            const auto length = static_cast<std::size_t>(param.dimensions[d]);
+            if (length != 0 && array.size > most_bytes / sizeof(double) / length) throw std::bad_alloc();
+            array.size *= length;
+        }
+        reserve(array, param.data);
+        dimensions_.insert(dimensions_.end(), param.dimensions, param.dimensions + param.nd);
+        append_dense_strides(dimensions_, param.dimensions, param.strides, param.nd, itemsize(i));
+        array.contiguity = contiguity(shape(i), strides(i), param.nd, itemsize(i), array.size);
+    }
+    allocate();
+}
+
+Arrays::Arrays(const Arrays& other)
+    : arrays_(other.arrays_), dimensions_(other.dimensions_), bytes_(other.bytes_) {
+    allocate();
+    std::memcpy(memory_.get(), other.memory_.get(), bytes_);
+}
+
+Arrays::Arrays(const Arrays& model, const std::vector<Stored>& stored)
+    : arrays_(model.arrays_), dimensions_(model.dimensions_) {
+    for (std::size_t i = 0; i < size(); ++i) {
+        arrays_[i].stored = stored[i];
+        reserve(arrays_[i], nullptr);
+        std::ptrdiff_t* strides = dimensions_.data() + arrays_[i].dimensions + arrays_[i].ndim;
+        for (int d = 0; d < arrays_[i].ndim; ++d)
+            strides[d] = scaled(strides[d], model.itemsize(i), itemsize(i));
+    }
+    allocate();
+}
+
+void Arrays::reserve(Array& array, const char* param) {
+    const auto reserved = [&](std::size_t n_bytes) {
+        const std::size_t bytes = (n_bytes + alignment - 1) / alignment * alignment;
+        if (param) bytes_ += padding(bytes_, bytes, param);
+        if (bytes_ > most_bytes || bytes > most_bytes - bytes_) throw std::bad_alloc();
+        bytes_ += bytes;
+        return bytes_ - bytes;
+    };
+    array.offset = reserved(array.size * itemsize(array));
+    param = nullptr;
+    const Storage* storage = storage_of(array.stored);
+    if (storage && storage->has_scales) array.scales = reserved(n_scales(array.size) * sizeof(float));
+}
+
+// Zero pages that nobody has written take no memory yet, so calloc() and not a vector.
+void Arrays::allocate() {
+    std::shared_ptr<void> block(std::calloc(bytes_ + page, 1), std::free);
+    if (!block) throw std::bad_alloc();
+    const std::size_t past = reinterpret_cast<std::uintptr_t>(block.get()) % page;
+    memory_ = std::shared_ptr<char>(block, static_cast<char*>(block.get()) + (page - past) % page);
+#ifdef MADV_HUGEPAGE
+    // Fewer page faults in the first step, fewer entries of the TLB in all; a refusal does not matter.
+    constexpr std::size_t huge_from = std::size_t(1) << 22;  // as NumPy does for its own arrays
+    if (bytes_ >= huge_from) madvise(memory_.get(), bytes_, MADV_HUGEPAGE);
+#endif
+}
+
+const DtypeKernels& Arrays::dtype(std::size_t i) const {
+    return isa_in_use().kernels->dtypes[arrays_[i].dtype];
+}
+
+std::size_t Arrays::itemsize(const Array& array) const {
+    if (array.stored == Stored::absent) return 0;
+    const Storage* storage = storage_of(array.stored);
+    return storage ? storage->itemsize : isa_in_use().kernels->dtypes[array.dtype].itemsize;
+}
+
+float* Arrays::scales(std::size_t i) const {
+    const Storage* storage = storage_of(arrays_[i].stored);
+    return storage && storage->has_scales ? reinterpret_cast<float*>(memory_.get() + arrays_[i].scales)
+                                          : nullptr;
+}
+
+Region Arrays::region(std::size_t i, bool written) const {
+    return {data(i), itemsize(i), arrays_[i].ndim, shape(i), strides(i), written};
+}
+
+Span Arrays::span(bool written) const {
+    return {reinterpret_cast<std::uintptr_t>(memory_.get()), bytes_, written};
+}
+
+// Its base is a capsule and no array or buffer, of which NumPy could find out that it is writable.
+py::array Arrays::view(std::size_t i) const {
+    const py::capsule owner(new std::shared_ptr<char>(memory_),
+                            [](void* memory) { delete static_cast<std::shared_ptr<char>*>(memory); });
+    const int ndim = arrays_[i].ndim;
+    py::array array(py::dtype(dtype(i).number), std::vector<py::ssize_t>(shape(i), shape(i) + ndim),
+                    std::vector<py::ssize_t>(strides(i), strides(i) + ndim), data(i), owner);
+    py::detail::array_proxy(array.ptr())->flags &= ~py::detail::npy_api::NPY_ARRAY_WRITEABLE_;
+    return array;
+}
+
+py::array Arrays::empty(std::size_t i) const {
+    std::vector<py::ssize_t> strides(this->strides(i), this->strides(i) + arrays_[i].ndim);
+    for (py::ssize_t& stride : strides) stride = scaled(stride, itemsize(i), dtype(i).itemsize);
+    return py::array(py::dtype(dtype(i).number),
+                     std::vector<py::ssize_t>(shape(i), shape(i) + arrays_[i].ndim), strides);
+}
+
+py::array Arrays::copy(std::size_t i) const {
+    py::array values = empty(i);
+    const Storage* storage = storage_of(arrays_[i].stored);
+    if (storage)
+        storage->load(static_cast<float*>(values.mutable_data()), data(i), scales(i), arrays_[i].size);
+    else
+        std::memcpy(values.mutable_data(), data(i), arrays_[i].size * itemsize(i));
+    return values;
+}
+
+void Arrays::set(std::size_t i, const void* values) noexcept {
+    const Storage* storage = storage_of(arrays_[i].stored);
+    if (storage)
+        storage->store(data(i), scales(i), static_cast<const float*>(values), arrays_[i].size);
+    else
+        std::memcpy(data(i), values, arrays_[i].size * dtype(i).itemsize);
+}
+
+// Zero is the same bits in each way to store it.
+void Arrays::set_zero(std::size_t i) noexcept {
+    std::memset(data(i), 0, arrays_[i].size * itemsize(i));
+    if (float* first = scales(i)) std::fill_n(first, n_scales(arrays_[i].size), 0.0f);
+}
+
+}  // namespace fast_momentum

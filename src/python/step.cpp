@@ -1,0 +1,165 @@
+#include "python/step.hpp"
+
+#include <chrono>
+#include <optional>
+#include <thread>
+
+namespace fast_momentum {
+
+namespace {
+
+State& checked_state(py::handle state) {
+    // isinstance() and cast() would look the type up by name, twice. The class is final.
+    static const PyTypeObject* type = py::detail::get_type_info(typeid(State))->type;
+    if (Py_TYPE(state.ptr()) != type)
+        throw py::type_error("state must be a State, as init() returns it, not " + type_name(state));
+    auto* instance = reinterpret_cast<py::detail::instance*>(state.ptr());
+    return *instance->get_value_and_holder().value_ptr<State>();
+}
+
+// Empties the scratch memory of a call, however it ends.
+struct Cleared {
+    explicit Cleared(Call& call_) : call(call_) {
+        if (call.params.size() > 0) call.clear();  // of a call that a fork has cut off
+    }
+    Cleared(const Cleared&) = delete;
+    Cleared& operator=(const Cleared&) = delete;
+    ~Cleared() { call.clear(); }
+    Call& call;
+};
+
+// Python before 3.14 ends a daemon thread that asks for the GIL of an interpreter that is shutting down, by
+// way of an exception through all C++ frames, where it meets destructors that need the GIL. As 3.14 does,
+// this waits until the process has ended.
+struct WaitForTheEnd {
+    WaitForTheEnd() = default;
+    WaitForTheEnd(const WaitForTheEnd&) = delete;
+    WaitForTheEnd& operator=(const WaitForTheEnd&) = delete;
+    ~WaitForTheEnd() {
+        while (!has_gil) std::this_thread::sleep_for(std::chrono::hours(1));
+    }
+    bool has_gil = false;
+};
+
+// From here on nothing can fail: no allocation, no Python code. `work(threads)` moves so many bytes.
+template <class Run>
+void run_unlocked(std::size_t bytes, const Run& work) {
+    const int threads = threads_for(bytes);
+    if (bytes < release_gil_bytes) return work(threads);
+    PyThreadState* thread = PyEval_SaveThread();
+    work(threads);
+    WaitForTheEnd guard;
+    PyEval_RestoreThread(thread);
+    guard.has_gil = true;
+}
+
+void run_unlocked(const Work& work) {
+    run_unlocked(work.bytes_moved(), [&](int threads) { run(work, threads); });
+}
+
+[[noreturn]] void raise_nonfinite(const State& state, const Call& call, double scale) {
+    py::list paths, grads;
+    for (std::size_t i = 0; i < call.others.size(); ++i) {
+        if (call.others[i] == Py_None) continue;
+        paths.append("grads" + state.tree().path(i));
+        grads.append(py::handle(call.others[i]));
+    }
+    throw NonFiniteGradientError(py::module_::import("fast_momentum._nonfinite")
+                                     .attr("message")(paths, grads, scale)
+                                     .cast<std::string>());
+}
+
+// Looks at all gradients before anything is written. Whether the step is to be made; clips it if so.
+bool look_at_gradients(const State& state, const Request& request, Call& call, std::optional<double>& norm) {
+    Preparation& preparation = call.work.pass.preparation;
+    const std::optional<double>& clip_norm = request.clip_norm;
+    Norm::Found found{};
+    run_unlocked(call.norm.bytes(), [&](int threads) {
+        if (clip_norm)
+            found = call.norm.norm(preparation.scale, threads);
+        else
+            found.finite = call.norm.finite(preparation.scale, threads);
+    });
+    if (!found.finite && request.nonfinite == Nonfinite::raise)
+        raise_nonfinite(state, call, preparation.scale);
+    if (clip_norm) {
+        norm = found.norm;
+        preparation.coefficient = found.norm <= *clip_norm ? 1 : *clip_norm / found.norm;
+    }
+    return found.finite || request.nonfinite == Nonfinite::propagate;
+}
+
+// What there is to do before anything is written, where a step is not plain. Whether it is to be made.
+bool prepare(State& state, const Request& request, std::optional<double>& norm) {
+    if (request.pass.averages) state.copy_to_average(state.call.params);
+    return !request.needs_norm || look_at_gradients(state, request, state.call, norm);
+}
+
+// The gradients are as good as used.
+void skip_step(State& state) {
+    Work& work = state.call.work;
+    work.pass.task = Task::zero_grads;
+    if (work.pass.zeroes_grads) run_unlocked(work);
+    state.count_skipped_step();
+}
+
+}  // namespace
+
+void step(py::handle params, py::handle grads, py::handle state_, py::handle grad_scale,
+          py::handle zero_grads) {
+    State& state = checked_state(state_);
+    const Mark::Hold hold(state.mark, Mark::writing);
+    const Cleared cleared(state.call);
+    Call& call = state.call;
+    state.tree().match(params, "params", "init()", call.params);
+    state.tree().match(grads, "grads", "params", call.others);
+    const Constants& constants = state.kept_constants();
+    std::optional<Request> changed;
+    const Request& request =
+        grad_scale || zero_grads ? changed.emplace(state.request(grad_scale, zero_grads)) : state.request();
+    check_step(state.tree(), state.kept(), constants, state.started(), request, call);
+    std::optional<double> grad_norm;
+    const bool made = request.is_plain || prepare(state, request, grad_norm);
+    state.set_grad_norm(grad_norm);
+    if (!made) return skip_step(state);
+    run_unlocked(call.work);
+    state.finish_step(call.others);
+}
+
+py::object lookahead(py::handle params, py::handle state_, py::object out) {
+    State& state = checked_state(state_);
+    const Mark::Hold hold(state.mark, Mark::reading);
+    Call call;
+    state.tree().match(params, "params", "init()", call.params);
+    state.check_lookahead();
+    const Constants constants = state.constants();  // its own: another look-ahead may be running
+    if (out.is_none())
+        out = state.tree().build([&](std::size_t i) { return empty_like(state.kept(), i, call.params[i]); });
+    state.tree().match(out, "out", "params", call.others);
+    check_lookahead(state.tree(), state.kept(), constants, call);
+    run_unlocked(call.work);
+    return out;
+}
+
+void swap_average(State& state, py::handle params) {
+    const Mark::Hold hold(state.mark, Mark::writing);
+    const Cleared cleared(state.call);
+    Call& call = state.call;
+    state.check_has_average();
+    state.tree().match(params, "params", "init()", call.params);
+    check_swap(state.tree(), state.kept(), call);
+    run_unlocked(call.work);
+    state.toggle_swapped();
+}
+
+double global_norm(py::handle grads) {
+    Leaves leaves;
+    const Tree tree(grads, "grads", leaves);
+    Norm norm;
+    check_norm(tree, leaves, norm);
+    double found = 0;
+    run_unlocked(norm.bytes(), [&](int threads) { found = norm.norm(1, threads).norm; });
+    return found;
+}
+
+}  // namespace fast_momentum

@@ -1,0 +1,17 @@
+// One step, one look-ahead and their like: the order of things.
+#pragma once
+
+#include <pybind11/pybind11.h>
+
+#include "python/state.hpp"
+
+namespace fast_momentum {
+
+// grad_scale and zero_grads may be null: not given.
+void step(py::handle params, py::handle grads, py::handle state, py::handle grad_scale,
+          py::handle zero_grads);
+py::object lookahead(py::handle params, py::handle state, py::object out);
+void swap_average(State& state, py::handle params);
+double global_norm(py::handle grads);
+
+}  // namespace fast_momentum
