@@ -31,8 +31,8 @@ MUTANTS = [
            "const std::size_t length = n - begin < block ? n - begin : block;",
            "const std::size_t length = n - begin < block ? (n > 8 ? (n - begin) / 8 * 8 : n) : block;"),
     Mutant("forget a store", "src/kernels/kernel.cpp",
-           "param_line(rule, param + begin, grad + begin, velocity + begin, length);",
-           "param_line(rule, param + begin, grad + begin, velocity + begin, length == block ? length - 8 : length);"),
+           "param_line(formula, param + begin, grad + begin, velocity + begin, length);",
+           "param_line(formula, param + begin, grad + begin, velocity + begin, length == block ? length - 8 : length);"),
     Mutant("fused multiply-add", "src/kernels/formulas/linear.hpp",
            "return keep * velocity + gain * direction(param, grad);",
            "return T(__builtin_fma(double(keep), double(velocity), double(gain * direction(param, grad))));"),
@@ -45,14 +45,14 @@ MUTANTS = [
     Mutant("first-step flag per call", "src/python/checks.cpp",
            "constants.of(i, started[i])", "constants.of(i, started[0])"),
     Mutant("decay twice", "src/plain/coefficients.cpp",
-           "        c.terms |= Term::decoupled_decay;\n",
-           "        c.terms |= Term::decoupled_decay | Term::coupled_decay;\n"
+           "        c.variant |= Term::decoupled_decay;\n",
+           "        c.variant |= Term::decoupled_decay | Term::coupled_decay;\n"
            "        c.weight_decay = h.weight_decay;\n"),
     Mutant("gradients written", "src/kernels/kernel.cpp",
-           "        param_line(rule, param + begin, grad + begin, velocity + begin, length);\n",
-           "        param_line(rule, param + begin, grad + begin, velocity + begin, length);\n"
+           "        param_line(formula, param + begin, grad + begin, velocity + begin, length);\n",
+           "        param_line(formula, param + begin, grad + begin, velocity + begin, length);\n"
            "        for (std::size_t i = begin; i < begin + length; ++i)\n"
-           "            const_cast<T*>(grad)[i] = rule.direction(param[i], grad[i]);\n"),
+           "            const_cast<T*>(grad)[i] = formula.direction(param[i], grad[i]);\n"),
     Mutant("partial update before an error", "src/python/checks.cpp",
            "        const Memory grad = checker.gradient<whole>(i, dtype, given, zeroes_grads);\n",
            "        const bool early = i == 0 && kept.velocity[0].size;\n"

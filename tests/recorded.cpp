@@ -132,7 +132,7 @@ std::vector<Bytes> computed(const Case& c, int threads) {
     work.add_strided({first(0), first(1), first(2)},
                      {strides[0].data(), strides[1].data(), strides[2].data()}, shape.data(),
                      static_cast<int>(h.ndim), kernels.itemsize,
-                     h.lookahead ? kernels.lookahead : kernels.step[constants.terms], &constants);
+                     h.lookahead ? kernels.lookahead : kernels.step[constants.variant], &constants);
     run(work, threads);
     return memory;
 }

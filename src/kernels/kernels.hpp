@@ -5,28 +5,9 @@
 
 #include <cstddef>
 
+#include "kernels/formulas.hpp"
+
 namespace fast_momentum {
-
-// The constants of the linear rule, in double; a kernel rounds each of them once to its dtype.
-//     d = sign*grad + weight_decay*param
-//     v = keep*v + gain*d
-//     u = direct*d + carried*v
-//     param = param - (scale*u + decay*param)
-//     look-ahead: out = param - ahead*v
-struct Coefficients {
-    double sign, weight_decay;
-    double keep, gain;
-    double direct, carried;
-    double scale, decay;
-    double ahead;
-    unsigned terms;
-};
-
-// The terms of the rule that are absent, and not only multiplied by 0 or 1, where they are not wanted.
-struct Term {
-    enum : unsigned { coupled_decay = 1, nesterov = 2, decoupled_decay = 4 };
-};
-constexpr unsigned n_term_sets = 8;
 
 // A kernel works on n consecutive elements of three disjoint arrays, its operands:
 //     step        param, grad, velocity    writes param and velocity
@@ -46,8 +27,8 @@ struct Preparation {
 struct Stages {
     void (*prepare)(char* out, const char* grad, std::size_t n, const Preparation& preparation) noexcept;
     // The step, but for its last line: `displacement` is what it takes from the parameters.
-    void (*displace[n_term_sets])(const char* param, const char* grad, char* velocity, char* displacement,
-                                  std::size_t n, const Coefficients& coefficients) noexcept;
+    void (*displace[n_variants])(const char* param, const char* grad, char* velocity, char* displacement,
+                                 std::size_t n, const Coefficients& coefficients) noexcept;
     // displacement = displacement + compensation; difference = param - displacement
     void (*subtract)(char* difference, const char* param, char* displacement, const char* compensation,
                      std::size_t n) noexcept;
@@ -65,7 +46,7 @@ struct DtypeKernels {
     int number;  // numpy.dtype.num
     std::size_t itemsize;
     double (*rounded)(double);  // to this dtype and back
-    Kernel step[n_term_sets];   // by the terms that are present
+    Kernel step[n_variants];
     Kernel lookahead;
     Stages stages;
 };
@@ -84,7 +65,7 @@ struct Storage {
     void (*load)(float* to, const char* from, const float* scales, std::size_t n) noexcept;
     void (*store)(char* to, float* scales, const float* from, std::size_t n) noexcept;
     // Of velocities that lie so, with gradients in float32 and with gradients that lie so too.
-    NarrowKernel step[n_term_sets], step_alike[n_term_sets];
+    NarrowKernel step[n_variants], step_alike[n_variants];
 };
 
 constexpr unsigned n_storages = 3;

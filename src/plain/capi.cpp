@@ -90,8 +90,8 @@ int step(int dtype, void* param, const void* grad, void* velocity, std::int64_t 
         return code;
     const Coefficients constants =
         coefficients(Form(form), numbers, options, (flags & FAST_MOMENTUM_FIRST) != 0);
-    kernels->step[constants.terms](static_cast<char*>(param), static_cast<const char*>(grad),
-                                   static_cast<char*>(velocity), static_cast<std::size_t>(n), constants);
+    kernels->step[constants.variant](static_cast<char*>(param), static_cast<const char*>(grad),
+                                     static_cast<char*>(velocity), static_cast<std::size_t>(n), constants);
     return FAST_MOMENTUM_OK;
 }
 

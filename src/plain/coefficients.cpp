@@ -22,13 +22,13 @@ Coefficients coefficients(Form form, const Numbers& h, const Flags& flags, bool 
             c.gain = c.direct = 1 - h.momentum;
             break;
     }
-    if (flags.nesterov) c.terms |= Term::nesterov;
+    if (flags.nesterov) c.variant |= Term::nesterov;
     if (h.weight_decay != 0 && flags.decoupled_weight_decay) {
         c.decay = h.lr * h.weight_decay;
-        c.terms |= Term::decoupled_decay;
+        c.variant |= Term::decoupled_decay;
     } else if (h.weight_decay != 0) {
         c.weight_decay = h.weight_decay;
-        c.terms |= Term::coupled_decay;
+        c.variant |= Term::coupled_decay;
     }
     return c;
 }

@@ -34,7 +34,7 @@ class Block {
             else if (update_.velocity.storage)
                 narrow_step(param);
             else
-                update_.dtype->step[update_.coefficients->terms](
+                update_.dtype->step[update_.coefficients->variant](
                     param, gradients(), at(update_.velocity.data), n_, *update_.coefficients);
             if (!update_.compensation.data) write(update_.param, own, param, param_);
             if (work_.pass.zeroes_grads) zero_grads();
@@ -147,7 +147,7 @@ class Block {
         const Storage& storage = *update_.velocity.storage;
         const bool alike = update_.partner.storage == &storage && !work_.pass.prepares;
         const char* grad = alike ? stored(update_.partner, partner, grad_) : gradients();
-        (alike ? storage.step_alike : storage.step)[update_.coefficients->terms](
+        (alike ? storage.step_alike : storage.step)[update_.coefficients->variant](
             param, grad, update_.velocity.data + begin_ * storage.itemsize, scales(update_.velocity), n_,
             *update_.coefficients);
     }
@@ -159,8 +159,8 @@ class Block {
         char* velocity = read(update_.velocity, dense, velocity_);
         char *displacement = displacement_.bytes, *before = before_.bytes;
         char* compensation = read(update_.compensation, dense, compensation_);
-        dtype.stages.displace[update_.coefficients->terms](param, grad, velocity, displacement, n_,
-                                                           *update_.coefficients);
+        dtype.stages.displace[update_.coefficients->variant](param, grad, velocity, displacement, n_,
+                                                             *update_.coefficients);
         write(update_.velocity, dense, velocity, velocity_);
         std::memcpy(before, param, n_ * dtype.itemsize);
         dtype.stages.subtract(param, before, displacement, compensation, n_);

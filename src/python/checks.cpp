@@ -490,7 +490,7 @@ void check_arrays(Checker& checker, const Kept& kept, const Constants& constants
         if (whole && request.needs_norm) checker.add_to_norm(i, grad);
         if (plain && !checker.has_narrow_grad())
             checker.add_slice(i, memory_of(param), grad, checker.velocity_of(i), dtype.itemsize,
-                              dtype.step[coefficients->terms], coefficients);
+                              dtype.step[coefficients->variant], coefficients);
         else
             checker.add_update(i, memory_of(param), grad, coefficients);
     }

@@ -43,7 +43,8 @@ py::dict coefficients_dict(const std::string& form, double lr, double momentum, 
                                         {nesterov, decoupled_weight_decay, maximize}, first);
     return py::dict("sign"_a = c.sign, "weight_decay"_a = c.weight_decay, "keep"_a = c.keep,
                     "gain"_a = c.gain, "direct"_a = c.direct, "carried"_a = c.carried, "scale"_a = c.scale,
-                    "decay"_a = c.decay, "ahead"_a = c.ahead, "nesterov"_a = (c.terms & Term::nesterov) != 0);
+                    "decay"_a = c.decay, "ahead"_a = c.ahead,
+                    "nesterov"_a = (c.variant & Term::nesterov) != 0);
 }
 
 py::dict config() {

@@ -1,23 +1,18 @@
 // The linear rule, once, as scalar functions: arithmetic only, one rounding per operation, no memory.
+//     d = sign*grad + weight_decay*param
+//     v = keep*v + gain*d
+//     u = direct*d + carried*v
+//     param = param - (scale*u + decay*param)
 #pragma once
-
-#include "kernels/kernels.hpp"
-
-#ifdef __FAST_MATH__
-#error "fast_momentum promises bits: -ffast-math must not be among the compiler's flags"
-#endif
-#if defined(__FLT_EVAL_METHOD__) && __FLT_EVAL_METHOD__ != 0
-#error "fast_momentum promises bits: arithmetic must be done in the type of its operands, so not on x87"
-#endif
 
 namespace fast_momentum::FAST_MOMENTUM_ISA {
 
 // `terms` says at compile time which terms exist: 0*param would turn an infinite parameter into NaN.
 template <class T, unsigned terms>
-struct LinearRule {
+struct Linear {
     T sign, weight_decay, keep, gain, direct, carried, scale, decay;
 
-    explicit LinearRule(const Coefficients& c)
+    explicit Linear(const Coefficients& c)
         : sign(T(c.sign)),
           weight_decay(T(c.weight_decay)),
           keep(T(c.keep)),
@@ -54,9 +49,10 @@ struct LinearRule {
     T new_param(T param, T grad, T velocity) const { return param - displacement(param, grad, velocity); }
 };
 
-template <class T>
-T lookahead_point(T param, T velocity, T ahead) {
-    return param - ahead * velocity;
-}
+template <>
+struct Code<Formula::linear> {
+    template <class T, unsigned terms>
+    using Of = Linear<T, terms>;
+};
 
 }  // namespace fast_momentum::FAST_MOMENTUM_ISA
