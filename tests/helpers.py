@@ -20,7 +20,7 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
 import fast_momentum as fm
-from fast_momentum import _core, reference
+from fast_momentum import _containers, _core, reference
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -35,7 +35,7 @@ except ImportError:
 # The dtypes of 16 bits that there are here. The fixture `half` skips a test visibly where there is no bfloat16.
 HALVES = [np.dtype(name) for name in ("float16", bfloat16) if name is not None]
 
-FORMS: tuple[str, ...] = _core.forms
+FORMS: tuple[str, ...] = tuple(row["form"] for row in _core.rules if row["rule"] == "momentum")
 DTYPES = [np.dtype(name) for name in _core.config()["dtypes"]]
 ISAS = [name for name, found in _core.config()["instruction sets"].items() if found]
 
@@ -65,7 +65,7 @@ def option_id(options: dict[str, Any]) -> str:
 
 
 def leaves(tree: Any) -> list[Any]:
-    return [leaf for _, leaf in reference._leaves(tree)]
+    return [leaf for _, leaf in _containers.leaves(tree)]
 
 
 def bits(array: Any) -> Array:
@@ -77,7 +77,7 @@ def bits(array: Any) -> Array:
 
 def assert_bits(actual: Any, expected: Any) -> None:
     assert len(leaves(actual)) == len(leaves(expected))
-    for (keys, a), (_, e) in zip(reference._leaves(actual), reference._leaves(expected), strict=True):
+    for (keys, a), (_, e) in zip(_containers.leaves(actual), _containers.leaves(expected), strict=True):
         if a is None or e is None:
             assert a is e, keys
             continue
@@ -89,7 +89,7 @@ def assert_bits(actual: Any, expected: Any) -> None:
 
 def copied(tree: Any) -> Any:
     """The containers of `tree` with C-ordered copies of its arrays; None and scalars as they are."""
-    return reference._map(lambda leaf: np.array(leaf) if isinstance(leaf, np.ndarray) else leaf, tree)
+    return _containers.mapped(lambda leaf: np.array(leaf) if isinstance(leaf, np.ndarray) else leaf, tree)
 
 
 def base_of(array: Array) -> Array:
@@ -101,7 +101,7 @@ def base_of(array: Array) -> Array:
 
 def _digest(tree: Any) -> list[Any]:
     found: list[Any] = []
-    for keys, leaf in reference._leaves(tree):
+    for keys, leaf in _containers.leaves(tree):
         if isinstance(leaf, np.ndarray) and not leaf.dtype.hasobject:
             base = base_of(leaf)
             memory = base.tobytes() if base.size < 10**7 else leaf.tobytes()
@@ -116,7 +116,7 @@ def snapshot(state: Any, *trees: Any) -> list[Any]:
     found = [_digest(tree) for tree in trees]
     if isinstance(state, fm.State):
         found.append([repr(state)])
-        for keys, leaf in reference._leaves(state.state_dict()):
+        for keys, leaf in _containers.leaves(state.state_dict()):
             found[-1].append((keys, leaf.tobytes() if isinstance(leaf, np.ndarray) else repr(leaf)))
     return found
 

@@ -43,38 +43,38 @@ MUTANTS = [
            "displacement = displacement + decay * param;\n        return displacement;",
            "displacement = param - ((1 - decay) * param - displacement);\n        return displacement;"),
     Mutant("first-step flag per call", "src/python/checks.cpp",
-           "constants.of(i, started[i])", "constants.of(i, started[0])"),
-    Mutant("decay twice", "src/plain/coefficients.cpp",
-           "        c.variant |= Term::decoupled_decay;\n",
-           "        c.variant |= Term::decoupled_decay | Term::coupled_decay;\n"
-           "        c.weight_decay = h.weight_decay;\n"),
+           "constants.of(i, steps[i])", "constants.of(i, steps[0])"),
+    Mutant("decay twice", "src/plain/rules.cpp",
+           "        terms |= Term::decoupled_decay;\n",
+           "        terms |= Term::decoupled_decay | Term::coupled_decay;\n"
+           "        c.weight_decay = h[Setting::weight_decay];\n"),
     Mutant("gradients written", "src/kernels/kernel.cpp",
            "        param_line(formula, param + begin, grad + begin, velocity + begin, length);\n",
            "        param_line(formula, param + begin, grad + begin, velocity + begin, length);\n"
            "        for (std::size_t i = begin; i < begin + length; ++i)\n"
            "            const_cast<T*>(grad)[i] = formula.direction(param[i], grad[i]);\n"),
     Mutant("partial update before an error", "src/python/checks.cpp",
-           "        const Memory grad = checker.gradient<whole>(i, dtype, given, zeroes_grads);\n",
-           "        const bool early = i == 0 && kept.velocity[0].size;\n"
+           "        const Memory grad = checker.gradient<whole>(i, dtype, given, whole && pass.zeroes_grads, stored);\n",
+           "        const bool early = i == 0 && kept.velocity()[0].size;\n"
            "        if (early) param.data[0] ^= 1;\n"
-           "        const Memory grad = checker.gradient<whole>(i, dtype, given, zeroes_grads);\n"
+           "        const Memory grad = checker.gradient<whole>(i, dtype, given, whole && pass.zeroes_grads, stored);\n"
            "        if (early) param.data[0] ^= 1;\n"),
     Mutant("wrong order on transposed input", "src/python/checks.cpp",
            "if (first.contiguity & second.contiguity & third.contiguity)",
            "if (first.contiguity && second.contiguity && third.contiguity)"),
     Mutant("stale lr", "src/python/state.cpp",
-           "    numbers_[name] = checked_number(name, value);\n    constants_are_stale_ = true;",
-           "    numbers_[name] = checked_number(name, value);\n    constants_are_stale_ = name != Number::lr;"),
+           "    settings_.set(name, value, tree_, dtypes_);\n    is_stale_ = true;",
+           "    settings_.set(name, value, tree_, dtypes_);\n    is_stale_ = name != Setting::lr;"),
     Mutant("bfloat16 cut off", "src/kernels/storage.hpp",
            "bits + 0x7fffu + last;", "bits;"),
     Mutant("scales of another block", "src/kernels/kernel.cpp",
            "scales + first / scale_block", "scales"),
     Mutant("unscaled gradients beside a narrow velocity", "src/plain/pass.cpp",
-           "update_.partner.storage == &storage && !work_.pass.prepares;",
+           "update_.partner.storage == &storage && !work_.pass.prepares_grads();",
            "update_.partner.storage == &storage;"),
     Mutant("clip as PyTorch does", "src/python/step.cpp",
-           "preparation.coefficient = found.norm <= *clip_norm ? 1 : *clip_norm / found.norm;",
-           "preparation.coefficient = found.norm < *clip_norm ? 1 : *clip_norm / (found.norm + 1e-6);"),
+           "pass.clip_coefficient = found.norm <= clip_norm ? 1 : clip_norm / found.norm;",
+           "pass.clip_coefficient = found.norm < clip_norm ? 1 : clip_norm / (found.norm + 1e-6);"),
 ]  # fmt: skip
 
 

@@ -36,7 +36,8 @@ bool updates_are_whole(std::size_t parts) {
             update.coefficients = &coefficients;
             update.n = static_cast<std::size_t>(n);
             update.param.data = reinterpret_cast<char*>(params.back().data());
-            update.partner.data = update.velocity.data = reinterpret_cast<char*>(others.back().data());
+            update.partner.data = update.slots[Slot::velocity].data =
+                reinterpret_cast<char*>(others.back().data());
             constexpr std::ptrdiff_t item = sizeof(float);
             const std::ptrdiff_t strides[] = {step * item}, order[] = {item}, shape[] = {n};
             work.add_update(update, {step == 1 ? nullptr : strides, order}, order, shape, 1);

@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import fast_momentum as fm
-from fast_momentum import reference
-from helpers import DTYPES, FORMS, LAYOUTS, OPTIONS, Array, assert_bits
+from fast_momentum import _core, reference
+from helpers import DTYPES, LAYOUTS, OPTIONS, Array, assert_bits
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -29,9 +29,8 @@ MAGIC = b"momentum"
 OPERAND = np.dtype([("bytes", "<i8"), ("offset", "<i8"), ("strides", "<i8", 3)])  # offset: of element 0
 HEADER = np.dtype(
     [
-        *[(name, "<f8") for name in ("lr", "momentum", "dampening", "weight_decay")],
-        *[(name, "<i8") for name in ("nesterov", "decoupled_weight_decay", "maximize")],
-        ("form", "<i8"),  # its number in coefficients.hpp
+        ("values", "<f8", len(_core.settings)),  # of the numbers and flags, in the order of tables.hpp
+        ("rule", "<i8"),  # its row in rules.cpp
         ("first", "<i8"),  # whether it is the first step of the array
         ("lookahead", "<i8"),  # 0 for a step
         ("dtype", "<i8"),  # numpy.dtype.num
@@ -87,9 +86,11 @@ def case(state: fm.State, operands: list[Array], before: list[bytes], lookahead:
     param = operands[0]
     written = [operands[0]] if lookahead else [operands[0], operands[2]]
     header = np.zeros((), HEADER)
-    for name in reference.HYPERPARAMETERS:
-        header[name] = getattr(state, name)
-    header["form"] = FORMS.index(state.form)
+    for place, (name, setting) in enumerate(_core.settings.items()):
+        if setting["kind"] in ("number", "flag"):
+            header["values"][place] = getattr(state, name, 0)
+    row = [row["rule"] == state.rule and row["form"] == state.form for row in _core.rules]
+    header["rule"] = row.index(True)
     header["first"] = state.step_count == 1
     header["lookahead"] = lookahead
     header["dtype"] = param.dtype.num

@@ -13,8 +13,8 @@
 #include <string>
 #include <vector>
 
-#include "plain/coefficients.hpp"
 #include "plain/isa.hpp"
+#include "plain/rules.hpp"
 #include "plain/run.hpp"
 #include "plain/work.hpp"
 
@@ -30,9 +30,8 @@ struct Operand {
 };
 
 struct Header {
-    Numbers numbers;
-    std::int64_t nesterov, decoupled_weight_decay, maximize, form, first, lookahead, dtype, ndim,
-        shape[max_dimensions];
+    Values values;
+    std::int64_t rule, first, lookahead, dtype, ndim, shape[max_dimensions];
     Operand operands[n_operands];
 };
 
@@ -119,8 +118,7 @@ const DtypeKernels& kernels_for(std::int64_t dtype) {
 std::vector<Bytes> computed(const Case& c, int threads) {
     const Header& h = c.header;
     const DtypeKernels& kernels = kernels_for(h.dtype);
-    const Flags flags = {h.nesterov != 0, h.decoupled_weight_decay != 0, h.maximize != 0};
-    const Coefficients constants = coefficients(static_cast<Form>(h.form), h.numbers, flags, h.first != 0);
+    const Coefficients constants = coefficients(all_rules[h.rule], h.values, h.first ? 0 : 1);
     std::vector<Bytes> memory(c.before, c.before + n_operands);
     const auto first = [&](unsigned i) { return memory[i].data() + guard + h.operands[i].offset; };
     const std::vector<std::ptrdiff_t> shape(h.shape, h.shape + h.ndim);
@@ -142,15 +140,12 @@ std::string described(const Case& c) {
     std::string text = std::string(h.lookahead ? "look-ahead"
                                    : h.first   ? "first step"
                                                : "later step") +
-                       ", " + name_of(static_cast<Form>(h.form)) + ", " + kernels_for(h.dtype).name +
-                       ", shape (";
+                       ", " + all_rules[h.rule].title() + ", " + kernels_for(h.dtype).name + ", shape (";
     for (int d = 0; d < h.ndim; ++d) text += (d ? ", " : "") + std::to_string(h.shape[d]);
     text += ")";
-    if (h.numbers.dampening != 0) text += ", dampening";
-    if (h.nesterov) text += ", nesterov";
-    if (h.numbers.weight_decay != 0)
-        text += h.decoupled_weight_decay ? ", decoupled decay" : ", coupled decay";
-    if (h.maximize) text += ", maximize";
+    for (const Setting& setting : all_settings)
+        if (h.values[setting.place] != 0)
+            text += std::string(", ") + setting.name + "=" + std::to_string(h.values[setting.place]);
     return text;
 }
 

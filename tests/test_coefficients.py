@@ -1,4 +1,4 @@
-"""coefficients.cpp: the table of forms, and the constants with which the kernels are run."""
+"""rules.cpp: the table of forms, and the constants with which the kernels are run."""
 
 from __future__ import annotations
 
@@ -21,29 +21,31 @@ TABLE = {
 }
 
 
+def coefficients(form: str, first: bool = False, **numbers: float) -> dict[str, float]:
+    return _core.coefficients("momentum", form, 0 if first else 1, **numbers)
+
+
 def test_every_form_is_in_the_table() -> None:
     assert {form for form, _ in TABLE} == set(FORMS)
 
 
 @pytest.mark.parametrize(("form", "first"), TABLE)
 def test_table(form: str, first: bool) -> None:
-    c = _core.coefficients(form, lr=0.25, momentum=0.5, dampening=0.125, first=first)
+    c = coefficients(form, first=first, lr=0.25, momentum=0.5, dampening=0.125)
     assert tuple(c[k] for k in ("keep", "gain", "direct", "carried", "scale")) == TABLE[form, first]
     assert (c["sign"], c["weight_decay"], c["decay"]) == (1, 0, 0)
     assert c["ahead"] == (0.5 if form == "lr_inside" else 0.125)
 
 
 def test_options() -> None:
-    coupled = _core.coefficients("ema", lr=0.25, momentum=0.5, weight_decay=0.5, maximize=True)
+    coupled = coefficients("ema", lr=0.25, momentum=0.5, weight_decay=0.5, maximize=True)
     assert (coupled["sign"], coupled["weight_decay"], coupled["decay"]) == (-1, 0.5, 0)
-    decoupled = _core.coefficients(
-        "ema", lr=0.25, momentum=0.5, weight_decay=0.5, decoupled_weight_decay=True
-    )
+    decoupled = coefficients("ema", lr=0.25, momentum=0.5, weight_decay=0.5, decoupled_weight_decay=True)
     assert (decoupled["weight_decay"], decoupled["decay"]) == (0, 0.125)
 
 
 def test_formed_in_double() -> None:
-    c = _core.coefficients("lr_outside", lr=0.1, momentum=0.9, dampening=0.9)
+    c = coefficients("lr_outside", lr=0.1, momentum=0.9, dampening=0.9)
     assert c["gain"] == 1 - 0.9
     assert np.float32(c["gain"]) != np.float32(1) - np.float32(0.9)
 
@@ -58,10 +60,10 @@ def test_the_linear_rule_is_the_reference(options: dict[str, Any], first: bool) 
         v[:] = 0
     given = {"momentum": 0.8, "dampening": 0.0, "nesterov": False, "weight_decay": 0.0,
              "decoupled_weight_decay": False, "maximize": False, **options}  # fmt: skip
-    c = _core.coefficients(first=first, **given)
+    c = coefficients(first=first, **given)
     d = c["sign"] * g + c["weight_decay"] * p
     new_v = c["keep"] * v + c["gain"] * d
-    u = c["direct"] * d + c["carried"] * new_v if c["nesterov"] else new_v
+    u = c["direct"] * d + c["carried"] * new_v if given["nesterov"] else new_v
     new_p = p - (c["scale"] * u + c["decay"] * p)
     expected = reference.update(p, g, v, first=first, **given)
     np.testing.assert_allclose((new_p, new_v), expected, rtol=1e-14, atol=1e-15)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import fast_momentum as fm
-from fast_momentum import reference, theory
+from fast_momentum import _containers, theory
 from helpers import FORMS, OPTIONS, assert_bits, copied, leaves, option_id
 
 PER_ARRAY = {
@@ -30,7 +30,7 @@ def new_params(rng: np.random.Generator, dtype: Any = np.float64) -> dict[str, A
 
 def steps(params: Any, state: fm.State, n: int, rng: np.random.Generator) -> None:
     for _ in range(n):
-        grads = reference._map(lambda p: p + rng.standard_normal(p.shape).astype(p.dtype), params)
+        grads = _containers.mapped(lambda p: p + rng.standard_normal(p.shape).astype(p.dtype), params)
         fm.step(params, grads, state)
 
 
@@ -62,7 +62,7 @@ def test_next_steps_agree(
         options["form"]
     )  # without dampening: with that much less lr, more velocity, more decay
     damped = 1 if to_form == state.form else 1 - state.dampening
-    assert_close(reference._map(lambda v: v * v.dtype.type(damped), back.velocity), state.velocity, 1000)
+    assert_close(_containers.mapped(lambda v: v * v.dtype.type(damped), back.velocity), state.velocity, 1000)
     assert back.lr == pytest.approx(state.lr * damped, rel=1e-12)
     more = damped if state.decoupled_weight_decay else 1
     assert back.weight_decay == pytest.approx(state.weight_decay / more, rel=1e-12)
@@ -75,11 +75,11 @@ def test_next_steps_agree(
 def test_numbers_per_array(form: str, to_form: str, decoupled: bool, rng: np.random.Generator) -> None:
     params = new_params(rng)
     state = fm.init(params, **PER_ARRAY, decoupled_weight_decay=decoupled, form=form)
-    grads = reference._map(np.ones_like, params)
+    grads = _containers.mapped(np.ones_like, params)
     grads["b"] = None  # this one has made no step
     fm.step(params, grads, state)
     other_params, other = copied(params), state.to_form(to_form)
-    assert other.state_dict()["started"] == state.state_dict()["started"]
+    assert other.state_dict()["steps"] == state.state_dict()["steps"]
     seed = rng.integers(2**32)
     steps(params, state, 10, np.random.default_rng(seed))
     steps(other_params, other, 10, np.random.default_rng(seed))

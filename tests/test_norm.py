@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import fast_momentum as fm
-from fast_momentum import reference
+from fast_momentum import _containers, reference
 from helpers import (
     HALVES,
     ISAS,
@@ -44,7 +44,7 @@ def assert_norms_agree(containers: Any) -> None:
 
 def step_with(grads: Any, params: Any = None, **call: Any) -> fm.State:
     """A state that has just stepped with `grads`, its clip_norm infinite."""
-    params = reference._map(np.zeros_like, grads) if params is None else params
+    params = _containers.mapped(np.zeros_like, grads) if params is None else params
     state = fm.init(params, lr=0.1, clip_norm=math.inf)
     fm.step(params, grads, state, **call)
     return state

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 import fast_momentum as fm
-from fast_momentum import reference
+from fast_momentum import _containers, reference
 from helpers import (
     COPIES,
     assert_bits,
@@ -467,7 +467,7 @@ def test_nonfinite_skips(
     kept = state.state_dict()
     with np.errstate(over="ignore"):
         norm = reference.global_norm(
-            reference._map(lambda g: g.dtype.type(call.get("grad_scale", 1)) * g, grads)
+            _containers.mapped(lambda g: g.dtype.type(call.get("grad_scale", 1)) * g, grads)
         )
     g_before = copied(grads)
     fm.step(params, grads, state, **call)
@@ -475,7 +475,7 @@ def test_nonfinite_skips(
     assert state.skipped_steps == 1
     assert repr(state.grad_norm) == repr(norm if state.clip_norm else None)
     fm.step(params, grads, state, zero_grads=True, **call)
-    assert_bits(grads, reference._map(np.zeros_like, grads))
+    assert_bits(grads, _containers.mapped(np.zeros_like, grads))
     assert snapshot(None, params) == before
     found = state.state_dict()
     assert (found.pop("skipped_steps"), kept.pop("skipped_steps")) == (2, 0)
@@ -656,8 +656,8 @@ def test_copies_of_halves(half: Any, rng: np.random.Generator) -> None:
             assert_they_go_on_alike(params, state, how(state), dtypes, rng)
 
 
-KEYS = ["format", "form", "velocity_dtype", "compensated", "step_count", "skipped_steps", "grad_norm", "swapped",
-        "hyperparameters", "velocity", "started", "average", "compensation", "master"]  # fmt: skip
+KEYS = ["format", "rule", "form", "velocity_dtype", "compensated", "step_count", "skipped_steps", "grad_norm", "swapped",
+        "hyperparameters", "velocity", "steps", "average", "compensation", "master"]  # fmt: skip
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -674,7 +674,7 @@ def test_state_dict_is_that_of_the_reference(name: str, rng: np.random.Generator
     ours, theirs = state.state_dict(), other.state_dict()
     assert set(ours) == set(theirs) == set(KEYS)
     assert ours["hyperparameters"] == theirs["hyperparameters"]
-    assert ours["format"] == 2
+    assert ours["format"] == 3
     for key in ("velocity", "average", "compensation", "master"):
         assert all(array.flags.owndata and array.flags.writeable for array in ours[key].values())
     json.dumps(
@@ -761,38 +761,11 @@ def test_loading_ends_what_the_checkpoint_does_not_have(rng: np.random.Generator
     )
 
 
-def format_1(found: dict[str, Any]) -> dict[str, Any]:
-    """As the release before this wrote it."""
-    old = {key: found[key] for key in ("form", "step_count", "velocity", "started")}
-    options = ("clip_norm", "clip_value", "nonfinite", "average_decay")
-    given = {key: value for key, value in found["hyperparameters"].items() if key not in options}
-    return {"format": 1, "hyperparameters": given, **old}
-
-
-def test_format_1_still_loads(rng: np.random.Generator) -> None:
-    params = model(rng)
-    state = fm.init(params, lr=0.1, nesterov=True)
-    fm.step(params, model(rng), state)
-    other = fm.init(params, lr=1.0, clip_norm=1.0, nonfinite="skip", average_decay=0.5)
-    other.load_state_dict(format_1(state.state_dict()))
-    assert snapshot(other) == snapshot(state)
-
-
-def test_pickles_of_format_1_still_load(rng: np.random.Generator) -> None:
-    params = model(rng)
-    state = fm.init(params, lr=0.1)
-    fm.step(params, model(rng), state)
-    restore, (containers, _) = state.__reduce__()
-    old = format_1(state.state_dict())
-    old = {**old, "velocity": None, "started": tuple(old["started"].values())}
-    assert snapshot(restore(containers, old)) == snapshot(state)
-
-
 COUNT = "must be at least 0 and below 2**62, not"
 LOADS: list[tuple[str, list[Any], Any, type[Exception], str]] = [
     *[(f"no {key}", [key], KeyError, V, f"state_dict must have the key '{key}', not lack it") for key in KEYS],
-    ("a newer format", ["format"], 3, V,
-     "state_dict['format'] must be at most 2, not 3; a newer version of fast_momentum has written it"),
+    ("a newer format", ["format"], 4, V,
+     "state_dict['format'] must be at most 3, not 4; a newer version of fast_momentum has written it"),
     ("format 0", ["format"], 0, V, "state_dict['format'] must be at least 1 and below 2**62, not 0"),
     ("no clip_norm", ["hyperparameters", "clip_norm"], KeyError, V,
      "state_dict['hyperparameters'] must have the key 'clip_norm', not lack it"),
@@ -882,8 +855,8 @@ def test_reset(name: str, rng: np.random.Generator) -> None:
     state.reset("['w']")
     found = state.state_dict()
     assert not found["velocity"]["['w']"].any()
-    assert not found["started"]["['w']"]
-    assert found["started"]["['enc'][0]"]
+    assert not found["steps"]["['w']"]
+    assert found["steps"]["['enc'][0]"]
     assert_bits(found["velocity"]["['enc'][0]"], before["velocity"]["['enc'][0]"])
     state.reset()
     found = state.state_dict()

@@ -252,9 +252,9 @@ def test_tampered_pickles_are_refused(rng: np.random.Generator) -> None:
     bad: list[Any] = [
         (None, None), (containers, None), (containers, [rest]), (None, rest), ([1.0], rest), (containers, {}),
         ({"w": containers["w"]}, rest), (wide, rest),
-        tampered(format=3), tampered(form="adam"), tampered(form="\ud800"), tampered(step_count=-1),
-        tampered(step_count=1.5), tampered(step_count=2**63 - 1), tampered(started=None), tampered(started=(True,)),
-        tampered(started=(1, 1, 1)), tampered(started=(False, False, False)), tampered(hyperparameters={}),
+        tampered(format=4), tampered(form="adam"), tampered(form="\ud800"), tampered(step_count=-1),
+        tampered(step_count=1.5), tampered(step_count=2**63 - 1), tampered(steps=None), tampered(steps=(1,)), tampered(rule="sgd"), tampered(rule=3),
+        tampered(steps=(True, True, True)), tampered(steps=(0, 0, 0)), tampered(steps=(2, -1, 2)), tampered(hyperparameters={}),
         tampered(hyperparameters={**rest["hyperparameters"], "momentum": 2.0}),
         tampered(hyperparameters={**rest["hyperparameters"], "lr": "high"}), tampered(epoch=1),
     ]  # fmt: skip
@@ -284,10 +284,10 @@ def test_state_dict(rng: np.random.Generator) -> None:
     params, state = stepped(rng, lr={"w": 0.1, "enc": (0.2, 0.3)}, nesterov=True)
     d = state.state_dict()
     assert list(d) == [
-        "format", "form", "velocity_dtype", "compensated", "step_count", "skipped_steps", "grad_norm", "swapped",
-        "hyperparameters", "velocity", "started", "average", "compensation", "master",
+        "format", "rule", "form", "velocity_dtype", "compensated", "step_count", "skipped_steps", "grad_norm", "swapped",
+        "hyperparameters", "velocity", "steps", "average", "compensation", "master",
     ]  # fmt: skip
-    assert (d["format"], d["form"], d["step_count"]) == (2, "lr_outside", 2)
+    assert (d["format"], d["form"], d["step_count"]) == (3, "lr_outside", 2)
     assert [d["velocity_dtype"], d["compensated"], d["skipped_steps"], d["grad_norm"], d["swapped"]] == [
         None, False, 0, None, False,
     ]  # fmt: skip
@@ -297,8 +297,8 @@ def test_state_dict(rng: np.random.Generator) -> None:
         "nesterov": True, "decoupled_weight_decay": False, "maximize": False, "clip_norm": None, "clip_value": None,
         "nonfinite": "propagate", "average_decay": None,
     }  # fmt: skip
-    assert list(d["velocity"]) == list(d["started"]) == ["['w']", "['enc'][0]", "['enc'][1][0]"]
-    assert d["started"] == dict.fromkeys(d["velocity"], True)
+    assert list(d["velocity"]) == list(d["steps"]) == ["['w']", "['enc'][0]", "['enc'][1][0]"]
+    assert d["steps"] == dict.fromkeys(d["velocity"], 2)
     assert_bits(list(d["velocity"].values()), leaves(state.velocity))
     before = copied(d["velocity"])
     fm.step(params, model(rng), state)
@@ -370,7 +370,7 @@ def test_load_any_layout() -> None:
     params = np.ones((3, 4))
     state = fm.init(params, lr=0.1)
     d = state.state_dict()
-    d["started"][""] = True
+    d["steps"][""] = 1
     d["velocity"][""] = np.arange(48.0).reshape(4, 12)[:, ::4].T
     state.load_state_dict(d)
     np.testing.assert_array_equal(state.velocity, d["velocity"][""])
@@ -392,7 +392,7 @@ def test_layers_can_be_added() -> None:
     assert grown.lr == 0.1
     np.testing.assert_array_equal(grown.velocity["a"], 1)
     np.testing.assert_array_equal(grown.velocity["b"], 5)
-    assert grown.state_dict()["started"] == {"['a']": True, "['b']": True}
+    assert grown.state_dict()["steps"] == {"['a']": 1, "['b']": 1}
     with pytest.raises(ValueError, match="must not have the key"):
         state.load_state_dict(grown.state_dict(), strict=False)
     with pytest.raises(TypeError, match="^strict must be True or False, not int"):
@@ -405,8 +405,8 @@ LOADS: list[tuple[str, Callable[[Any], Any], type[Exception], str]] = [
     ("empty", edit([], {}), ValueError, "state_dict must have the key 'format', not lack it"),
     ("no format", edit(["format"], KeyError), ValueError, "state_dict must have the key 'format', not lack it"),
     ("extra key", edit(["epoch"], 3), ValueError, "state_dict must not have the key 'epoch'"),
-    ("format 3", edit(["format"], 3), ValueError,
-     "state_dict['format'] must be at most 2, not 3; a newer version of fast_momentum has written it"),
+    ("format 4", edit(["format"], 4), ValueError,
+     "state_dict['format'] must be at most 3, not 4; a newer version of fast_momentum has written it"),
     ("format text", edit(["format"], "1"), TypeError, "state_dict['format'] must be an integer, not str"),
     ("form differs", edit(["form"], "ema"), ValueError, "state_dict['form'] must be 'lr_outside', as in init(), not 'ema'"),
     ("form unknown", edit(["form"], "sgd"), ValueError,
@@ -441,11 +441,15 @@ LOADS: list[tuple[str, Callable[[Any], Any], type[Exception], str]] = [
      "state_dict['velocity'][\"['enc'][0]\"] must be a numpy.ndarray, not list"),
     ("last velocity big-endian", edit(["velocity", "['enc'][1][0]"], lambda v: v.astype(">f4")), TypeError,
      "state_dict['velocity'][\"['enc'][1][0]\"] must be in native byte order, not >f4; pass a copy, made by .astype('float32')"),
-    ("started missing", edit(["started", "['w']"], KeyError), ValueError,
-     "state_dict['started'] must have the key \"['w']\", not lack it"),
-    ("started number", edit(["started", "['w']"], 1), TypeError, "state_dict['started'][\"['w']\"] must be True or False, not int"),
-    ("moves but has not started", edit(["started", "['enc'][0]"], False), ValueError,
-     "state_dict['velocity'][\"['enc'][0]\"] must be zero where state_dict['started'][\"['enc'][0]\"] is False, not hold other values"),
+    ("another rule", edit(["rule"], "sgd"), ValueError,
+     "state_dict['rule'] must be the name of a rule, not 'sgd'; a newer version of fast_momentum may know it"),
+    ("steps missing", edit(["steps", "['w']"], KeyError), ValueError,
+     "state_dict['steps'] must have the key \"['w']\", not lack it"),
+    ("steps a flag", edit(["steps", "['w']"], True), TypeError, "state_dict['steps'][\"['w']\"] must be an integer, not bool"),
+    ("steps negative", edit(["steps", "['w']"], -1), ValueError,
+     "state_dict['steps'][\"['w']\"] must be at least 0 and below 2**62, not -1"),
+    ("moves but has not started", edit(["steps", "['enc'][0]"], 0), ValueError,
+     "state_dict['velocity'][\"['enc'][0]\"] must be zero where state_dict['steps'][\"['enc'][0]\"] is 0, not hold other values"),
 ]  # fmt: skip
 
 
@@ -502,7 +506,7 @@ def test_keys_with_one_repr_cannot_be_saved() -> None:
 def test_reset(rng: np.random.Generator) -> None:
     params, state = stepped(rng, dampening=0.5)
     state.reset("['enc'][0]")
-    assert state.state_dict()["started"] == {"['w']": True, "['enc'][0]": False, "['enc'][1][0]": True}
+    assert state.state_dict()["steps"] == {"['w']": 2, "['enc'][0]": 0, "['enc'][1][0]": 2}
     np.testing.assert_array_equal(state.velocity["enc"][0], 0)
     assert np.asarray(state.velocity["w"]).all()
     grads = model(rng)
@@ -510,7 +514,7 @@ def test_reset(rng: np.random.Generator) -> None:
     assert_bits(state.velocity["enc"][0], grads["enc"][0])  # its first step again, undamped
     state.reset()
     assert not any(np.asarray(v).any() for v in leaves(state.velocity))
-    assert set(state.state_dict()["started"].values()) == {False}
+    assert set(state.state_dict()["steps"].values()) == {0}
     assert state.step_count == 3
     before = snapshot(state, params)
     with pytest.raises(

@@ -185,7 +185,7 @@ class Training(RuleBasedStateMachine):
     def reset(self) -> None:
         self.state.reset("[0]")
         self.other.velocity[0][...] = 0
-        self.other.started[0,] = False
+        self.other.steps[0,] = 0
 
     @rule()
     def fail(self) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import fast_momentum as fm
-from fast_momentum import reference, theory
+from fast_momentum import _core, theory
 from fast_momentum.theory._conversion import DEFAULTS
 from helpers import FORMS, Array
 
@@ -67,7 +67,7 @@ def moved(curvature: float, p: float, v: float, grad: float = 0.0, **options: An
     params = np.array([p])
     state = fm.init(params, **options)
     saved = state.state_dict()
-    state.load_state_dict(saved | {"velocity": {"": np.array([v])}, "started": {"": True}})
+    state.load_state_dict(saved | {"velocity": {"": np.array([v])}, "steps": {"": 1}})
     fm.step(params, curvature * params + grad, state)
     return [float(params[0]), float(state.velocity[0])]
 
@@ -807,7 +807,9 @@ def test_bad_input(call: Any, error: type[Exception], message: str) -> None:
 def test_defaults_are_those_of_init() -> None:
     defaults = {name: p.default for name, p in inspect.signature(fm.init).parameters.items()}
     assert {name: defaults.get(name) for name in DEFAULTS} == DEFAULTS
-    of_a_whole_update = {*reference.OPTIONS, "velocity_dtype", "compensated"}
+    of_a_whole_update = {
+        name for name, row in _core.settings.items() if row["fixed"] or row["kind"] in ("option", "choice")
+    } - {"form"}
     assert set(defaults) == {"params", "lr", *DEFAULTS, *of_a_whole_update}
 
 

@@ -187,7 +187,7 @@ def test_none_for_a_single_array() -> None:
     state = fm.init(params, lr=0.1)
     fm.step(params, None, state)
     assert state.step_count == 1
-    assert state.state_dict()["started"] == {"": False}
+    assert state.state_dict()["steps"] == {"": 0}
 
 
 def test_too_deep() -> None:

@@ -3,7 +3,7 @@
 `update` is the definition of the step, `prepare` of what happens to a gradient before it, `round_to` of what a
 narrower dtype stores, and `global_norm` of the norm; the kernels equal them bit for bit. The rest walks containers
 and keeps state. Arrays are worked on in float64 where params are float64, and in float32 where they are narrower.
-This module imports NumPy alone, shares no code with the kernels, and takes good input for granted: it is
+This module needs NumPy alone, shares no code with the kernels, and takes good input for granted: it is
 `fast_momentum.init` and `fast_momentum.step` that refuse what is wrong.
 """
 
@@ -14,24 +14,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+from ._containers import Keys, at, leaves, mapped, path_of
 
+if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    Slots = dict[str, NDArray[Any]]  # what is kept of an array, by name
 
 __all__ = ["State", "global_norm", "init", "lookahead", "prepare", "round_to", "step", "update"]
 
-HYPERPARAMETERS = (
-    "lr",
-    "momentum",
-    "dampening",
-    "nesterov",
-    "weight_decay",
-    "decoupled_weight_decay",
-    "maximize",
-)
-# What holds for a whole call: one value for all arrays.
-OPTIONS = ("clip_norm", "clip_value", "nonfinite", "average_decay")
+# What is fixed when a state is made; all else of its settings is among the hyperparameters of a checkpoint.
+FIXED = ("form", "velocity_dtype", "compensated")
 
 # Significant bits, the least exponent of a normal number, and the one from which numbers are infinite.
 NARROW = {"float16": (11, -14, 16), "bfloat16": (8, -126, 128)}
@@ -95,42 +88,57 @@ def update(
     >>> print(theta, v)
     [4.] [1.]
     """
-    displacement, v = _displacement(
-        param, grad, velocity, first, form,
-        lr, momentum, dampening, nesterov, weight_decay, decoupled_weight_decay, maximize,
-    )  # fmt: skip
+    hyperparameters = {
+        "lr": lr, "momentum": momentum, "dampening": dampening, "nesterov": nesterov,
+        "weight_decay": weight_decay, "decoupled_weight_decay": decoupled_weight_decay, "maximize": maximize,
+    }  # fmt: skip
+    steps = 0 if first else 1
+    displacement, slots = _displacement(
+        "momentum", form, param, grad, {"velocity": velocity}, steps, hyperparameters
+    )
     with np.errstate(all="ignore"):
-        return param - displacement, v
+        return param - displacement, slots["velocity"]
 
 
 def _displacement(
-    param: NDArray[Any], grad: NDArray[Any], velocity: NDArray[Any], first: bool, form: str,
-    lr: float, momentum: float, dampening: float, nesterov: bool,
-    weight_decay: float, decoupled_weight_decay: bool, maximize: bool,
-) -> tuple[NDArray[Any], NDArray[Any]]:  # fmt: skip
-    """What `update` subtracts from `param`, and the new velocity."""
+    rule: str,
+    form: str | None,
+    param: NDArray[Any],
+    grad: NDArray[Any],
+    slots: Slots,
+    steps: int,
+    h: dict[str, Any],
+) -> tuple[NDArray[Any], Slots]:
+    """What a step subtracts from `param`, and what the array then keeps; it has made `steps` before this one."""
     rounded = param.dtype.type
-    m = rounded(momentum)
     with np.errstate(all="ignore"):
-        d = -grad if maximize else grad
-        if weight_decay != 0 and not decoupled_weight_decay:
-            d = d + rounded(weight_decay) * param
+        d = -grad if h["maximize"] else grad
+        if h["weight_decay"] != 0 and not h["decoupled_weight_decay"]:
+            d = d + rounded(h["weight_decay"]) * param
+        displacement, slots = RULES[rule](d, slots, steps, form, h)
+        if h["weight_decay"] != 0 and h["decoupled_weight_decay"]:
+            displacement = displacement + rounded(h["lr"] * h["weight_decay"]) * param
+        return displacement, slots
 
-        if form == "lr_outside":
-            v = rounded(0) * velocity + d if first else m * velocity + rounded(1 - dampening) * d
-            u = d + m * v if nesterov else v
-            displacement = rounded(lr) * u
-        elif form == "lr_inside":
-            v = m * velocity + rounded(lr) * d
-            displacement = rounded(lr) * d + m * v if nesterov else v
-        else:
-            v = m * velocity + rounded(1 - momentum) * d
-            u = rounded(1 - momentum) * d + m * v if nesterov else v
-            displacement = rounded(lr) * u
 
-        if weight_decay != 0 and decoupled_weight_decay:
-            displacement = displacement + rounded(lr * weight_decay) * param
-        return displacement, v
+def _momentum(
+    d: NDArray[Any], slots: Slots, steps: int, form: str | None, h: dict[str, Any]
+) -> tuple[NDArray[Any], Slots]:
+    velocity, rounded = slots["velocity"], d.dtype.type
+    m, lr = rounded(h["momentum"]), rounded(h["lr"])
+    if form == "lr_outside":
+        v = m * velocity + rounded(1 - h["dampening"]) * d if steps else rounded(0) * velocity + d
+        displacement = lr * (d + m * v if h["nesterov"] else v)
+    elif form == "lr_inside":
+        v = m * velocity + lr * d
+        displacement = lr * d + m * v if h["nesterov"] else v
+    else:
+        v = m * velocity + rounded(1 - h["momentum"]) * d
+        displacement = lr * (rounded(1 - h["momentum"]) * d + m * v if h["nesterov"] else v)
+    return displacement, {"velocity": v}
+
+
+RULES = {"momentum": _momentum}
 
 
 def prepare(
@@ -284,7 +292,7 @@ def global_norm(containers: Any) -> float:
     >>> reference.global_norm({"w": np.array([3.0, 0.0]), "b": [np.array([4.0]), None]})
     5.0
     """
-    return _norm([leaf.ravel("A") for _, leaf in _leaves(containers) if leaf is not None])
+    return _norm([leaf.ravel("A") for _, leaf in leaves(containers) if leaf is not None])
 
 
 def _norm(arrays: list[NDArray[Any]]) -> float:
@@ -334,36 +342,28 @@ class State:
     (0.1, 0, [array([0., 0.])])
     """
 
-    lr: Any
-    momentum: Any
-    dampening: Any
-    nesterov: bool
-    weight_decay: Any
-    decoupled_weight_decay: bool
-    maximize: bool
-    clip_norm: float | None
-    clip_value: float | None
-    nonfinite: str
-    average_decay: float | None
+    if TYPE_CHECKING:  # the settings that its rule takes
 
-    def __init__(
-        self, params: Any, form: str, velocity_dtype: Any, compensated: bool, **hyperparameters: Any
-    ) -> None:
-        self.form = form
-        self.velocity_dtype = _dtype_name(velocity_dtype)
-        self.compensated = compensated
-        for name in HYPERPARAMETERS + OPTIONS:
-            setattr(self, name, hyperparameters[name])
+        def __getattr__(self, name: str) -> Any: ...
+        def __setattr__(self, name: str, value: Any) -> None: ...
+
+    def __init__(self, rule: str, params: Any, **settings: Any) -> None:
+        self.rule = rule
+        for name, value in settings.items():
+            setattr(self, name, value)
+        self.hyperparameters = [name for name in settings if name not in FIXED]
+        self.velocity_dtype = _dtype_name(settings["velocity_dtype"])
+        self.compensated = settings["compensated"]
         self.step_count = self.skipped_steps = 0
         self.grad_norm: Any = None
         self.swapped = False
-        self.started = {keys: False for keys, _ in _leaves(params)}
-        self.velocity = _map(lambda param: np.zeros_like(param, _working(param)), params)
-        self.average = None if self.average_decay is None else _map(_widened, params)
+        self.steps = {keys: 0 for keys, _ in leaves(params)}  # that each array has made
+        self.velocity = mapped(lambda param: np.zeros_like(param, _working(param)), params)
+        self.average = None if settings["average_decay"] is None else mapped(_widened, params)
         # Of the arrays that have one.
-        narrow = {keys: param for keys, param in _leaves(params) if param.dtype.itemsize == 2}
-        self.master = {} if compensated else {keys: _widened(param) for keys, param in narrow.items()}
-        self.compensation = {keys: np.zeros_like(param) for keys, param in _leaves(params) if compensated}
+        narrow = {keys: param for keys, param in leaves(params) if param.dtype.itemsize == 2}
+        self.master = {} if self.compensated else {keys: _widened(param) for keys, param in narrow.items()}
+        self.compensation = {keys: np.zeros_like(param) for keys, param in leaves(params) if self.compensated}
 
     def swap_average(self, params: Any) -> None:
         """Exchange the values of `params` and `average`, for an evaluation and back; `step` must wait until then.
@@ -379,8 +379,8 @@ class State:
         >>> w, state.average
         (array([0.875]), array([0.5]))
         """
-        for keys, param in _leaves(params):
-            average, before = _at(self.average, keys), self._worked_on(keys, param).copy()
+        for keys, param in leaves(params):
+            average, before = at(self.average, keys), self._worked_on(keys, param).copy()
             self._write(keys, param, average)
             average[...] = before
         self.swapped = not self.swapped
@@ -396,7 +396,8 @@ class State:
         {"['w']": array([0., 0.])}
         """
         return {
-            "format": 2,
+            "format": 3,
+            "rule": self.rule,
             "form": self.form,
             "velocity_dtype": self.velocity_dtype,
             "compensated": self.compensated,
@@ -404,19 +405,17 @@ class State:
             "skipped_steps": self.skipped_steps,
             "grad_norm": self.grad_norm,
             "swapped": self.swapped,
-            "hyperparameters": {
-                name: _map(_plain, getattr(self, name)) for name in HYPERPARAMETERS + OPTIONS
-            },
-            "velocity": {_path(keys): v.copy() for keys, v in _leaves(self.velocity)},
-            "started": {_path(keys): started for keys, started in self.started.items()},
+            "hyperparameters": {name: mapped(_plain, getattr(self, name)) for name in self.hyperparameters},
+            "velocity": {path_of(keys): v.copy() for keys, v in leaves(self.velocity)},
+            "steps": {path_of(keys): steps for keys, steps in self.steps.items()},
             "average": {
-                _path(keys): average.copy() for keys, average in _leaves(self.average) if average is not None
+                path_of(keys): average.copy() for keys, average in leaves(self.average) if average is not None
             },
-            "compensation": {_path(keys): _widened(c) for keys, c in self.compensation.items()},
-            "master": {_path(keys): master.copy() for keys, master in self.master.items()},
+            "compensation": {path_of(keys): _widened(c) for keys, c in self.compensation.items()},
+            "master": {path_of(keys): master.copy() for keys, master in self.master.items()},
         }
 
-    def _worked_on(self, keys: tuple[Any, ...], param: NDArray[Any]) -> NDArray[Any]:
+    def _worked_on(self, keys: Keys, param: NDArray[Any]) -> NDArray[Any]:
         """What a step takes for `param`: the master copy, which first takes up what the user has changed."""
         if keys not in self.master:
             return _widened(param)
@@ -427,7 +426,7 @@ class State:
         master[...] = np.where(changed, _widened(param), master)
         return master
 
-    def _write(self, keys: tuple[Any, ...], param: NDArray[Any], values: NDArray[Any]) -> None:
+    def _write(self, keys: Keys, param: NDArray[Any], values: NDArray[Any]) -> None:
         param[...] = round_to(values, param.dtype.name)
         if keys in self.master:
             self.master[keys][...] = values
@@ -460,23 +459,7 @@ def init(
     >>> reference.init(np.ones(3), lr=0.1, form="ema").velocity
     array([0., 0., 0.])
     """
-    return State(
-        params,
-        form,
-        velocity_dtype,
-        compensated,
-        lr=lr,
-        momentum=momentum,
-        dampening=dampening,
-        nesterov=nesterov,
-        weight_decay=weight_decay,
-        decoupled_weight_decay=decoupled_weight_decay,
-        maximize=maximize,
-        clip_norm=clip_norm,
-        clip_value=clip_value,
-        nonfinite=nonfinite,
-        average_decay=average_decay,
-    )
+    return State("momentum", **locals())
 
 
 def step(params: Any, grads: Any, state: State, *, grad_scale: float = 1.0, zero_grads: bool = False) -> None:
@@ -509,9 +492,9 @@ def step(params: Any, grads: Any, state: State, *, grad_scale: float = 1.0, zero
     >>> w
     array([0.9, 0.9, 0.9])
     """
-    given = {keys: np.asarray(_at(grads, keys)) for keys in state.started if _at(grads, keys) is not None}
+    given = {keys: np.asarray(at(grads, keys)) for keys in state.steps if at(grads, keys) is not None}
     scaled = [
-        prepare(grad.ravel("A"), _at(state.velocity, keys).dtype, grad_scale=grad_scale)
+        prepare(grad.ravel("A"), at(state.velocity, keys).dtype, grad_scale=grad_scale)
         for keys, grad in given.items()
     ]
     finite = all(np.isfinite(g).all() for g in scaled)
@@ -529,29 +512,31 @@ def step(params: Any, grads: Any, state: State, *, grad_scale: float = 1.0, zero
             grad[...] = 0
 
 
-def _step_all(params: Any, given: dict[tuple[Any, ...], Any], state: State, grad_scale: float) -> None:
+def _step_all(params: Any, given: dict[Keys, Any], state: State, grad_scale: float) -> None:
     decay, clip_norm, clip_value = map(_plain, (state.average_decay, state.clip_norm, state.clip_value))
     coefficient = 1.0 if clip_norm is None or state.grad_norm <= clip_norm else clip_norm / state.grad_norm
     if decay is not None and state.average is None:
-        state.average = _map(_widened, params)
-    for keys, param in _leaves(params):
+        state.average = mapped(_widened, params)
+    for keys, param in leaves(params):
         working = _working(param)
         if keys in given:
             limits = {"coefficient": coefficient, "clip_value": clip_value}
             _step_one(keys, param, prepare(given[keys], working, grad_scale=grad_scale, **limits), state)
         if decay is not None:
-            average = _at(state.average, keys)
+            average = at(state.average, keys)
             with np.errstate(all="ignore"):
                 new = working(1 - decay) * state._worked_on(keys, param)
                 average[...] = working(decay) * average + new
 
 
-def _step_one(keys: tuple[Any, ...], param: NDArray[Any], grad: NDArray[Any], state: State) -> None:
-    velocity, compensation = _at(state.velocity, keys), state.compensation.get(keys)
-    hyperparameters = [_plain(_at(getattr(state, name), keys)) for name in HYPERPARAMETERS]
+def _step_one(keys: Keys, param: NDArray[Any], grad: NDArray[Any], state: State) -> None:
+    compensation = state.compensation.get(keys)
+    hyperparameters = {name: _plain(at(getattr(state, name), keys)) for name in state.hyperparameters}
     before = state._worked_on(keys, param)
-    first = not state.started[keys]
-    displacement, v = _displacement(before, grad, velocity, first, state.form, *hyperparameters)
+    slots = {"velocity": at(state.velocity, keys)}
+    displacement, new = _displacement(
+        state.rule, state.form, before, grad, slots, state.steps[keys], hyperparameters
+    )
     with np.errstate(all="ignore"):
         if compensation is None:
             state._write(keys, param, before - displacement)
@@ -560,9 +545,10 @@ def _step_one(keys: tuple[Any, ...], param: NDArray[Any], grad: NDArray[Any], st
             state._write(keys, param, before - displacement)
             lost = (_widened(param) - before) + displacement
             compensation[...] = round_to(lost, compensation.dtype.name)
-    velocity[...] = v
-    velocity[...] = round_to(velocity, state.velocity_dtype or velocity.dtype.name)
-    state.started[keys] = True
+    for name, slot in slots.items():
+        slot[...] = new[name]
+        slot[...] = round_to(slot, state.velocity_dtype or slot.dtype.name)
+    state.steps[keys] += 1
 
 
 def lookahead(params: Any, state: State, out: Any = None) -> Any:
@@ -578,15 +564,15 @@ def lookahead(params: Any, state: State, out: Any = None) -> Any:
     >>> reference.lookahead(w, state)
     array([0.25, 0.25])
     """
-    out = _map(np.empty_like, params) if out is None else out
-    for keys, param in _leaves(params):
-        c = float(_at(state.momentum, keys))
+    out = mapped(np.empty_like, params) if out is None else out
+    for keys, param in leaves(params):
+        c = float(at(state.momentum, keys))
         if state.form != "lr_inside":
-            c *= float(_at(state.lr, keys))
-        velocity = _at(state.velocity, keys)
+            c *= float(at(state.lr, keys))
+        velocity = at(state.velocity, keys)
         with np.errstate(all="ignore"):
             point = _widened(param) - velocity.dtype.type(c) * velocity
-            _at(out, keys)[...] = round_to(point, param.dtype.name)
+            at(out, keys)[...] = round_to(point, param.dtype.name)
     return out
 
 
@@ -608,38 +594,3 @@ def _plain(value: Any) -> Any:
     if value is None or isinstance(value, str):
         return value
     return bool(value) if isinstance(value, (bool, np.bool_)) else float(value)
-
-
-def _leaves(tree: Any, keys: tuple[Any, ...] = ()) -> Iterator[tuple[tuple[Any, ...], Any]]:
-    """The arrays of `tree`, each with the keys and indices that lead to it."""
-    if isinstance(tree, dict):
-        for key, branch in tree.items():
-            yield from _leaves(branch, (*keys, key))
-    elif isinstance(tree, (list, tuple)):
-        for index, branch in enumerate(tree):
-            yield from _leaves(branch, (*keys, index))
-    else:
-        yield keys, tree
-
-
-def _at(tree: Any, keys: tuple[Any, ...]) -> Any:
-    """The item of `tree` at `keys`; in a prefix, a number stands for everything below it."""
-    for key in keys:
-        if not isinstance(tree, (dict, list, tuple)):
-            return tree
-        tree = tree[key]
-    return tree
-
-
-def _map(function: Callable[[Any], Any], tree: Any) -> Any:
-    """The same containers with `function` applied to each leaf."""
-    if isinstance(tree, dict):
-        return {key: _map(function, branch) for key, branch in tree.items()}
-    if isinstance(tree, (list, tuple)):
-        branches = [_map(function, branch) for branch in tree]
-        return branches if isinstance(tree, list) else tuple(branches)
-    return function(tree)
-
-
-def _path(keys: tuple[Any, ...]) -> str:
-    return "".join(f"[{key!r}]" for key in keys)

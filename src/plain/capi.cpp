@@ -3,17 +3,13 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "plain/coefficients.hpp"
 #include "plain/isa.hpp"
 #include "plain/limits.hpp"
+#include "plain/rules.hpp"
 
 namespace fast_momentum {
 
 namespace {
-
-static_assert(n_forms == 3 && int(Form::lr_outside) == FAST_MOMENTUM_LR_OUTSIDE &&
-                  int(Form::lr_inside) == FAST_MOMENTUM_LR_INSIDE && int(Form::ema) == FAST_MOMENTUM_EMA,
-              "fast_momentum.h must have each form, with its number");
 
 constexpr int all_flags = FAST_MOMENTUM_NESTEROV | FAST_MOMENTUM_DECOUPLED_WEIGHT_DECAY |
                           FAST_MOMENTUM_MAXIMIZE | FAST_MOMENTUM_FIRST;
@@ -24,22 +20,23 @@ const DtypeKernels* kernels_of(int dtype) {
     return nullptr;
 }
 
-bool is_form(int form) {
-    return form >= 0 && form < int(n_forms);
+const Rule* rule_of(int form) {
+    return form >= 0 && form < int(n_rules) ? &all_rules[form] : nullptr;
 }
 
-bool is_good(Number::Name name, double value, const DtypeKernels& dtype) {
-    return !missed_range(name, value) && !missed_rounding(name, value, dtype);
+bool is_good(Setting::Name name, const Values& values, const DtypeKernels& dtype) {
+    const Range& range = all_settings[name].range;
+    return range.contains(values[name]) && !missed_rounding(range, values[name], dtype);
 }
 
-int check_numbers(Form form, const Flags& flags, const Numbers& h, const DtypeKernels& dtype) {
-    if (!is_good(Number::lr, h.lr, dtype)) return FAST_MOMENTUM_BAD_LR;
-    if (!is_good(Number::momentum, h.momentum, dtype)) return FAST_MOMENTUM_BAD_MOMENTUM;
-    if (!is_good(Number::dampening, h.dampening, dtype)) return FAST_MOMENTUM_BAD_DAMPENING;
-    if (h.dampening != 0 && (!has_dampening(form) || excludes_dampening(flags)))
+int check_numbers(const Rule& rule, const Values& h, const DtypeKernels& dtype) {
+    if (!is_good(Setting::lr, h, dtype)) return FAST_MOMENTUM_BAD_LR;
+    if (!is_good(Setting::momentum, h, dtype)) return FAST_MOMENTUM_BAD_MOMENTUM;
+    if (!is_good(Setting::dampening, h, dtype)) return FAST_MOMENTUM_BAD_DAMPENING;
+    if (h[Setting::dampening] != 0 && (!rule.takes_setting(Setting::dampening) || excludes_dampening(h)))
         return FAST_MOMENTUM_BAD_DAMPENING;
-    if (!is_good(Number::weight_decay, h.weight_decay, dtype)) return FAST_MOMENTUM_BAD_WEIGHT_DECAY;
-    if (flags.decoupled_weight_decay && missed_product(h.lr, h.weight_decay, dtype))
+    if (!is_good(Setting::weight_decay, h, dtype)) return FAST_MOMENTUM_BAD_WEIGHT_DECAY;
+    if (h[Setting::decoupled_weight_decay] && missed_product(h[Setting::lr], h[Setting::weight_decay], dtype))
         return FAST_MOMENTUM_BAD_PRODUCT;
     return FAST_MOMENTUM_OK;
 }
@@ -79,17 +76,21 @@ int step(int dtype, void* param, const void* grad, void* velocity, std::int64_t 
          double lr, double momentum, double dampening, double weight_decay) noexcept {
     const DtypeKernels* kernels = kernels_of(dtype);
     if (!kernels) return FAST_MOMENTUM_BAD_DTYPE;
-    if (!is_form(form)) return FAST_MOMENTUM_BAD_FORM;
+    const Rule* rule = rule_of(form);
+    if (!rule) return FAST_MOMENTUM_BAD_FORM;
     if (flags & ~all_flags) return FAST_MOMENTUM_BAD_FLAGS;
-    const Numbers numbers = {lr, momentum, dampening, weight_decay};
-    const Flags options = {(flags & FAST_MOMENTUM_NESTEROV) != 0,
-                           (flags & FAST_MOMENTUM_DECOUPLED_WEIGHT_DECAY) != 0,
-                           (flags & FAST_MOMENTUM_MAXIMIZE) != 0};
-    if (const int code = check_numbers(Form(form), options, numbers, *kernels)) return code;
+    Values values{};
+    values[Setting::lr] = lr;
+    values[Setting::momentum] = momentum;
+    values[Setting::dampening] = dampening;
+    values[Setting::weight_decay] = weight_decay;
+    values[Setting::nesterov] = (flags & FAST_MOMENTUM_NESTEROV) != 0;
+    values[Setting::decoupled_weight_decay] = (flags & FAST_MOMENTUM_DECOUPLED_WEIGHT_DECAY) != 0;
+    values[Setting::maximize] = (flags & FAST_MOMENTUM_MAXIMIZE) != 0;
+    if (const int code = check_numbers(*rule, values, *kernels)) return code;
     if (const int code = check_memory({{param, true}, {grad, false}, {velocity, true}}, n, *kernels))
         return code;
-    const Coefficients constants =
-        coefficients(Form(form), numbers, options, (flags & FAST_MOMENTUM_FIRST) != 0);
+    const Coefficients constants = coefficients(*rule, values, (flags & FAST_MOMENTUM_FIRST) ? 0 : 1);
     kernels->step[constants.variant](static_cast<char*>(param), static_cast<const char*>(grad),
                                      static_cast<char*>(velocity), static_cast<std::size_t>(n), constants);
     return FAST_MOMENTUM_OK;
@@ -105,14 +106,17 @@ int lookahead(int dtype, void* out, const void* param, const void* velocity, std
               double lr, double momentum) noexcept {
     const DtypeKernels* kernels = kernels_of(dtype);
     if (!kernels) return FAST_MOMENTUM_BAD_DTYPE;
-    if (!is_form(form)) return FAST_MOMENTUM_BAD_FORM;
-    const Numbers numbers = {lr, momentum, 0, 0};
-    if (const int code = check_numbers(Form(form), {}, numbers, *kernels)) return code;
-    if (lookahead_has_lr(Form(form)) && missed_product(lr, momentum, *kernels))
+    const Rule* rule = rule_of(form);
+    if (!rule) return FAST_MOMENTUM_BAD_FORM;
+    Values values{};
+    values[Setting::lr] = lr;
+    values[Setting::momentum] = momentum;
+    if (const int code = check_numbers(*rule, values, *kernels)) return code;
+    if (rule->ahead == Rule::lr_momentum && missed_product(lr, momentum, *kernels))
         return FAST_MOMENTUM_BAD_PRODUCT;
     if (const int code = check_memory({{out, true}, {param, false}, {velocity, false}}, n, *kernels))
         return code;
-    const Coefficients constants = coefficients(Form(form), numbers, {}, false);
+    const Coefficients constants = coefficients(*rule, values, 1);
     kernels->lookahead(static_cast<char*>(out), static_cast<const char*>(param),
                        const_cast<char*>(static_cast<const char*>(velocity)), static_cast<std::size_t>(n),
                        constants);

@@ -1,20 +1,15 @@
-// What hyperparameters must be; the only place that says so. Plain data, no Python.
+// What hyperparameters must be once they are rounded to the dtype of an array; tables.hpp has their ranges.
 #pragma once
 
 #include "kernels/kernels.hpp"
-#include "plain/coefficients.hpp"
+#include "plain/tables.hpp"
 
 namespace fast_momentum {
 
-struct Number {
-    enum Name : unsigned { lr, momentum, dampening, weight_decay };
-};
-constexpr unsigned n_numbers = 4;
+// Each returns the requirement that is missed, which follows "<name> must ", or nullptr.
 
-// Each returns the requirement that is missed, which follows "<name> must ", or nullptr. NaN misses it.
-const char* missed_range(Number::Name name, double value);
-// Of a value in its range, in an array of this dtype.
-const char* missed_rounding(Number::Name name, double value, const DtypeKernels& dtype);
+// Of a value in its range.
+const char* missed_rounding(const Range& range, double value, const DtypeKernels& dtype);
 // Of a constant that is formed of two hyperparameters.
 const char* missed_product(double a, double b, const DtypeKernels& dtype);
 

@@ -29,23 +29,24 @@ class Block {
     void step() {
         char* param = params();
         if (update_.coefficients) {
-            if (update_.compensation.data)
+            if (slot(Slot::compensation).data)
                 compensated_step(param);
-            else if (update_.velocity.storage)
+            else if (slot(Slot::velocity).storage)
                 narrow_step(param);
             else
                 update_.dtype->step[update_.coefficients->variant](
-                    param, gradients(), at(update_.velocity.data), n_, *update_.coefficients);
-            if (!update_.compensation.data) write(update_.param, own, param, param_);
+                    param, gradients(), at(slot(Slot::velocity).data), n_, *update_.coefficients);
+            if (!slot(Slot::compensation).data) write(update_.param, own, param, param_);
             if (work_.pass.zeroes_grads) zero_grads();
         }
-        if (update_.average)
-            update_.dtype->stages.average(at(update_.average), param, n_, work_.pass.average_decay);
+        if (work_.pass.averages())
+            update_.dtype->stages.average(at(slot(Slot::average).data), param, n_,
+                                          (*work_.pass.settings)[Setting::average_decay]);
     }
 
     void lookahead() {
         const char* param = read(update_.param, own, param_);
-        char* velocity = read(update_.velocity, dense, velocity_);
+        char* velocity = read(slot(Slot::velocity), dense, velocity_);
         char* out = place(update_.partner, partner, grad_);
         update_.dtype->lookahead(out, param, velocity, n_, *update_.coefficients);
         write(update_.partner, partner, out, grad_);
@@ -53,7 +54,7 @@ class Block {
 
     void swap_average() {
         char* param = params();
-        std::swap_ranges(param, param + n_ * update_.dtype->itemsize, at(update_.average));
+        std::swap_ranges(param, param + n_ * update_.dtype->itemsize, at(slot(Slot::average).data));
         write(update_.param, own, param, param_);
     }
 
@@ -75,6 +76,7 @@ class Block {
         Buffer stored, values;
     };
 
+    const Operand& slot(Slot::Name name) const { return update_.slots[name]; }
     std::size_t itemsize_of(const Operand& operand) const {
         return operand.storage ? operand.storage->itemsize : update_.dtype->itemsize;
     }
@@ -120,10 +122,10 @@ class Block {
     // The parameters in the dtype that is worked in: the master copy where there is one. Where somebody has
     // changed a parameter since, its master copy follows.
     char* params() {
-        if (!update_.master) return read(update_.param, own, param_);
+        if (!slot(Slot::master).data) return read(update_.param, own, param_);
         const Storage& storage = *update_.param.storage;
         const char* found = stored(update_.param, own, param_);
-        auto* master = reinterpret_cast<float*>(at(update_.master));
+        auto* master = reinterpret_cast<float*>(at(slot(Slot::master).data));
         char* expected = prepared_.bytes;
         storage.store(expected, nullptr, master, n_);
         if (std::memcmp(expected, found, n_ * storage.itemsize) != 0) {
@@ -138,37 +140,41 @@ class Block {
     // As the rule is to see them.
     const char* gradients() {
         const char* grad = read(update_.partner, partner, grad_);
-        if (!work_.pass.prepares) return grad;
-        update_.dtype->stages.prepare(prepared_.bytes, grad, n_, work_.pass.preparation);
+        const Pass& pass = work_.pass;
+        if (!pass.prepares_grads()) return grad;
+        const double bound =
+            pass.wants(Setting::clip_value) ? (*pass.settings)[Setting::clip_value] : infinity;
+        update_.dtype->stages.prepare(prepared_.bytes, grad, n_,
+                                      {pass.grad_scale, pass.clip_coefficient, bound});
         return prepared_.bytes;
     }
 
     void narrow_step(char* param) {
-        const Storage& storage = *update_.velocity.storage;
-        const bool alike = update_.partner.storage == &storage && !work_.pass.prepares;
+        const Storage& storage = *slot(Slot::velocity).storage;
+        const bool alike = update_.partner.storage == &storage && !work_.pass.prepares_grads();
         const char* grad = alike ? stored(update_.partner, partner, grad_) : gradients();
         (alike ? storage.step_alike : storage.step)[update_.coefficients->variant](
-            param, grad, update_.velocity.data + begin_ * storage.itemsize, scales(update_.velocity), n_,
-            *update_.coefficients);
+            param, grad, slot(Slot::velocity).data + begin_ * storage.itemsize, scales(slot(Slot::velocity)),
+            n_, *update_.coefficients);
     }
 
     // Leaves the new parameters in `param` and stores them.
     void compensated_step(char* param) {
         const DtypeKernels& dtype = *update_.dtype;
         const char* grad = gradients();
-        char* velocity = read(update_.velocity, dense, velocity_);
+        char* velocity = read(slot(Slot::velocity), dense, velocity_);
         char *displacement = displacement_.bytes, *before = before_.bytes;
-        char* compensation = read(update_.compensation, dense, compensation_);
+        char* compensation = read(slot(Slot::compensation), dense, compensation_);
         dtype.stages.displace[update_.coefficients->variant](param, grad, velocity, displacement, n_,
                                                              *update_.coefficients);
-        write(update_.velocity, dense, velocity, velocity_);
+        write(slot(Slot::velocity), dense, velocity, velocity_);
         std::memcpy(before, param, n_ * dtype.itemsize);
         dtype.stages.subtract(param, before, displacement, compensation, n_);
         write(update_.param, own, param, param_);
         if (update_.param.storage)  // with the rounding that storing made
             update_.param.storage->load(reinterpret_cast<float*>(param), rounded(), nullptr, n_);
         dtype.stages.compensate(compensation, param, before, displacement, n_);
-        write(update_.compensation, dense, compensation, compensation_);
+        write(slot(Slot::compensation), dense, compensation, compensation_);
     }
 
     // The parameters as write() has stored them.
@@ -199,11 +205,11 @@ void run_block(const Work& work, const Update& update, std::size_t begin, std::s
 
 // Whether one kernel makes the whole update, from its operands where they lie: it has blocks of its own.
 bool is_one_kernel(const Work& work, const Update& update) {
-    const Storage* velocity = update.velocity.storage;
+    const Storage* velocity = update.slots[Slot::velocity].storage;
     const bool reads_grad = !update.partner.storage || update.partner.storage == velocity;
-    const bool has_more = update.param.storage || update.compensation.data || update.average;
+    const bool has_more = update.param.storage || update.slots[Slot::compensation].data;
     return work.pass.task == Task::step && update.coefficients && velocity && reads_grad && !has_more &&
-           !work.pass.prepares && !work.pass.zeroes_grads && update.n_dimensions == 0;
+           work.pass.is_bare() && update.n_dimensions == 0;
 }
 
 }  // namespace

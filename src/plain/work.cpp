@@ -149,10 +149,9 @@ void Work::add_update(Update update, const std::ptrdiff_t* const (&strides)[2], 
         return operand.data ? (operand.storage ? operand.storage->itemsize : itemsize) : 0;
     };
     const std::size_t itemsize = update.dtype->itemsize;
-    update_bytes +=
-        update.n * (2 * bytes(update.param, itemsize) + bytes(update.partner, itemsize) +
-                    2 * bytes(update.velocity, itemsize) + 2 * bytes(update.compensation, itemsize) +
-                    (update.master ? 2 * itemsize : 0) + (update.average ? 2 * itemsize : 0));
+    std::size_t moved = 2 * bytes(update.param, itemsize) + bytes(update.partner, itemsize);
+    for (const Operand& slot : update.slots) moved += 2 * bytes(slot, itemsize);
+    update_bytes += update.n * moved;
     updates.push_back(update);
 }
 

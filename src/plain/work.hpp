@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "kernels/kernels.hpp"
+#include "plain/tables.hpp"
 
 namespace fast_momentum {
 
@@ -51,22 +52,32 @@ struct Update {
     std::size_t n;
     unsigned n_dimensions;
     std::size_t first_dimension;
-    Operand param, partner, velocity, compensation;
-    char *master, *average;  // nullptr where there is none
+    Operand param, partner;
+    Operand slots[Slot::n];  // without data where there is none
 };
 
 enum class Task : unsigned char { step, lookahead, swap_average, zero_grads };
 
-// What is the same for all updates of a call.
+// What a call does beyond the rule, to all arrays alike.
 struct Pass {
     Task task = Task::step;
-    bool prepares = false;  // the gradients
-    bool averages = false;  // the parameters
     bool zeroes_grads = false;
-    Preparation preparation = {1, 1, 0};
-    double average_decay = 0;
+    double grad_scale = 1;
+    double clip_coefficient = 1;       // by the norm
+    const Values* settings = nullptr;  // of the State, where there are options in force
 
-    bool is_plain() const { return !prepares && !averages && !zeroes_grads; }
+    bool wants(Setting::Name option) const { return settings && settings->has(option); }
+    bool averages() const { return wants(Setting::average_decay); }
+    bool prepares_grads() const {
+        return grad_scale != 1 || wants(Setting::clip_norm) || wants(Setting::clip_value);
+    }
+    // Whether the gradients are looked at before anything is written.
+    bool looks_first() const { return wants(Setting::clip_norm) || nonfinite() != Nonfinite::propagate; }
+    Nonfinite nonfinite() const {
+        return settings ? Nonfinite(static_cast<int>((*settings)[Setting::nonfinite])) : Nonfinite::propagate;
+    }
+    // Whether it does nothing but the task while it goes over the arrays.
+    bool is_bare() const { return !prepares_grads() && !averages() && !zeroes_grads; }
 };
 
 struct Work {

@@ -1,6 +1,7 @@
 #include "python/arrays.hpp"
 
 #include <algorithm>
+#include <cmath>
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
@@ -172,6 +173,10 @@ float* Arrays::scales(std::size_t i) const {
                                           : nullptr;
 }
 
+Operand Arrays::operand(std::size_t i) const {
+    return {data(i), storage_of(arrays_[i].stored), scales(i)};
+}
+
 Region Arrays::region(std::size_t i, bool written) const {
     return {data(i), itemsize(i), arrays_[i].ndim, shape(i), strides(i), written};
 }
@@ -216,10 +221,95 @@ void Arrays::set(std::size_t i, const void* values) noexcept {
         std::memcpy(data(i), values, arrays_[i].size * dtype(i).itemsize);
 }
 
+bool Arrays::any_nonzero(std::size_t i) const {
+    return copy(i).attr("any")().cast<bool>();
+}
+
 // Zero is the same bits in each way to store it.
 void Arrays::set_zero(std::size_t i) noexcept {
     std::memset(data(i), 0, arrays_[i].size * itemsize(i));
     if (float* first = scales(i)) std::fill_n(first, n_scales(arrays_[i].size), 0.0f);
+}
+
+namespace {
+
+template <class T>
+void multiply(void* values_, std::size_t n, double factor) {
+    T* values = static_cast<T*>(values_);
+    for (std::size_t i = 0; i < n; ++i) values[i] = static_cast<T>(static_cast<double>(values[i]) * factor);
+}
+
+template <class T>
+bool stays_finite(const void* before_, const void* after_, std::size_t n) {
+    const T *before = static_cast<const T*>(before_), *after = static_cast<const T*>(after_);
+    for (std::size_t i = 0; i < n; ++i)
+        if (std::isfinite(before[i]) && !std::isfinite(after[i])) return false;
+    return true;
+}
+
+}  // namespace
+
+bool Arrays::scale(std::size_t i, double factor) {
+    const bool single = dtype(i).itemsize == sizeof(float);
+    const std::size_t n = arrays_[i].size;
+    const py::array before = copy(i);
+    py::array values = copy(i);
+    (single ? multiply<float> : multiply<double>)(values.mutable_data(), n, factor);
+    set(i, values.data());
+    return (single ? stays_finite<float> : stays_finite<double>)(before.data(), copy(i).data(), n);
+}
+
+void Arrays::take(const Arrays& other) noexcept {
+    std::memcpy(memory_.get(), other.memory_.get(), bytes_);
+}
+
+// ---- all that a State keeps ----
+
+Kept::Kept(const Rule& rule, const Values& settings, const Leaves& leaves, const ParamDtypes& dtypes)
+    : params(dtypes.stored) {
+    const auto wanted = [&](const Slot& slot) {
+        switch (slot.when) {
+            case Slot::kept_by_the_rule:
+                return rule.keeps_slot(slot.place);
+            case Slot::compensation_wanted:
+                return settings[Setting::compensated] != 0;
+            case Slot::params_narrow:
+                return settings[Setting::compensated] == 0 && has_narrow_params();
+            case Slot::average_wanted:
+                break;
+        }
+        return false;
+    };
+    slots[Slot::velocity].emplace(leaves, dtypes.dtypes, stored_as(all_slots[Slot::velocity], settings));
+    for (const Slot& slot : all_slots)
+        if (slot.place != Slot::velocity && wanted(slot))
+            slots[slot.place].emplace(velocity(), stored_as(slot, settings));
+}
+
+std::vector<Stored> Kept::stored_as(const Slot& slot, const Values& settings) const {
+    if (slot.as == Slot::params) return params;
+    std::vector<Stored> stored(size(), slot.as == Slot::velocity_dtype
+                                           ? Stored(static_cast<unsigned>(settings[Setting::velocity_dtype]))
+                                           : Stored::native);
+    if (slot.when == Slot::params_narrow)
+        for (std::size_t i = 0; i < size(); ++i)
+            if (params[i] == Stored::native) stored[i] = Stored::absent;
+    return stored;
+}
+
+bool Kept::has_narrow_params() const {
+    return std::any_of(params.begin(), params.end(), [](Stored stored) { return stored != Stored::native; });
+}
+
+void Kept::make_room_for_average() {
+    if (!slots[Slot::average])
+        slots[Slot::average].emplace(velocity(), std::vector<Stored>(size(), Stored::native));
+}
+
+bool Kept::is_plain() const {
+    for (const Slot& slot : all_slots)
+        if (slots[slot.place] && slot.place != Slot::velocity && slot.place != Slot::average) return false;
+    return size() == 0 || velocity()[0].stored == Stored::native;
 }
 
 }  // namespace fast_momentum

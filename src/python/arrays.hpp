@@ -4,12 +4,15 @@
 
 #include <pybind11/numpy.h>
 
+#include <array>
 #include <memory>
 #include <optional>
 #include <vector>
 
 #include "kernels/kernels.hpp"
 #include "plain/overlap.hpp"
+#include "plain/rules.hpp"
+#include "plain/work.hpp"
 #include "python/tree.hpp"
 
 namespace fast_momentum {
@@ -52,6 +55,7 @@ class Arrays {
     std::size_t itemsize(std::size_t i) const { return itemsize(arrays_[i]); }  // as it is stored
     char* data(std::size_t i) const { return memory_.get() + arrays_[i].offset; }
     float* scales(std::size_t i) const;  // nullptr where it has none
+    Operand operand(std::size_t i) const;
     Region region(std::size_t i, bool written) const;
     Span span(bool written) const;  // of all of them
 
@@ -62,9 +66,14 @@ class Arrays {
     // values.
     py::array empty(std::size_t i) const;
     py::array copy(std::size_t i) const;
+    bool any_nonzero(std::size_t i) const;
     // `values` has the order of this array, and that dtype.
     void set(std::size_t i, const void* values) noexcept;
     void set_zero(std::size_t i) noexcept;
+    // Multiplied in double. Whether what was finite still is, as it is stored.
+    bool scale(std::size_t i, double factor);
+    // The values of another one of the same arrays, into the memory of this one.
+    void take(const Arrays& other) noexcept;
 
   private:
     std::size_t itemsize(const Array& array) const;
@@ -77,16 +86,30 @@ class Arrays {
     std::shared_ptr<char> memory_;
 };
 
-// All that a State keeps for its parameters.
+// Of `params`: the dtype in which each is worked on, and as what it is stored.
+struct ParamDtypes {
+    std::vector<unsigned char> dtypes;
+    std::vector<Stored> stored;
+};
+
+// All that a State keeps for its parameters: the slots, where there is one.
 struct Kept {
     std::vector<Stored> params;  // as what the parameters themselves are stored
-    Arrays velocity;
-    std::optional<Arrays> master, compensation, average;
+    std::array<std::optional<Arrays>, Slot::n> slots;
 
-    // Whether params and velocities are as they are worked on, and the step needs nothing else.
-    bool is_plain() const {
-        return !master && !compensation && (velocity.size() == 0 || velocity[0].stored == Stored::native);
-    }
+    // But for the average, which comes when it is wanted.
+    Kept(const Rule& rule, const Values& settings, const Leaves& leaves, const ParamDtypes& dtypes);
+
+    const Arrays& velocity() const { return *slots[Slot::velocity]; }
+    std::size_t size() const { return params.size(); }
+    bool has(Slot::Name slot, std::size_t i) const { return slots[slot] && slots[slot]->has(i); }
+    bool has_narrow_params() const;
+    void make_room_for_average();
+    // Whether a step takes parameters and velocities as they are worked on, and nothing else.
+    bool is_plain() const;
+
+  private:
+    std::vector<Stored> stored_as(const Slot& slot, const Values& settings) const;
 };
 
 }  // namespace fast_momentum

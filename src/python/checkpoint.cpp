@@ -5,20 +5,41 @@
 #include <set>
 #include <utility>
 
+#include "python/prefix.hpp"
 #include "python/state.hpp"
 
 namespace fast_momentum {
 
-namespace {
-
-// Format 1 lacks what came with format 2: the options of a whole update, and what is kept for them.
-constexpr int format = 2;
-const std::string root = "state_dict";
-
 using Items = std::map<std::string, py::object>;
 
+struct Saved {
+    // A value for array i of a slot.
+    struct Entry {
+        Slot::Name slot;
+        std::size_t i;
+        py::array values;
+    };
+    Items items;  // completed to those of today's format, but for the steps
+    const Rule* rule = nullptr;
+    Given given;
+    Progress progress;
+    const char* steps_key = "steps";
+    std::vector<Entry> entries;
+    std::vector<long long> steps;
+};
+
+namespace {
+
+// Format 1 had no options of a whole update, and nothing that is kept for them. Format 2 had no rule, and
+// only said whether an array has made a step.
+constexpr int format = 3;
+const std::string root = "state_dict";
+
+std::string item_path(const char* name) {
+    return root + "['" + name + "']";
+}
 std::string item_path(const char* name, const std::string& key) {
-    return root + "['" + name + "'][" + repr_of(py::str(key)) + "]";
+    return item_path(name) + "[" + repr_of(py::str(key)) + "]";
 }
 
 // The items of a dict, read through the base type.
@@ -43,261 +64,224 @@ void check_items(const Items& items, const std::string& path, const std::set<std
         if (!keys.count(key)) throw py::value_error(path + " must not have the key " + brief(py::str(key)));
 }
 
-// The keys that came with format 2, with what they are where there is nothing of it.
-Items added_items() {
-    return {{"velocity_dtype", py::none()}, {"compensated", py::bool_(false)},
-            {"skipped_steps", py::int_(0)}, {"grad_norm", py::none()},
-            {"swapped", py::bool_(false)},  {"average", py::dict()},
-            {"compensation", py::dict()},   {"master", py::dict()}};
-}
-Items added_hyperparameters() {
-    return {{"clip_norm", py::none()},
-            {"clip_value", py::none()},
-            {"average_decay", py::none()},
-            {"nonfinite", py::str(nonfinite_names[0])}};
+// What was not there yet, as it was then.
+void complete(Items& items, long long given) {
+    if (given < 2)
+        items.merge(
+            Items{{"skipped_steps", py::int_(0)}, {"grad_norm", py::none()}, {"swapped", py::bool_(false)}});
+    if (given < 3) items.emplace("rule", py::str(all_rules[0].name));
+    for (const Slot& slot : all_slots)
+        if (slot.since > given) items.emplace(slot.name, py::dict());
 }
 
-// What a checkpoint has beside the arrays.
-struct Summary {
-    Form form;
-    long long step_count, skipped_steps;
-    std::optional<double> grad_norm;
-    bool swapped;
-    Given given;
-};
-
-// Adds what a checkpoint of format 1 lacks to `items`, but for the hyperparameters.
-Summary checked_summary(Items& items) {
+Saved checked_saved(Items found) {
+    Saved saved;
+    Items& items = saved.items = std::move(found);
     if (!items.count("format")) check_items(items, root, {"format"});
-    const long long given = checked_count(root + "['format']", items.at("format"), 1);
+    const long long given = checked_count(item_path("format"), items.at("format"), 1);
     if (given > format)
-        throw py::value_error(root + "['format'] must be at most " + std::to_string(format) + ", not " +
+        throw py::value_error(item_path("format") + " must be at most " + std::to_string(format) + ", not " +
                               std::to_string(given) + "; a newer version of fast_momentum has written it");
-    if (given == 1) items.merge(added_items());
-    std::set<std::string> keys = {"format", "form", "step_count", "hyperparameters", "velocity", "started"};
-    for (const auto& [key, value] : added_items()) keys.insert(key);
+    complete(items, given);
+    if (given < 3) saved.steps_key = "started";
+    for (const char* key : {"rule", "hyperparameters"})
+        if (!items.count(key)) check_items(items, root, {key});
+    const py::object name = items.at("rule");
+    saved.rule = PyUnicode_Check(name.ptr()) ? find_rule(text_of(name)) : nullptr;
+    if (!saved.rule)
+        throw py::value_error(item_path("rule") + " must be the name of a rule, not " + brief(name) +
+                              "; a newer version of fast_momentum may know it");
+
+    Items hyperparameters = items_of(items.at("hyperparameters"), item_path("hyperparameters"));
+    std::set<std::string> keys = {"format",  "rule",          "step_count", "skipped_steps",  "grad_norm",
+                                  "swapped", saved.steps_key, "form",       "hyperparameters"};
+    std::set<std::string> names;
+    for (const Setting& setting : all_settings) {
+        if (setting.place == Setting::form ? !saved.rule->form : !is_keyword(*saved.rule, setting.place))
+            continue;
+        (setting.fixed ? keys : names).insert(setting.name);
+        if (setting.since > given)
+            (setting.fixed ? items : hyperparameters)
+                .emplace(setting.name, fallback(*saved.rule, setting.place));
+    }
+    for (const Slot& slot : all_slots)
+        if (slot.when != Slot::kept_by_the_rule || saved.rule->keeps_slot(slot.place)) keys.insert(slot.name);
     check_items(items, root, keys);
+    check_items(hyperparameters, item_path("hyperparameters"), names);
+    for (const Setting& setting : all_settings)
+        if (const Items& of = setting.fixed ? items : hyperparameters; of.count(setting.name))
+            saved.given[setting.place] = of.at(setting.name);
 
-    const std::string path = root + "['hyperparameters']";
-    Items hyperparameters = items_of(items.at("hyperparameters"), path);
-    if (given == 1) hyperparameters.merge(added_hyperparameters());
-    std::set<std::string> names(number_names, number_names + n_numbers);
-    names.insert(flag_names, flag_names + n_flags);
-    for (const auto& [key, value] : added_hyperparameters()) names.insert(key);
-    check_items(hyperparameters, path, names);
+    if (saved.rule->form) checked_form(*saved.rule, saved.given[Setting::form]);
 
-    Summary summary = {checked_form(items.at("form")),
-                       checked_count(root + "['step_count']", items.at("step_count"), 0),
-                       checked_count(root + "['skipped_steps']", items.at("skipped_steps"), 0),
-                       std::nullopt,
-                       checked_flag(root + "['swapped']", items.at("swapped")),
-                       {}};
+    saved.progress.step_count = checked_count(item_path("step_count"), items.at("step_count"), 0);
+    saved.progress.skipped_steps = checked_count(item_path("skipped_steps"), items.at("skipped_steps"), 0);
+    saved.progress.swapped = checked_flag(item_path("swapped"), items.at("swapped"));
     if (!items.at("grad_norm").is_none())
-        summary.grad_norm = checked_real(items.at("grad_norm"), Path::of("state_dict['grad_norm']"));
-    for (unsigned name = 0; name < n_numbers; ++name)
-        summary.given.numbers[name] = hyperparameters.at(number_names[name]);
-    for (unsigned name = 0; name < n_flags; ++name)
-        summary.given.flags[name] = hyperparameters.at(flag_names[name]);
-    for (unsigned name = 0; name < n_options; ++name)
-        summary.given.options[name] = hyperparameters.at(option_names[name]);
-    summary.given.nonfinite = hyperparameters.at("nonfinite");
-    summary.given.velocity_dtype = items.at("velocity_dtype");
-    summary.given.compensated = items.at("compensated");
-    return summary;
+        saved.progress.grad_norm = checked_real(items.at("grad_norm"), Path::of("state_dict['grad_norm']"));
+    return saved;
+}
+
+// Before format 3, a checkpoint said only whether an array has made a step.
+long long checked_steps(const Saved& saved, const std::string& path, py::handle value) {
+    if (saved.steps_key == std::string("steps")) return checked_count(path, value, 0);
+    return checked_flag(path, value) ? std::max(saved.progress.step_count, 1LL) : 0;
 }
 
 // The items of a tuple, one for each array.
 py::tuple checked_tuple(const Items& items, const char* key, std::size_t n) {
     const py::object given = items.at(key);
     if (!PyTuple_Check(given.ptr()) || PyTuple_GET_SIZE(given.ptr()) != static_cast<Py_ssize_t>(n))
-        throw py::value_error(root + "['" + key + "'] must be a tuple of " + std::to_string(n) +
-                              " items, not " + brief(given));
+        throw py::value_error(item_path(key) + " must be a tuple of " + std::to_string(n) + " items, not " +
+                              brief(given));
     return py::reinterpret_borrow<py::tuple>(given);
 }
 
-}  // namespace
-
-std::vector<std::string> State::paths() const {
-    std::vector<std::string> paths = tree_.paths();
-    const std::set<std::string> distinct(paths.begin(), paths.end());
-    if (distinct.size() != paths.size())
-        throw py::value_error("the keys of params must differ in their repr(), not name two arrays alike");
-    return paths;
-}
-
-py::dict State::summary() const {
-    py::dict hyperparameters, summary;
-    for (unsigned name = 0; name < n_numbers; ++name)
-        hyperparameters[number_names[name]] = plain(numbers_[name].value());
-    for (unsigned name = 0; name < n_flags; ++name) hyperparameters[flag_names[name]] = flags_[name];
-    for (unsigned name = 0; name < n_options; ++name) hyperparameters[option_names[name]] = options_[name];
-    hyperparameters["nonfinite"] = nonfinite_names[static_cast<unsigned>(nonfinite_)];
-    summary["format"] = format;
-    summary["form"] = name_of(form_);
-    summary["velocity_dtype"] = velocity_dtype_.name;
-    summary["compensated"] = compensated_;
-    summary["step_count"] = step_count_;
-    summary["skipped_steps"] = skipped_steps_;
-    summary["grad_norm"] = grad_norm_;
-    summary["swapped"] = swapped_;
-    summary["hyperparameters"] = hyperparameters;
-    return summary;
-}
-
-// What is kept beside the velocities, by its key in a checkpoint.
-std::vector<State::KeptItem> State::kept_items() {
-    return {{"average", average_started_ ? &*kept_.average : nullptr},
-            {"compensation", kept_.compensation ? &*kept_.compensation : nullptr},
-            {"master", kept_.master ? &*kept_.master : nullptr}};
-}
-
-py::dict State::state_dict() {
-    const Mark::Hold hold(mark, Mark::reading);
-    py::dict result = summary(), velocity, started;
-    const std::vector<std::string> all = paths();
-    for (std::size_t i = 0; i < all.size(); ++i) {
-        velocity[py::str(all[i])] = kept_.velocity.copy(i);
-        started[py::str(all[i])] = static_cast<bool>(started_[i]);
-    }
-    result["velocity"] = velocity;
-    result["started"] = started;
-    for (const auto& [key, arrays] : kept_items()) {
-        py::dict values;
-        for (std::size_t i = 0; arrays && i < all.size(); ++i)
-            if (arrays->has(i)) values[py::str(all[i])] = arrays->copy(i);
-        result[key] = values;
-    }
-    return result;
-}
-
-// A copy in the order of array i: what is checked is what will be taken over, and that cannot fail.
-py::array State::checked_values(const Arrays& arrays, std::size_t i, py::handle values,
-                                const std::string& path) const {
-    check_loaded(tree_, arrays, i, values, path);
-    py::array copy = arrays.empty(i);
-    py::module_::import("numpy").attr("copyto")(copy, values);
-    return copy;
-}
-
-State::Entry State::checked_entry(std::size_t i, py::handle values, py::handle started,
-                                  const std::string& key) const {
-    const std::string path = item_path("velocity", key), started_path = item_path("started", key);
-    const Entry entry = {i, checked_values(kept_.velocity, i, values, path),
-                         checked_flag(started_path, started)};
-    if (!entry.started && entry.values.attr("any")().cast<bool>())
-        throw py::value_error(path + " must be zero where " + started_path +
-                              " is False, not hold other values");
-    return entry;
-}
-
-void State::take_over(const std::vector<Entry>& entries) noexcept {
-    for (const Entry& entry : entries) {
-        kept_.velocity.set(entry.i, entry.values.data());
-        started_[entry.i] = entry.started;
-    }
-}
-
-namespace {
-
 void check_fixed(const char* name, const py::object& given, const py::object& mine) {
     if (!given.equal(mine))
-        throw py::value_error(root + "['" + name + "'] must be " + repr_of(mine) + ", as in init(), not " +
+        throw py::value_error(item_path(name) + " must be " + repr_of(mine) + ", as in init(), not " +
                               brief(given));
 }
 
 }  // namespace
 
-void State::load_state_dict(py::handle source, bool strict) {
-    const Mark::Hold hold(mark, Mark::writing);
-    Items items = items_of(source, root);
-    const Summary summary = checked_summary(items);
-    for (const char* name : {"form", "velocity_dtype", "compensated"})
-        check_fixed(name, items.at(name), this->summary()[name]);
-    std::vector<Hyperparameter> numbers;
-    for (unsigned name = 0; name < n_numbers; ++name)
-        numbers.push_back(checked_number(Number::Name(name), summary.given.numbers[name]));
-    std::array<bool, n_flags> flags;
-    for (unsigned name = 0; name < n_flags; ++name)
-        flags[name] = checked_flag(flag_names[name], summary.given.flags[name]);
-    std::array<std::optional<double>, n_options> options;
-    for (unsigned name = 0; name < n_options; ++name)
-        options[name] = checked_option(Option::Name(name), summary.given.options[name], tree_, dtypes_);
-    const Nonfinite nonfinite = checked_nonfinite(summary.given.nonfinite);
+// ---- out ----
 
-    const Items velocity = items_of(items.at("velocity"), root + "['velocity']");
-    const Items started = items_of(items.at("started"), root + "['started']");
+bool State::has_slot(Slot::Name slot) const {
+    return slot == Slot::average ? progress_.average_started : kept_.slots[slot].has_value();
+}
+
+py::dict State::summary() const {
+    const Rule& rule = settings_.rule();
+    py::dict hyperparameters, summary;
+    summary["format"] = format;
+    summary["rule"] = rule.name;
+    summary["form"] = settings_.shown(Setting::form);
+    for (const Setting& setting : all_settings)
+        if (is_keyword(rule, setting.place) && setting.place != Setting::form)
+            (setting.fixed ? summary : hyperparameters)[setting.name] = plain(settings_.shown(setting.place));
+    summary["step_count"] = progress_.step_count;
+    summary["skipped_steps"] = progress_.skipped_steps;
+    summary["grad_norm"] = progress_.grad_norm;
+    summary["swapped"] = progress_.swapped;
+    summary["hyperparameters"] = hyperparameters;
+    return summary;
+}
+
+py::dict State::state_dict() {
+    const Mark::Hold hold(mark, Mark::reading);
+    py::dict result = summary(), steps;
     const std::vector<std::string> all = paths();
-    std::set<std::string> expected;
-    for (const std::string& path : all)
-        if (strict || velocity.count(path)) expected.insert(path);
-    check_items(velocity, root + "['velocity']", expected);
-    check_items(started, root + "['started']", expected);
-    std::vector<Entry> entries;
-    for (std::size_t i = 0; i < all.size(); ++i)
-        if (expected.count(all[i]))
-            entries.push_back(checked_entry(i, velocity.at(all[i]), started.at(all[i]), all[i]));
-
-    const bool has_average =
-        !items_of(items.at("average"), root + "['average']").empty() || (all.empty() && average_started_);
-    // What holds for all arrays cannot come with some of them.
-    if (expected.size() < all.size() &&
-        (has_average != average_started_ || (summary.swapped && has_average) != swapped_))
-        throw py::value_error(
-            root +
-            " must have every array where it differs from state in having an average, or in its being "
-            "swapped, not " +
-            std::to_string(expected.size()) + " of " + std::to_string(all.size()));
-    if (has_average) make_room_for_average();
-    std::vector<KeptEntry> kept_entries;
-    for (const auto& [key, kept] : kept_items()) {
-        Arrays* arrays = has_average && key == std::string("average") ? &*kept_.average : kept;
-        if (key == std::string("average") && !has_average) arrays = nullptr;
-        const std::string path = root + "['" + key + "']";
-        const Items given = items_of(items.at(key), path);
-        std::set<std::string> wanted;
-        for (std::size_t i = 0; arrays && i < all.size(); ++i)
-            if (arrays->has(i) && expected.count(all[i])) wanted.insert(all[i]);
-        check_items(given, path, wanted);
-        for (std::size_t i = 0; i < all.size(); ++i)
-            if (wanted.count(all[i]))
-                kept_entries.push_back(
-                    {arrays, i, checked_values(*arrays, i, given.at(all[i]), item_path(key, all[i]))});
+    for (std::size_t i = 0; i < all.size(); ++i) steps[py::str(all[i])] = steps_[i];
+    for (const Slot& slot : all_slots) {
+        py::dict values;
+        for (std::size_t i = 0; has_slot(slot.place) && i < all.size(); ++i)
+            if (kept_.has(slot.place, i)) values[py::str(all[i])] = kept_.slots[slot.place]->copy(i);
+        if (slot.when == Slot::kept_by_the_rule && !has_slot(slot.place)) continue;
+        result[slot.name] = values;
+        if (slot.place == Slot::velocity) result["steps"] = steps;
     }
-
-    take_over(entries);
-    for (const KeptEntry& entry : kept_entries) entry.arrays->set(entry.i, entry.values.data());
-    numbers_ = std::move(numbers);
-    flags_ = flags;
-    options_ = options;
-    nonfinite_ = nonfinite;
-    step_count_ = summary.step_count;
-    skipped_steps_ = summary.skipped_steps;
-    grad_norm_ = summary.grad_norm;
-    average_started_ = has_average;
-    swapped_ = summary.swapped && has_average;
-    constants_are_stale_ = true;
+    return result;
 }
 
 // By position and not by path: the repr() of a key may be another one in another process.
 py::tuple State::pickled() {
     const Mark::Hold hold(mark, Mark::reading);
     py::dict rest = summary();
-    py::list started, params;
-    for (const unsigned char flag : started_) started.append(static_cast<bool>(flag));
+    py::list params;
     for (const Stored stored : kept_.params) {
         const Storage* storage = storage_of(stored);
         params.append(storage ? py::object(py::str(storage->name)) : py::none());
     }
-    rest["velocity"] = py::none();
-    rest["started"] = py::tuple(started);
     rest["params"] = py::tuple(params);
-    for (const auto& [key, arrays] : kept_items()) {
+    rest["steps"] = py::tuple(py::cast(steps_));
+    for (const Slot& slot : all_slots) {
         py::list values;
-        for (std::size_t i = 0; arrays && i < started_.size(); ++i)
-            values.append(arrays->has(i) ? py::object(arrays->copy(i)) : py::none());
-        rest[key] = arrays ? py::object(py::tuple(values)) : py::none();
+        for (std::size_t i = 0; has_slot(slot.place) && i < kept_.size(); ++i)
+            values.append(kept_.has(slot.place, i) ? py::object(kept_.slots[slot.place]->copy(i))
+                                                   : py::none());
+        if (slot.when == Slot::kept_by_the_rule && !has_slot(slot.place)) continue;
+        rest[slot.name] = has_slot(slot.place) ? py::object(py::tuple(values)) : py::none();
     }
-    return py::make_tuple(tree_.build([&](std::size_t i) { return kept_.velocity.copy(i); }), rest);
+    rest["velocity"] = py::none();  // which says what the containers are
+    return py::make_tuple(tree_.build([&](std::size_t i) { return kept_.velocity().copy(i); }), rest);
+}
+
+// ---- in ----
+
+// Checks a value for array i, which checkpoints call `key`, and its steps; copies it in the order of that
+// array, so that taking it over cannot fail.
+void State::read(Saved& saved, Slot::Name slot, std::size_t i, py::handle values, const std::string& key,
+                 py::handle steps) const {
+    const Arrays& arrays = *kept_.slots[slot];
+    const std::string path = item_path(all_slots[slot].name, key),
+                      steps_path = item_path(saved.steps_key, key);
+    check_loaded(tree_, arrays, i, values, path);
+    py::array copy = arrays.empty(i);
+    py::module_::import("numpy").attr("copyto")(copy, values);
+    saved.entries.push_back({slot, i, copy});
+    if (all_slots[slot].when != Slot::kept_by_the_rule) return;
+    saved.steps[i] = checked_steps(saved, steps_path, steps);
+    if (saved.steps[i] == 0 && copy.attr("any")().cast<bool>())
+        throw py::value_error(path + " must be zero where " + steps_path + " is " + repr_of(steps) +
+                              ", not hold other values");
+}
+
+void State::take_over(Saved& saved) noexcept {
+    for (const Saved::Entry& entry : saved.entries)
+        kept_.slots[entry.slot]->set(entry.i, entry.values.data());
+    steps_.swap(saved.steps);
+    progress_ = saved.progress;
+    is_stale_ = true;
+}
+
+void State::load_state_dict(py::handle source, bool strict) {
+    const Mark::Hold hold(mark, Mark::writing);
+    Saved saved = checked_saved(items_of(source, root));
+    const py::dict mine = summary();
+    check_fixed("rule", saved.items.at("rule"), mine["rule"]);
+    for (const Setting& setting : all_settings)
+        if (setting.fixed && saved.given[setting.place])
+            check_fixed(setting.name, saved.given[setting.place], mine[setting.name]);
+    Settings found(settings_.rule(), saved.given, tree_, dtypes_);
+
+    const Items velocity = items_of(saved.items.at("velocity"), item_path("velocity"));
+    const Items steps = items_of(saved.items.at(saved.steps_key), item_path(saved.steps_key));
+    const std::vector<std::string> all = paths();
+    std::set<std::string> expected;
+    for (const std::string& path : all)
+        if (strict || velocity.count(path)) expected.insert(path);
+    check_items(velocity, item_path("velocity"), expected);
+    check_items(steps, item_path(saved.steps_key), expected);
+
+    Progress& progress = saved.progress;
+    progress.average_started = !items_of(saved.items.at("average"), item_path("average")).empty() ||
+                               (all.empty() && progress_.average_started);
+    progress.swapped = progress.swapped && progress.average_started;
+    // What holds for all arrays cannot come with some of them.
+    if (expected.size() < all.size() &&
+        (progress.average_started != progress_.average_started || progress.swapped != progress_.swapped))
+        throw py::value_error(
+            root +
+            " must have every array where it differs from state in having an average, or in its being "
+            "swapped, not " +
+            std::to_string(expected.size()) + " of " + std::to_string(all.size()));
+    if (progress.average_started) kept_.make_room_for_average();
+
+    saved.steps = steps_;
+    for (const Slot& slot : all_slots) {
+        if (!saved.items.count(slot.name)) continue;
+        const bool wanted = slot.place == Slot::average ? progress.average_started : has_slot(slot.place);
+        const Items given = items_of(saved.items.at(slot.name), item_path(slot.name));
+        std::set<std::string> keys;
+        for (std::size_t i = 0; wanted && i < all.size(); ++i)
+            if (kept_.has(slot.place, i) && expected.count(all[i])) keys.insert(all[i]);
+        check_items(given, item_path(slot.name), keys);
+        for (std::size_t i = 0; i < all.size(); ++i)
+            if (keys.count(all[i])) read(saved, slot.place, i, given.at(all[i]), all[i], steps.at(all[i]));
+    }
+    settings_ = std::move(found);
+    take_over(saved);
 }
 
 std::unique_ptr<State> State::unpickled(py::handle containers, py::handle rest) {
@@ -312,30 +296,27 @@ std::unique_ptr<State> State::unpickled(py::handle containers, py::handle rest) 
             if (!names[i].is_none()) dtypes.stored[i] = stored_as(names[i], dtypes.dtypes[i]);
         items.erase("params");
     }
-    const Summary summary = checked_summary(items);
-    std::unique_ptr<State> state(new State(std::move(tree), leaves, dtypes, summary.given, summary.form));
-    const py::tuple started = checked_tuple(items, "started", n);
-    std::vector<Entry> entries;
-    for (std::size_t i = 0; i < n; ++i)
-        entries.push_back(state->checked_entry(i, leaves[i], started[i], state->tree_.path(i)));
-    state->take_over(entries);
-    state->step_count_ = summary.step_count;
-    state->skipped_steps_ = summary.skipped_steps;
-    state->grad_norm_ = summary.grad_norm;
-    if (PyTuple_Check(items.at("average").ptr())) {
-        state->make_room_for_average();
-        state->average_started_ = true;
-        state->swapped_ = summary.swapped;
+    Saved saved = checked_saved(std::move(items));
+    std::unique_ptr<State> state(new State(*saved.rule, std::move(tree), leaves, dtypes, saved.given));
+    if (PyTuple_Check(saved.items.at("average").ptr())) {
+        state->kept_.make_room_for_average();
+        saved.progress.average_started = true;
     }
-    for (const auto& [key, arrays] : state->kept_items()) {
-        if (!arrays) continue;
-        const py::tuple values = checked_tuple(items, key, n);
+    saved.progress.swapped = saved.progress.swapped && saved.progress.average_started;
+    state->progress_ = saved.progress;
+    saved.steps = state->steps_;
+    const py::tuple steps = checked_tuple(saved.items, saved.steps_key, n);
+    for (const Slot& slot : all_slots) {
+        if (!state->has_slot(slot.place)) continue;
+        const bool in_containers = slot.place == Slot::velocity;
+        const py::tuple values = in_containers ? py::tuple() : checked_tuple(saved.items, slot.name, n);
         for (std::size_t i = 0; i < n; ++i)
-            if (arrays->has(i))
-                arrays->set(i,
-                            state->checked_values(*arrays, i, values[i], item_path(key, state->tree_.path(i)))
-                                .data());
+            if (state->kept_.has(slot.place, i))
+                state->read(saved, slot.place, i,
+                            in_containers ? py::handle(leaves[i]) : py::handle(values[i]),
+                            state->tree_.path(i), steps[i]);
     }
+    state->take_over(saved);
     return state;
 }
 

@@ -1,18 +1,14 @@
-// Leaves -> checked raw slices. The home of the error messages about arrays; never writes to an array.
+// Leaves -> checked raw slices: what the arrays of a call must be, one by one and then together. Never writes
+// to an array.
 #pragma once
 
-#include <pybind11/numpy.h>
-
 #include <deque>
-#include <optional>
-#include <string>
 #include <vector>
 
 #include "plain/norm.hpp"
 #include "plain/overlap.hpp"
 #include "plain/run.hpp"
 #include "python/arrays.hpp"
-#include "python/options.hpp"
 #include "python/tree.hpp"
 
 namespace fast_momentum {
@@ -28,15 +24,7 @@ struct Call {
     void clear();
 };
 
-// To be called once, when the module is imported.
-void find_numpy_types();
-
-// Of `params`, which must be arrays of a dtype that can be worked on: in which dtype that is done, and as
-// what they are stored.
-struct ParamDtypes {
-    std::vector<unsigned char> dtypes;
-    std::vector<Stored> stored;
-};
+// Of `params`, which must be arrays of a dtype that can be worked on.
 ParamDtypes checked_dtypes(const Tree& tree, const Leaves& params);
 
 // `array`, to be copied into the memory of array i, must have its shape and the dtype that it is worked on
@@ -50,21 +38,23 @@ struct Constants {
     std::vector<Coefficients> table;
     std::size_t stride;  // from array to array; 0 where all have the same
 
-    const Coefficients* of(std::size_t i, bool started) const { return &table[stride * i + started]; }
+    const Coefficients* of(std::size_t i, long long steps) const { return &table[stride * i + (steps != 0)]; }
 };
 
-// What a step does to gradients beyond the rule, as far as the checks must know it.
-struct Request {
-    bool needs_norm = false;  // or must know at least whether they are finite
-    std::optional<double> clip_norm;
-    Nonfinite nonfinite = Nonfinite::propagate;
-    Pass pass;
-    bool is_plain = true;  // nothing beyond the rule, and no narrow storage but of gradients
+// What is asked about a call once, and not again for each array.
+struct Plan {
+    bool slices = false;  // an array whose gradient is stored as it is worked on needs no more than a slice
+    bool plain = false;   // nor is anything looked at beforehand
+
+    Plan() = default;
+    Plan(const Kept& kept, const Pass& pass)
+        : slices(kept.is_plain() && pass.is_bare()), plain(slices && !pass.looks_first()) {}
 };
 
-// Check call.params and call.others and fill call.work. `tree` is for the messages.
+// Check call.params and call.others and fill call.work, whose pass is set. `tree` is for the messages.
+// `steps` are those that each array has made.
 void check_step(const Tree& tree, const Kept& kept, const Constants& constants,
-                const std::vector<unsigned char>& started, const Request& request, Call& call);
+                const std::vector<long long>& steps, const Plan& plan, Call& call);
 void check_lookahead(const Tree& tree, const Kept& kept, const Constants& constants, Call& call);
 // Of call.params alone.
 void check_swap(const Tree& tree, const Kept& kept, Call& call);

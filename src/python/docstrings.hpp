@@ -2,13 +2,13 @@
 
 #pragma once
 
+#include <stdexcept>
+#include <string>
+
 namespace fast_momentum {
 
 constexpr const char* init_doc =
-    R"doc(init(params, *, lr, momentum=0.9, dampening=0.0, nesterov=False, weight_decay=0.0, decoupled_weight_decay=False, maximize=False, form='lr_outside', clip_norm=None, clip_value=None, nonfinite='propagate', average_decay=None, velocity_dtype=None, compensated=False)
---
-
-Return a `State` with one zero velocity for each array of `params`.
+    R"doc(Return a `State` with one zero velocity for each array of `params`.
 
 With ``d`` the gradient (negated if `maximize`), plus ``weight_decay*p`` if the decay is coupled, a step is::
 
@@ -244,33 +244,11 @@ Examples
 3
 )doc";
 
-constexpr const char* lr_doc =
-    "Learning rate, finite and >= 0: a float, or a number per array as nested tuples and mappings.";
-constexpr const char* momentum_doc =
-    "Momentum, in [0, 1): a float, or a number per array as nested tuples and mappings.";
-constexpr const char* dampening_doc =
-    "Dampening, in [0, 1]: a float, or a number per array as nested tuples and mappings.";
-constexpr const char* weight_decay_doc =
-    "Weight decay, finite and >= 0: a float, or a number per array as nested tuples and mappings.";
-constexpr const char* nesterov_doc = "Whether the step goes along ``d + momentum*v`` instead of ``v``.";
-constexpr const char* decoupled_weight_decay_doc = "Whether weight decay leaves the velocity alone.";
-constexpr const char* maximize_doc = "Whether the step goes along the gradient instead of against it.";
-constexpr const char* form_doc = "'lr_outside', 'lr_inside' or 'ema'; fixed at `init`.";
+constexpr const char* rule_doc = "The name of the rule: 'momentum'; fixed when the State is made.";
 constexpr const char* step_count_doc = "The number of steps made.";
 constexpr const char* velocity_doc =
     "The velocities, in new containers of the types given to `init`: read-only arrays that show each later "
     "step. Where they are stored as another `velocity_dtype`, copies in float32.";
-constexpr const char* clip_norm_doc = "The largest norm of all gradients together, or None.";
-constexpr const char* clip_value_doc = "The largest magnitude of an element of a gradient, or None.";
-constexpr const char* average_decay_doc =
-    "Decay of the average of the parameters, in [0, 1), or None. Set to None, the average stays as it is; "
-    "set for "
-    "the first time, it begins with the parameters before the next step.";
-constexpr const char* nonfinite_doc =
-    "'propagate', 'raise' or 'skip': what is done about a gradient with a NaN or an infinity.";
-constexpr const char* velocity_dtype_doc =
-    "As what velocities are stored: a name, or None for the dtype that is worked on in; fixed at `init`.";
-constexpr const char* compensated_doc = "Whether the rounding of parameters is compensated; fixed at `init`.";
 constexpr const char* skipped_steps_doc =
     "The number of steps that were left out because a gradient was not finite.";
 constexpr const char* grad_norm_doc =
@@ -325,9 +303,9 @@ Return a copy of everything, in plain containers.
 Returns
 -------
 dict
-    ``{"format": 2, "form": str, "velocity_dtype": str or None, "compensated": bool, "step_count": int,
+    ``{"format": 3, "rule": str, "form": str, "velocity_dtype": str or None, "compensated": bool, "step_count": int,
     "skipped_steps": int, "grad_norm": float or None, "swapped": bool, "hyperparameters": {name: value},
-    "velocity": {path: array}, "started": {path: bool}, "average": {path: array}, "compensation": {path: array},
+    "velocity": {path: array}, "steps": {path: int}, "average": {path: array}, "compensation": {path: array},
     "master": {path: array}}``, with paths as ``['encoder'][2]``, and ``''`` for a single array. The arrays have the
     dtype that is worked on in, float32 or float64; what a state does not have is an empty dict. The parameters are
     not in it.
@@ -595,5 +573,11 @@ Examples
 
 constexpr const char* concurrent_step_error_doc =
     "A State was to be used while another thread was using it. Nothing was changed.";
+
+// What the function that makes a State of a rule says, below its signature.
+inline std::string maker_doc(const std::string& name) {
+    if (name == "init") return init_doc;
+    throw std::logic_error("docstrings.hpp must have a docstring for " + name);
+}
 
 }  // namespace fast_momentum

@@ -7,11 +7,12 @@
 #endif
 
 #include "plain/capi.hpp"
-#include "plain/coefficients.hpp"
 #include "plain/isa.hpp"
+#include "plain/rules.hpp"
 #include "plain/threads.hpp"
 #include "python/docstrings.hpp"
-#include "python/hyperparameters.hpp"
+#include "python/numpy_types.hpp"
+#include "python/prefix.hpp"
 #include "python/state.hpp"
 #include "python/step.hpp"
 
@@ -21,30 +22,52 @@ using namespace fast_momentum;
 
 namespace {
 
-std::unique_ptr<State> init(py::object params, py::object lr, py::object momentum, py::object dampening,
-                            py::object nesterov, py::object weight_decay, py::object decoupled_weight_decay,
-                            py::object maximize, py::object form, py::object clip_norm, py::object clip_value,
-                            py::object nonfinite, py::object average_decay, py::object velocity_dtype,
-                            py::object compensated) {
-    return State::init(params,
-                       {{lr, momentum, dampening, weight_decay},
-                        {nesterov, decoupled_weight_decay, maximize},
-                        {clip_norm, clip_value, average_decay},
-                        nonfinite,
-                        velocity_dtype,
-                        compensated},
-                       checked_form(form));
-}
-
-py::dict coefficients_dict(const std::string& form, double lr, double momentum, double dampening,
-                           bool nesterov, double weight_decay, bool decoupled_weight_decay, bool maximize,
-                           bool first) {
-    const Coefficients c = coefficients(checked_form(py::str(form)), {lr, momentum, dampening, weight_decay},
-                                        {nesterov, decoupled_weight_decay, maximize}, first);
+// The constants of a rule's row for these values, by name, for a step of an array that has made so many.
+py::dict coefficients_dict(py::handle rule, py::handle form, long long steps, const py::kwargs& kwargs) {
+    const Rule* row = find_rule(text_of(rule), form.is_none() ? nullptr : text_of(form).c_str());
+    if (!row) throw py::value_error("there is no such rule and form");
+    Values values{};
+    for (const Setting& setting : all_settings)
+        if (kwargs.contains(setting.name))
+            values[setting.place] = py::float_(py::object(kwargs[setting.name])).cast<double>();
+    const Coefficients c = coefficients(*row, values, steps);
     return py::dict("sign"_a = c.sign, "weight_decay"_a = c.weight_decay, "keep"_a = c.keep,
                     "gain"_a = c.gain, "direct"_a = c.direct, "carried"_a = c.carried, "scale"_a = c.scale,
                     "decay"_a = c.decay, "ahead"_a = c.ahead,
-                    "nesterov"_a = (c.variant & Term::nesterov) != 0);
+                    "nesterov"_a = (c.variant % n_term_sets & Term::nesterov) != 0);
+}
+
+// The tables, for Python: what each setting is, and which of them, with which default, each rule and form
+// takes.
+py::dict settings_table() {
+    const char* kinds[] = {"number", "flag", "option", "choice", "dtype"};
+    py::dict table;
+    for (const Setting& setting : all_settings)
+        table[setting.name] =
+            py::dict("kind"_a = kinds[static_cast<unsigned>(setting.kind)],
+                     "requirement"_a = setting.range.requirement, "low"_a = setting.range.low,
+                     "high"_a = setting.range.high, "has_low"_a = setting.range.has_low,
+                     "has_high"_a = setting.range.has_high, "fixed"_a = setting.fixed,
+                     "since"_a = setting.since, "of_every_rule"_a = setting.of_every_rule);
+    return table;
+}
+
+py::list rules_table() {
+    py::list table;
+    for (const Rule& rule : all_rules) {
+        py::dict defaults;
+        py::list takes, keeps;
+        for (const Setting& setting : all_settings) {
+            if (!rule.takes_setting(setting.place)) continue;
+            takes.append(setting.name);
+            if (const py::object value = fallback(rule, setting.place)) defaults[setting.name] = value;
+        }
+        for (const Slot& slot : all_slots)
+            if (rule.keeps_slot(slot.place)) keeps.append(slot.name);
+        table.append(py::dict("rule"_a = rule.name, "form"_a = rule.form, "made_by"_a = rule.made_by,
+                              "takes"_a = takes, "defaults"_a = defaults, "keeps"_a = keeps));
+    }
+    return table;
 }
 
 py::dict config() {
@@ -58,25 +81,15 @@ py::dict config() {
                     "threads"_a = requested_threads());
 }
 
-template <Number::Name name>
-void def_number(py::class_<State>& cls, const char* doc) {
-    cls.def_property(
-        number_names[name], [](const State& state) { return state.number(name); },
-        [](State& state, py::handle value) { state.set_number(name, value); }, doc);
-}
-
-template <Flag::Name name>
-void def_flag(py::class_<State>& cls, const char* doc) {
-    cls.def_property(
-        flag_names[name], [](const State& state) { return state.flag(name); },
-        [](State& state, py::handle value) { state.set_flag(name, value); }, doc);
-}
-
-template <Option::Name name>
-void def_option(py::class_<State>& cls, const char* doc) {
-    cls.def_property(
-        option_names[name], [](const State& state) { return state.option(name); },
-        [](State& state, py::handle value) { state.set_option(name, value); }, doc);
+void def_settings(py::class_<State>& cls) {
+    for (const Setting& setting : all_settings) {
+        const auto get = [name = setting.place](const State& state) { return state.shown(name); };
+        const auto set = [name = setting.place](State& state, py::handle value) { state.set(name, value); };
+        if (setting.fixed)
+            cls.def_property_readonly(setting.name, get, setting.doc);
+        else
+            cls.def_property(setting.name, get, set, setting.doc);
+    }
 }
 
 // An exception of Python for one of C++.
@@ -94,22 +107,125 @@ void def_error(py::module_& m, const char* name, const char* doc, PyObject* base
     });
 }
 
-// Defines a function or method, and what a call with other arguments says: pybind11 would print all that it
-// was given. The first line of `doc` is the signature.
+// What a call with other arguments says: pybind11 would print all that it was given.
+[[noreturn]] void refuse_call(const std::string& name, const std::string& signature, py::ssize_t n_positional,
+                              const py::handle& keywords) {
+    std::string text;
+    for (const py::handle keyword : keywords) text += (text.empty() ? " and " : ", ") + text_of(keyword);
+    throw py::type_error(name + "() must be called as " + signature + ", not with " +
+                         std::to_string(n_positional) + " positional argument" +
+                         (n_positional == 1 ? "" : "s") + (text.empty() ? " and no keyword" : text));
+}
+
+// Defines a function or method, and what refuses other calls. The first line of `doc` is the signature.
 template <class Scope, class Function, class... Arguments>
 void def(Scope& scope, const char* name, Function function, const char* doc, const Arguments&... arguments) {
     scope.def(name, function, arguments..., doc);
     const std::string text = doc, signature = text.substr(0, text.find('\n'));
     scope.def(name, [name, signature](const py::args& args, const py::kwargs& kwargs) {
-        std::string keywords;
-        for (const auto& [keyword, value] : kwargs)
-            keywords += (keywords.empty() ? " and " : ", ") + text_of(keyword);
-        throw py::type_error(std::string(name) + "() must be called as " + signature + ", not with " +
-                             std::to_string(args.size()) + " positional argument" +
-                             (args.size() == 1 ? "" : "s") +
-                             (keywords.empty() ? " and no keyword" : keywords));
+        refuse_call(name, signature, static_cast<py::ssize_t>(args.size()), kwargs);
     });
 }
+
+// A function in Python's own calling convention, which costs less than pybind11's dispatcher.
+using FastCall = PyObject* (*)(PyObject*, PyObject* const*, Py_ssize_t, PyObject*);
+
+py::object fast_function(PyMethodDef& method, const char* name, FastCall call, const char* doc,
+                         py::handle self, const py::module_& m) {
+    method = {name, reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(call)),
+              METH_FASTCALL | METH_KEYWORDS, doc};
+    return owned(PyCFunction_NewEx(&method, self.ptr(), m.attr("__name__").ptr()));
+}
+
+// What `call` returns, or nullptr with an exception of Python set.
+template <class Run>
+PyObject* translated(const Run& run) {
+    try {
+        return run();
+    } catch (py::error_already_set& error) {
+        error.restore();
+#ifdef __GLIBCXX__
+    } catch (abi::__forced_unwind&) {  // the end of a daemon thread
+        throw;
+#endif
+    } catch (...) {
+        py::detail::try_translate_exceptions();
+    }
+    return nullptr;
+}
+
+// ---- the functions that make a State ----
+
+// One for each rule: init() and those that are called like their rule.
+struct Maker {
+    const Rule* rule;
+    std::string signature, doc;
+    PyMethodDef method;
+};
+
+std::string signature_of(const Rule& rule) {
+    std::string text = std::string(rule.made_by) + "(params, *";
+    for (const Setting& setting : all_settings) {
+        if (!is_keyword(rule, setting.place)) continue;
+        const char* fallback = rule.fallback(setting.place);
+        text += std::string(", ") + setting.name + (fallback ? std::string("=") + fallback : "");
+    }
+    return text + ")";
+}
+
+// Interned: a keyword in a call is the same object nearly always.
+PyObject* setting_names[Setting::n];
+
+// Whether `keyword` is the name of a setting of the rule: which.
+bool find_setting(const Rule& rule, PyObject* keyword, unsigned& found) {
+    for (found = 0; found < Setting::n && setting_names[found] != keyword;) ++found;
+    if (found == Setting::n)
+        for (found = 0; found < Setting::n && PyUnicode_Compare(setting_names[found], keyword) != 0;) ++found;
+    return found < Setting::n && is_keyword(rule, Setting::Name(found));
+}
+
+PyObject* call_maker(PyObject* self, PyObject* const* args, Py_ssize_t n, PyObject* keywords) {
+    return translated([&] {
+        const auto& maker = *static_cast<const Maker*>(PyCapsule_GetPointer(self, nullptr));
+        const Rule& rule = *maker.rule;
+        const auto names = keywords ? py::reinterpret_borrow<py::tuple>(keywords) : py::tuple();
+        Given given;
+        for (unsigned name = 0; name < Setting::n; ++name)
+            if (is_keyword(rule, Setting::Name(name))) given[name] = fallback(rule, Setting::Name(name));
+        py::handle params = n == 1 ? args[0] : nullptr;
+        bool is_good = n <= 1;
+        for (std::size_t i = 0; is_good && i < names.size(); ++i) {
+            PyObject* name = PyTuple_GET_ITEM(keywords, static_cast<Py_ssize_t>(i));
+            const py::handle value = args[n + static_cast<Py_ssize_t>(i)];
+            unsigned setting = 0;
+            if (find_setting(rule, name, setting))
+                given[setting] = py::reinterpret_borrow<py::object>(value);
+            else if (!params && PyUnicode_CompareWithASCIIString(name, "params") == 0)
+                params = value;
+            else
+                is_good = false;
+        }
+        for (unsigned name = 0; name < Setting::n; ++name)
+            is_good = is_good && (given[name] || !is_keyword(rule, Setting::Name(name)));
+        if (!is_good || !params) refuse_call(rule.made_by, maker.signature, n, names);
+        return py::cast(State::init(rule, params, given)).release().ptr();
+    });
+}
+
+void def_makers(py::module_& m, py::list& names) {
+    for (const Setting& setting : all_settings)
+        setting_names[setting.place] = PyUnicode_InternFromString(setting.name);
+    for (const Rule& rule : all_rules) {
+        if (&rule != find_rule(rule.name)) continue;  // another form
+        auto* maker = new Maker{&rule, signature_of(rule), "", {}};
+        maker->doc = maker->signature + "\n--\n\n" + maker_doc(rule.made_by);
+        m.attr(rule.made_by) =
+            fast_function(maker->method, rule.made_by, call_maker, maker->doc.c_str(), py::capsule(maker), m);
+        names.append(rule.made_by);
+    }
+}
+
+// ---- step ----
 
 // step(), for calls that have not what it needs: those get pybind11's treatment, and a message.
 PyObject* slow_step = nullptr;
@@ -132,24 +248,15 @@ bool read_keywords(PyObject* keywords, PyObject* const* values, py::handle& grad
     return true;
 }
 
-// Python's own calling convention: with the dispatcher of pybind11, a small step takes 1.4 times as long.
+// With the dispatcher of pybind11, a small step takes 1.4 times as long.
 PyObject* call_step(PyObject*, PyObject* const* args, Py_ssize_t n, PyObject* keywords) {
     py::handle grad_scale, zero_grads;
     if (n != 3 || (keywords && !read_keywords(keywords, args + n, grad_scale, zero_grads)))
         return PyObject_Vectorcall(slow_step, args, static_cast<std::size_t>(n), keywords);
-    try {
+    return translated([&] {
         step(args[0], args[1], args[2], grad_scale, zero_grads);
-        Py_RETURN_NONE;
-    } catch (py::error_already_set& error) {
-        error.restore();
-#ifdef __GLIBCXX__
-    } catch (abi::__forced_unwind&) {  // the end of a daemon thread
-        throw;
-#endif
-    } catch (...) {
-        py::detail::try_translate_exceptions();
-    }
-    return nullptr;
+        return py::none().release().ptr();
+    });
 }
 
 void def_step(py::module_& m) {
@@ -158,10 +265,8 @@ void def_step(py::module_& m) {
     slow_step = py::object(m.attr("step")).release().ptr();
     grad_scale_name = PyUnicode_InternFromString("grad_scale");
     zero_grads_name = PyUnicode_InternFromString("zero_grads");
-    static PyMethodDef method = {"step",
-                                 reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(call_step)),
-                                 METH_FASTCALL | METH_KEYWORDS, step_doc};
-    m.attr("step") = owned(PyCFunction_NewEx(&method, nullptr, m.attr("__name__").ptr()));
+    static PyMethodDef method;
+    m.attr("step") = fast_function(method, "step", call_step, step_doc, nullptr, m);
 }
 
 void def_c_api(py::module_& m) {
@@ -180,7 +285,8 @@ PYBIND11_MODULE(_core, m) {
 
     m.doc() = "The compiled part of fast_momentum; use the names of the package instead.";
     m.attr("__version__") = FAST_MOMENTUM_VERSION;
-    m.attr("forms") = py::tuple(py::cast(std::vector<const char*>(form_names, form_names + n_forms)));
+    m.attr("settings") = settings_table();
+    m.attr("rules") = rules_table();
     find_numpy_types();
     install_fork_handlers();
 
@@ -190,29 +296,18 @@ PYBIND11_MODULE(_core, m) {
 
     py::class_<State> state(m, "State", state_doc, py::is_final());
     state.attr("__module__") = "fast_momentum";
-    def_number<Number::lr>(state, lr_doc);
-    def_number<Number::momentum>(state, momentum_doc);
-    def_number<Number::dampening>(state, dampening_doc);
-    def_number<Number::weight_decay>(state, weight_decay_doc);
-    def_flag<Flag::nesterov>(state, nesterov_doc);
-    def_flag<Flag::decoupled_weight_decay>(state, decoupled_weight_decay_doc);
-    def_flag<Flag::maximize>(state, maximize_doc);
-    def_option<Option::clip_norm>(state, clip_norm_doc);
-    def_option<Option::clip_value>(state, clip_value_doc);
-    def_option<Option::average_decay>(state, average_decay_doc);
-    state.def_property(
-        "nonfinite", [](const State& s) { return nonfinite_names[static_cast<unsigned>(s.nonfinite())]; },
-        &State::set_nonfinite, nonfinite_doc);
-    state.def_property_readonly("velocity_dtype", &State::velocity_dtype, velocity_dtype_doc)
-        .def_property_readonly("compensated", &State::compensated, compensated_doc)
-        .def_property_readonly("skipped_steps", &State::skipped_steps, skipped_steps_doc)
-        .def_property_readonly("grad_norm", &State::grad_norm, grad_norm_doc)
-        .def_property_readonly("average", &State::average_containers, average_doc);
-    def(state, "swap_average", &swap_average, swap_average_doc, "params"_a);
+    def_settings(state);
     state.def_property_readonly(
-             "form", [](const State& s) { return name_of(s.form()); }, form_doc)
-        .def_property_readonly("step_count", &State::step_count, step_count_doc)
+             "rule", [](const State& s) { return s.settings().rule().name; }, rule_doc)
+        .def_property_readonly(
+            "skipped_steps", [](const State& s) { return s.progress().skipped_steps; }, skipped_steps_doc)
+        .def_property_readonly(
+            "grad_norm", [](const State& s) { return s.progress().grad_norm; }, grad_norm_doc)
+        .def_property_readonly(
+            "step_count", [](const State& s) { return s.progress().step_count; }, step_count_doc)
+        .def_property_readonly("average", &State::average_containers, average_doc)
         .def_property_readonly("velocity", &State::velocity_containers, velocity_doc);
+    def(state, "swap_average", &swap_average, swap_average_doc, "params"_a);
     def(state, "state_dict", &State::state_dict, state_dict_doc);
     def(
         state, "load_state_dict",
@@ -230,10 +325,10 @@ PYBIND11_MODULE(_core, m) {
     def(
         state, "set_lr",
         [](State& s, py::handle lr, py::handle rescale_velocity) {
-            const bool rescale = checked_flag("rescale_velocity", rescale_velocity);
-            py::module_::import("fast_momentum._forms").attr("set_lr")(py::cast(&s), lr, rescale);
+            s.set_lr(lr, checked_flag("rescale_velocity", rescale_velocity));
         },
         set_lr_doc, "lr"_a, "rescale_velocity"_a = true);
+    state.def("_scale_velocities", &State::scale_velocities, "factors"_a, "Multiply them, for to_form().");
     state.def("__repr__", &State::repr)
         .def("__copy__", &State::copy)
         .def(
@@ -248,11 +343,9 @@ PYBIND11_MODULE(_core, m) {
             throw py::type_error("a State must come from init(), not from its class");
         });
 
-    def(m, "init", &init, init_doc, "params"_a, py::kw_only(), "lr"_a, "momentum"_a = 0.9,
-        "dampening"_a = 0.0, "nesterov"_a = false, "weight_decay"_a = 0.0, "decoupled_weight_decay"_a = false,
-        "maximize"_a = false, "form"_a = "lr_outside", "clip_norm"_a = py::none(),
-        "clip_value"_a = py::none(), "nonfinite"_a = "propagate", "average_decay"_a = py::none(),
-        "velocity_dtype"_a = py::none(), "compensated"_a = false);
+    py::list makers;
+    def_makers(m, makers);
+    m.attr("makers") = py::tuple(makers);
     def_step(m);
     def(m, "global_norm", &global_norm, global_norm_doc, "grads"_a);
     def(m, "lookahead", &lookahead, lookahead_doc, "params"_a, "state"_a, "out"_a = py::none());
@@ -264,10 +357,8 @@ PYBIND11_MODULE(_core, m) {
 
     def_c_api(m);
     m.def("unpickled", &State::unpickled, "containers"_a, "rest"_a, "What __reduce__ took apart.");
-    m.def("coefficients", &coefficients_dict, "form"_a, py::kw_only(), "lr"_a, "momentum"_a,
-          "dampening"_a = 0.0, "nesterov"_a = false, "weight_decay"_a = 0.0,
-          "decoupled_weight_decay"_a = false, "maximize"_a = false, "first"_a = false,
-          "The constants of the linear rule, in double, with which every step is made.");
+    m.def("coefficients", &coefficients_dict, "rule"_a, "form"_a, "steps"_a,
+          "The constants, in double, with which an array that has made so many steps makes the next one.");
     m.def("config", &config, "What show_config() prints.");
     m.def("disable_isas", &disable_isas, "names"_a,
           "Take instruction sets away; return the names that cannot be taken.");

@@ -70,29 +70,23 @@ void run_unlocked(const Work& work) {
 }
 
 // Looks at all gradients before anything is written. Whether the step is to be made; clips it if so.
-bool look_at_gradients(const State& state, const Request& request, Call& call, std::optional<double>& norm) {
-    Preparation& preparation = call.work.pass.preparation;
-    const std::optional<double>& clip_norm = request.clip_norm;
+bool look_at_gradients(State& state, Call& call) {
+    Pass& pass = call.work.pass;
+    const bool clips = pass.wants(Setting::clip_norm);
     Norm::Found found{};
     run_unlocked(call.norm.bytes(), [&](int threads) {
-        if (clip_norm)
-            found = call.norm.norm(preparation.scale, threads);
+        if (clips)
+            found = call.norm.norm(pass.grad_scale, threads);
         else
-            found.finite = call.norm.finite(preparation.scale, threads);
+            found.finite = call.norm.finite(pass.grad_scale, threads);
     });
-    if (!found.finite && request.nonfinite == Nonfinite::raise)
-        raise_nonfinite(state, call, preparation.scale);
-    if (clip_norm) {
-        norm = found.norm;
-        preparation.coefficient = found.norm <= *clip_norm ? 1 : *clip_norm / found.norm;
+    if (!found.finite && pass.nonfinite() == Nonfinite::raise) raise_nonfinite(state, call, pass.grad_scale);
+    if (clips) {
+        const double clip_norm = (*pass.settings)[Setting::clip_norm];
+        pass.clip_coefficient = found.norm <= clip_norm ? 1 : clip_norm / found.norm;
     }
-    return found.finite || request.nonfinite == Nonfinite::propagate;
-}
-
-// What there is to do before anything is written, where a step is not plain. Whether it is to be made.
-bool prepare(State& state, const Request& request, std::optional<double>& norm) {
-    if (request.pass.averages) state.copy_to_average(state.call.params);
-    return !request.needs_norm || look_at_gradients(state, request, state.call, norm);
+    state.set_grad_norm(clips ? std::optional<double>(found.norm) : std::nullopt);
+    return found.finite || pass.nonfinite() == Nonfinite::propagate;
 }
 
 // The gradients are as good as used.
@@ -114,14 +108,14 @@ void step(py::handle params, py::handle grads, py::handle state_, py::handle gra
     state.tree().match(params, "params", "init()", call.params);
     state.tree().match(grads, "grads", "params", call.others);
     const Constants& constants = state.kept_constants();
-    std::optional<Request> changed;
-    const Request& request =
-        grad_scale || zero_grads ? changed.emplace(state.request(grad_scale, zero_grads)) : state.request();
-    check_step(state.tree(), state.kept(), constants, state.started(), request, call);
-    std::optional<double> grad_norm;
-    const bool made = request.is_plain || prepare(state, request, grad_norm);
-    state.set_grad_norm(grad_norm);
-    if (!made) return skip_step(state);
+    call.work.pass = state.pass(grad_scale, zero_grads);
+    const Pass& pass = call.work.pass;
+    const Plan plan = grad_scale || zero_grads ? Plan(state.kept(), pass) : state.plan();
+    check_step(state.tree(), state.kept(), constants, state.steps(), plan, call);
+    if (!plan.plain && pass.averages()) state.copy_to_average(call.params);
+    const bool looks = !plan.plain && pass.looks_first();
+    if (!looks) state.set_grad_norm(std::nullopt);
+    if (looks && !look_at_gradients(state, call)) return skip_step(state);
     run_unlocked(call.work);
     state.finish_step(call.others);
 }
@@ -136,6 +130,7 @@ py::object lookahead(py::handle params, py::handle state_, py::object out) {
     if (out.is_none())
         out = state.tree().build([&](std::size_t i) { return empty_like(state.kept(), i, call.params[i]); });
     state.tree().match(out, "out", "params", call.others);
+    call.work.pass.task = Task::lookahead;
     check_lookahead(state.tree(), state.kept(), constants, call);
     run_unlocked(call.work);
     return out;
@@ -147,6 +142,8 @@ void swap_average(State& state, py::handle params) {
     Call& call = state.call;
     state.check_has_average();
     state.tree().match(params, "params", "init()", call.params);
+    call.work.pass = {};
+    call.work.pass.task = Task::swap_average;
     check_swap(state.tree(), state.kept(), call);
     run_unlocked(call.work);
     state.toggle_swapped();

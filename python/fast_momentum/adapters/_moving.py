@@ -7,15 +7,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .. import _core
-from .._forms import _number_at
-from ..reference import _leaves, _map, _path
+from .._containers import Keys, at, leaves, mapped, path_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
-
-    Keys = tuple[Any, ...]
 
 
 def kind(thing: object) -> str:
@@ -26,7 +23,7 @@ def kind(thing: object) -> str:
 
 def keys_of(containers: Any) -> list[Keys]:
     """What leads to each array."""
-    return [keys for keys, _ in _leaves(containers)]
+    return [keys for keys, _ in leaves(containers)]
 
 
 def prefix(params: Any, numbers: Mapping[Keys, float]) -> Any:
@@ -34,12 +31,12 @@ def prefix(params: Any, numbers: Mapping[Keys, float]) -> Any:
     if len(set(numbers.values())) == 1:
         return next(iter(numbers.values()))
     following = iter(keys_of(params))
-    return _map(lambda _: numbers[next(following)], params)
+    return mapped(lambda _: numbers[next(following)], params)
 
 
 def numbers_of(state: _core.State, name: str, arrays: Sequence[Keys]) -> list[float]:
     """The number of each array."""
-    return [_number_at(getattr(state, name), keys) for keys in arrays]
+    return [at(getattr(state, name), keys) for keys in arrays]
 
 
 def one_number(state: _core.State, name: str, arrays: Sequence[Keys], where: str, way_out: str) -> float:
@@ -73,11 +70,11 @@ def imported(
     """A State for `params`, in which the arrays with a velocity have started."""
     state = _core.init(params, **hyperparameters)
     saved = {**state.state_dict(), "step_count": step_count}
-    for keys, param in _leaves(params):
+    for keys, param in leaves(params):
         if keys in velocities:
-            path = _path(keys)
+            path = path_of(keys)
             velocity = np.asarray(velocities[keys])  # arithmetic with a 0-d array returns a scalar
             checked_like(where, velocity, f"params{path}", param.shape, param.dtype)
-            saved["velocity"][path], saved["started"][path] = velocity, True
+            saved["velocity"][path], saved["steps"][path] = velocity, max(step_count, 1)
     state.load_state_dict(saved)
     return state

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import fast_momentum as fm
-from fast_momentum.reference import _map
+from fast_momentum._containers import mapped
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -78,7 +78,7 @@ def sgd(
     >>> autograd.sgd(lambda x, i: {"w": 2 * x["w"] - 6}, {"w": 0.0}, num_iters=100)["w"].round(2)
     np.float64(2.99)
     """
-    params = _map(_parameter, x0)
+    params = mapped(_parameter, x0)
     state = fm.init(params, lr=step_size, momentum=mass, form="ema")
     point = fm.lookahead(params, state) if lookahead else params
     for i in range(num_iters):
@@ -86,7 +86,7 @@ def sgd(
             fm.lookahead(params, state, out=point)
         g = _gradients(grad(point, i))
         if callback:
-            callback(_map(np.copy, params), i, g)
+            callback(mapped(np.copy, params), i, g)
         fm.step(params, g, state)
     return params
 
@@ -154,4 +154,4 @@ def _parameter(leaf: Any) -> Any:
 
 def _gradients(tree: Any) -> Any:
     """The gradient of an array without dimensions may be a float."""
-    return _map(lambda leaf: np.asarray(leaf) if isinstance(leaf, float) else leaf, tree)
+    return mapped(lambda leaf: np.asarray(leaf) if isinstance(leaf, float) else leaf, tree)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..reference import _leaves, _path
+from .._containers import leaves, path_of
 from ._moving import checked_form, checked_like, imported, keys_of, kind, numbers_of, one_number, prefix
 
 try:
@@ -211,10 +211,10 @@ def _paired(containers: Any, variables: list[tuple[Any, Any]], where: str) -> di
     if len(arrays) != len(variables):
         msg = f"{where} must have {len(variables)} arrays, one for each variable of optimizer, not {len(arrays)}"
         raise ValueError(msg)
-    for (keys, array), (variable, _) in zip(_leaves(containers), variables, strict=True):
+    for (keys, array), (variable, _) in zip(leaves(containers), variables, strict=True):
         like = f"the variable {variable.path}"
         if isinstance(array, np.ndarray):
-            checked_like(f"{where}{_path(keys)}", array, like, variable.shape, variable.dtype)
+            checked_like(f"{where}{path_of(keys)}", array, like, variable.shape, variable.dtype)
         if variable.constraint is not None:
             msg = f"{like} must have no constraint, not {kind(variable.constraint)}; apply it after each step"
             raise ValueError(msg)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..reference import _path
+from .._containers import Keys, path_of
 from ._moving import checked_like, imported, keys_of, kind, numbers_of, one_number
 
 try:
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
     from .. import _core
 
-    Keys = tuple[Any, ...]
 
 __all__ = ["export_state", "import_state"]
 
@@ -206,7 +205,7 @@ def export_state(state: _core.State, opt_state: Any) -> Any:
     _checked_structure("state.velocity", arrays, theirs)
     saved = state.state_dict()["velocity"]
     for keys, leaf in theirs.items():
-        path = _path(keys)
+        path = path_of(keys)
         checked_like(f"state.velocity{path}", saved[path], "the trace", leaf.shape, leaf.dtype)
     numbers = {
         name: one_number(state, INJECTED[name], arrays, f"an injected {name}", "optax injects one number")
@@ -217,7 +216,7 @@ def export_state(state: _core.State, opt_state: Any) -> Any:
         if isinstance(part, optax.TraceState):
             return part._replace(
                 trace=jax.tree_util.tree_map_with_path(
-                    lambda path, _: jax.numpy.asarray(sign * saved[_path(_keys(path))]), part.trace
+                    lambda path, _: jax.numpy.asarray(sign * saved[path_of(_keys(path))]), part.trace
                 )
             )
         if isinstance(part, optax.InjectStatefulHyperparamsState):
@@ -308,7 +307,7 @@ def _leaves_of(trace: Any) -> dict[Keys, Any]:
 
 
 def _checked_structure(where: str, arrays: list[Keys], trace: dict[Keys, Any]) -> None:
-    alone = [_path(keys) for keys in {*arrays} ^ trace.keys()]
+    alone = [path_of(keys) for keys in {*arrays} ^ trace.keys()]
     if alone:
         msg = f"{where} must have the structure of the trace of opt_state, not arrays on one side only: {', '.join(sorted(alone))}"
         raise ValueError(msg)

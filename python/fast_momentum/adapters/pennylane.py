@@ -53,7 +53,7 @@ class _Stepping:
     def _state(self, velocity: NDArray[Any]) -> fm.State:
         state = fm.init(velocity, lr=self.stepsize, momentum=self.momentum, form="lr_inside")
         if velocity.any():
-            state.load_state_dict({**state.state_dict(), "velocity": {"": velocity}, "started": {"": True}})
+            state.load_state_dict({**state.state_dict(), "velocity": {"": velocity}, "steps": {"": 1}})
         return state
 
     def apply_grad(self, grad: Sequence[Any], args: Sequence[Any]) -> list[Any]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ..reference import _path
+from .._containers import Keys, path_of
 from ._moving import checked_form, checked_like, imported, keys_of, kind, one_number, prefix
 
 try:
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
     from .. import _core
 
-    Keys = tuple[Any, ...]
     Groups = list[dict[str, Any]]
 
 __all__ = ["arrays", "export_state", "grads", "import_state"]
@@ -195,11 +194,11 @@ def export_state(
     for index, keys_of_group in enumerate(_grouped(state.velocity, groups, names, "state")):
         group, tensors = groups[index], optimizer.param_groups[index]["params"]
         exported.append({**group, **_hyperparameters(state, keys_of_group, f"param_groups[{index}]")})
-        for number, tensor, path in zip(group["params"], tensors, map(_path, keys_of_group), strict=True):
+        for number, tensor, path in zip(group["params"], tensors, map(path_of, keys_of_group), strict=True):
             velocity = saved["velocity"][path]
             where = f"state.velocity{path}"
             checked_like(where, velocity, f"parameter {number} of optimizer", tensor.shape, velocity.dtype)
-            if saved["started"][path]:
+            if saved["steps"][path]:
                 buffers[number] = {"momentum_buffer": _laid_out_like(tensor, torch.from_numpy(velocity))}
     return {"state": buffers, "param_groups": exported}
 
@@ -401,7 +400,7 @@ def _array(tensor: Any, keys: Keys, suffix: str = "") -> Any:
     reason = _refusal(tensor)
     if reason is None:
         return (tensor.detach() if tensor.requires_grad else tensor).numpy()
-    msg = f"tensors{_path(keys)}{suffix} must {reason}"
+    msg = f"tensors{path_of(keys)}{suffix} must {reason}"
     raise TypeError(msg)
 
 

@@ -61,7 +61,7 @@ class _InPlaceSGD(SGDOptimizer):  # type: ignore[misc]  # scikit-learn has no ty
         if any(v.any() for v in velocities):
             saved = self.state.state_dict()
             for path, v in zip(saved["velocity"], velocities, strict=True):
-                saved["velocity"][path], saved["started"][path] = -v, True
+                saved["velocity"][path], saved["steps"][path] = -v, 1
             self.state.load_state_dict(saved)
 
     def update_params(self, params: list[NDArray[Any]], grads: list[NDArray[Any]]) -> None:

@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Unpack
 
 import numpy as np
 
-from ._inputs import form_name, plain, require
-from ._rule import Hyperparameters, rule
+from ._inputs import plain, require
+from ._rule import Hyperparameters, defaults, form_name, rule
 
 if TYPE_CHECKING:
     from ._rule import Array
 
-DEFAULTS: dict[str, Any] = rule.__kwdefaults__ or {}
+DEFAULTS: dict[str, Any] = defaults()
 
 
 class Conversion(NamedTuple):

@@ -18,11 +18,23 @@ if TYPE_CHECKING:
 ROUNDING = 16 * np.finfo(np.float64).eps  # what a few operations may be off by, relatively
 
 FINITE: Requirement = ("be finite", np.isfinite)
-NOT_NEGATIVE: Requirement = ("be finite and >= 0", lambda x: np.isfinite(x) & (x >= 0))
 POSITIVE: Requirement = ("be finite and > 0", lambda x: np.isfinite(x) & (x > 0))
-MOMENTUM: Requirement = ("be in [0, 1)", lambda x: (x >= 0) & (x < 1))
-DAMPENING: Requirement = ("be in [0, 1]", lambda x: (x >= 0) & (x <= 1))
 COUNT: Requirement = ("be an integer >= 0", lambda x: np.isfinite(x) & (x >= 0) & (x == np.floor(x)))
+
+
+def range_of(name: str) -> Requirement:
+    """What the setting of that name must be."""
+    row = _core.settings[name]
+
+    def holds(x: NDArray[Any]) -> Any:
+        above = np.greater_equal if row["has_low"] else np.greater
+        below = np.less_equal if row["has_high"] else np.less
+        return np.logical_and(above(x, row["low"]), below(x, row["high"]))
+
+    return row["requirement"], holds
+
+
+NOT_NEGATIVE, MOMENTUM, DAMPENING = range_of("lr"), range_of("momentum"), range_of("dampening")
 
 
 def numbers(name: str, value: ArrayLike, requirement: Requirement = FINITE) -> NDArray[np.float64]:
@@ -78,10 +90,6 @@ def choice(name: str, value: Any, choices: tuple[str, ...]) -> str:
         msg = f"{name} must be one of {', '.join(map(repr, choices))}, not {value!r}"
         raise ValueError(msg)
     return value
-
-
-def form_name(value: Any, name: str = "form") -> str:
-    return choice(name, value, _core.forms)
 
 
 def plain(value: ArrayLike) -> Any:

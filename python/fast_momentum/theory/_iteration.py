@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Unpack
 
 import numpy as np
 
-from ._inputs import COUNT, DAMPENING, NOT_NEGATIVE, ROUNDING, flag, form_name, numbers, plain, require
-from ._rule import Hyperparameters, Settings, check_dampening, rule
+from ._inputs import COUNT, DAMPENING, NOT_NEGATIVE, ROUNDING, flag, numbers, plain, require
+from ._rule import Hyperparameters, Settings, check_dampening, form_name, rule
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray

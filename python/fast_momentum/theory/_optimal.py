@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from ._conversion import convert
-from ._inputs import choice, curvature_range, form_name, plain
+from ._inputs import choice, curvature_range, plain
+from ._rule import form_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable

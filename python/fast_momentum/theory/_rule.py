@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple, Required, TypedDict
+from typing import TYPE_CHECKING, Any, NamedTuple, Required, TypedDict, Unpack
 
 import numpy as np
 
 from .. import _core
-from ._inputs import DAMPENING, MOMENTUM, NOT_NEGATIVE, flag, form_name, numbers, require
+from ._inputs import choice, flag, numbers, range_of, require
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -16,8 +16,9 @@ if TYPE_CHECKING:
 
 
 class Settings(TypedDict, total=False):
-    """The keywords of `fast_momentum.init` but lr; numbers may be arrays."""
+    """The keywords of `fast_momentum.init` and of the functions of other rules but lr; numbers may be arrays."""
 
+    rule: str
     momentum: ArrayLike
     dampening: ArrayLike
     nesterov: bool
@@ -28,7 +29,7 @@ class Settings(TypedDict, total=False):
 
 
 class Hyperparameters(Settings, total=False):
-    """The keywords of `fast_momentum.init`."""
+    """The keywords of `fast_momentum.init` and of the functions of other rules."""
 
     lr: Required[ArrayLike]
 
@@ -51,47 +52,62 @@ class Rule(NamedTuple):
     decay: Array
 
 
-def rule(
-    first: bool = False,
-    /,
-    *,
-    lr: ArrayLike,
-    momentum: ArrayLike = 0.9,
-    dampening: ArrayLike = 0.0,
-    nesterov: bool = False,
-    weight_decay: ArrayLike = 0.0,
-    decoupled_weight_decay: bool = False,
-    maximize: bool = False,
-    form: str = "lr_outside",
-) -> Rule:
-    """The rule of these hyperparameters, in the shape that they broadcast to; `first`: of an array's first step."""
-    given = {
-        "lr": numbers("lr", lr, NOT_NEGATIVE),
-        "momentum": numbers("momentum", momentum, MOMENTUM),
-        "dampening": numbers("dampening", dampening, DAMPENING),
-        "weight_decay": numbers("weight_decay", weight_decay, NOT_NEGATIVE),
+def rows(rule: str = "momentum") -> list[dict[str, Any]]:
+    """What each form of a rule takes."""
+    found = [row for row in _core.rules if row["rule"] == rule]
+    if not found:
+        choice("rule", rule, tuple(dict.fromkeys(row["rule"] for row in _core.rules)))
+    return found
+
+
+def forms(rule: str = "momentum") -> tuple[str, ...]:
+    return tuple(row["form"] for row in rows(rule) if row["form"])
+
+
+def form_name(value: Any, name: str = "form") -> str:
+    return choice(name, value, forms())
+
+
+def defaults(rule: str = "momentum") -> dict[str, Any]:
+    """The keywords of a rule that are about its constants, but lr, with their defaults."""
+    return {
+        name: value
+        for name, value in {k: v for row in rows(rule) for k, v in row["defaults"].items()}.items()
+        if name == "form"
+        or (_core.settings[name]["kind"] in ("number", "flag") and not _core.settings[name]["fixed"])
     }
-    nesterov = flag("nesterov", nesterov)
-    options = {
-        "nesterov": nesterov,
-        "decoupled_weight_decay": flag("decoupled_weight_decay", decoupled_weight_decay),
-        "maximize": flag("maximize", maximize),
-        "first": first,
+
+
+def rule(first: bool = False, /, **given: Unpack[Hyperparameters]) -> Rule:
+    """The constants of these hyperparameters, in the shape that they broadcast to; `first`: of an array's first step."""
+    settings: dict[str, Any] = {**given}
+    name = settings.pop("rule", "momentum")
+    allowed = defaults(name)
+    unknown = settings.keys() - allowed.keys() - {"lr"}
+    if unknown or "lr" not in settings:
+        which = f"not have {min(unknown)!r} among them" if unknown else "have 'lr' among them"
+        msg = f"hyperparameters must be those of the rule {name}, and {which}"
+        raise TypeError(msg)
+    settings = allowed | settings
+    form = choice("form", settings.pop("form"), forms(name)) if forms(name) else None
+    flags = {
+        key: flag(key, value) for key, value in settings.items() if _core.settings[key]["kind"] == "flag"
     }
-    check_dampening(given["dampening"], nesterov, form_name(form))
-    arrays = np.broadcast_arrays(*given.values())
-    columns: Any = [array.ravel().tolist() for array in arrays]
+    arrays = {key: numbers(key, settings[key], range_of(key)) for key in settings.keys() - flags.keys()}
+    if "dampening" in arrays:
+        check_dampening(arrays["dampening"], flags["nesterov"], form)
     each = [
-        _core.coefficients(form, **dict(zip(given, values, strict=True)), **options)
-        for values in zip(*columns, strict=True)
+        _core.coefficients(name, form, 0 if first else 1, **dict(zip(arrays, values, strict=True)), **flags)
+        for values in zip(*(a.ravel().tolist() for a in np.broadcast_arrays(*arrays.values())), strict=True)
     ]
-    made = Rule(*(np.array([of[name] for of in each]).reshape(arrays[0].shape) for name in Rule._fields))
-    if nesterov:
+    shape = np.broadcast_shapes(*(array.shape for array in arrays.values()))
+    made = Rule(*(np.array([of[field] for of in each]).reshape(shape) for field in Rule._fields))
+    if all(of["nesterov"] for of in each):
         return made
     return made._replace(direct=np.zeros_like(made.direct), carried=np.ones_like(made.carried))
 
 
-def check_dampening(dampening: Array, nesterov: bool, form: str) -> None:
+def check_dampening(dampening: Array, nesterov: bool, form: str | None) -> None:
     """What `init` and `step` refuse."""
     if form != "lr_outside":
         require("dampening", dampening, f"be 0 in the form {form}", dampening == 0)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..reference import _leaves, _path
+from .._containers import leaves, path_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -27,12 +27,12 @@ class Flat:
 
         float32 if every array is, else float64. A gradient that is None is a zero there.
         """
-        arrays, gradients = dict(_leaves(params)), dict(_leaves(grads))
-        kinds = self._kinds or {keys: _kind(f"params{_path(keys)}", a) for keys, a in arrays.items()}
+        arrays, gradients = dict(leaves(params)), dict(leaves(grads))
+        kinds = self._kinds or {keys: _kind(f"params{path_of(keys)}", a) for keys, a in arrays.items()}
         _require_keys("params", arrays, kinds, "in the call before")
         _require_keys("grads", gradients, kinds, "params")
         for keys, kind in kinds.items():
-            at = _path(keys)
+            at = path_of(keys)
             _require_kind(f"params{at}", arrays[keys], kind, "in the call before")
             if gradients[keys] is not None:
                 _require_kind(f"grads{at}", gradients[keys], kind, f"params{at}")
@@ -55,7 +55,7 @@ def _require_keys(name: str, found: Mapping[Any, Any], wanted: Mapping[Any, Any]
     for verb, some, others in (("lack", wanted, found), ("have", found, wanted)):
         for keys in some:
             if keys not in others:
-                msg = f"{name} must have the same structure as {model}, not {verb} {_path(keys) or 'a single array'}"
+                msg = f"{name} must have the same structure as {model}, not {verb} {path_of(keys) or 'a single array'}"
                 raise ValueError(msg)
 
 

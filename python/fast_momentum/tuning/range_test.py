@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from .. import _core
-from ..reference import _map
+from .._containers import mapped
 from ._checks import POSITIVE, function, one, whole
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ def range_test(
         raise TypeError(msg)
     schedule = np.geomspace(lr_min, lr_max, whole("steps", steps, least=2))
     state = _core.init(params, lr=lr_min, **hyperparameters)
-    params = _map(np.array, params)
+    params = mapped(np.array, params)
     losses: list[float] = []
     smoothed: list[float] = []
     average = 0.0

@@ -1,0 +1,110 @@
+#include "plain/rules.hpp"
+
+#include <cstring>
+
+namespace fast_momentum {
+
+namespace {
+
+template <class... Names>
+constexpr unsigned bits(Names... names) {
+    return ((1u << names) | ... | 0u);
+}
+
+void lr_outside(const Values& h, long long steps, Coefficients& c) {
+    c.keep = steps == 0 ? 0 : h[Setting::momentum];
+    c.gain = steps == 0 ? 1 : 1 - h[Setting::dampening];
+    c.direct = 1;
+    c.carried = h[Setting::momentum];
+    c.scale = h[Setting::lr];
+}
+
+void lr_inside(const Values& h, long long, Coefficients& c) {
+    c.keep = c.carried = h[Setting::momentum];
+    c.gain = c.direct = h[Setting::lr];
+    c.scale = 1;
+}
+
+void ema(const Values& h, long long, Coefficients& c) {
+    c.keep = c.carried = h[Setting::momentum];
+    c.gain = c.direct = 1 - h[Setting::momentum];
+    c.scale = h[Setting::lr];
+}
+
+constexpr unsigned of_momentum = bits(Setting::momentum, Setting::nesterov, Setting::form);
+
+}  // namespace
+
+const Rule all_rules[n_rules] = {
+    {"momentum",
+     "init",
+     "lr_outside",
+     Formula::linear,
+     of_momentum | bits(Setting::dampening),
+     {},
+     bits(Slot::velocity),
+     Rule::lr_momentum,
+     lr_outside},
+    {"momentum",
+     "init",
+     "lr_inside",
+     Formula::linear,
+     of_momentum,
+     {},
+     bits(Slot::velocity),
+     Rule::momentum,
+     lr_inside},
+    {"momentum",
+     "init",
+     "ema",
+     Formula::linear,
+     of_momentum,
+     {},
+     bits(Slot::velocity),
+     Rule::lr_momentum,
+     ema},
+};
+
+const Rule* find_rule(const std::string& name, const char* form) {
+    for (const Rule& rule : all_rules)
+        if (name == rule.name && (form && rule.form ? std::strcmp(form, rule.form) == 0 : form == rule.form))
+            return &rule;
+    return nullptr;
+}
+
+const Rule* find_rule(const std::string& name) {
+    for (const Rule& rule : all_rules)
+        if (name == rule.name) return &rule;
+    return nullptr;
+}
+
+const char* Rule::fallback(Setting::Name setting) const {
+    for (const Default& own : defaults)
+        if (own.value && own.name == setting) return own.value;
+    return all_settings[setting].fallback;
+}
+
+bool is_keyword(const Rule& rule, Setting::Name setting) {
+    for (const Rule& form : all_rules)
+        if (std::strcmp(form.name, rule.name) == 0 && form.takes_setting(setting)) return true;
+    return false;
+}
+
+Coefficients coefficients(const Rule& rule, const Values& h, long long steps) {
+    Coefficients c{};
+    c.sign = h[Setting::maximize] ? -1 : 1;
+    rule.constants(h, steps, c);
+    c.ahead = rule.ahead == Rule::lr_momentum ? h[Setting::lr] * h[Setting::momentum] : h[Setting::momentum];
+    unsigned terms = h[Setting::nesterov] ? unsigned(Term::nesterov) : 0;
+    if (h[Setting::weight_decay] != 0 && h[Setting::decoupled_weight_decay]) {
+        c.decay = h[Setting::lr] * h[Setting::weight_decay];
+        terms |= Term::decoupled_decay;
+    } else if (h[Setting::weight_decay] != 0) {
+        c.weight_decay = h[Setting::weight_decay];
+        terms |= Term::coupled_decay;
+    }
+    c.variant = rule.formula * n_term_sets + terms;
+    return c;
+}
+
+}  // namespace fast_momentum

@@ -1,0 +1,57 @@
+// A row for each rule and form: what it takes, what it keeps, and which constants it makes of them; the only
+// place that knows what a rule or a form is.
+#pragma once
+
+#include <string>
+
+#include "kernels/formulas.hpp"
+#include "plain/tables.hpp"
+
+namespace fast_momentum {
+
+struct Default {
+    Setting::Name name;
+    const char* value;
+};
+
+struct Rule {
+    const char* name;
+    const char* made_by;  // the function that makes a State of it
+    const char* form;     // nullptr where it has but one
+    Formula::Name formula;
+    unsigned takes;  // bits of the settings that it takes beside those of every rule
+    Default defaults[2];
+    unsigned keeps;                              // bits of the slots
+    enum { none, lr_momentum, momentum } ahead;  // how far a look-ahead goes, times the velocity
+    // Of an array that has made so many steps.
+    void (*constants)(const Values& values, long long steps, Coefficients& constants);
+
+    bool takes_setting(Setting::Name setting) const {
+        return all_settings[setting].of_every_rule || (takes >> setting & 1);
+    }
+    bool keeps_slot(Slot::Name slot) const { return keeps >> slot & 1; }
+    const char* fallback(Setting::Name setting) const;
+    // The form, or the name of a rule without forms.
+    const char* title() const { return form ? form : name; }
+};
+
+// C programs know a row by its place: new ones come last.
+constexpr unsigned n_rules = 3;
+extern const Rule all_rules[n_rules];
+
+// The rule of this name and form, nullptr for none.
+const Rule* find_rule(const std::string& name, const char* form);
+// Its first form, the default.
+const Rule* find_rule(const std::string& name);
+
+// Whether some form of the rule takes it; else there is no such keyword and no such attribute.
+bool is_keyword(const Rule& rule, Setting::Name setting);
+
+// Nobody has said what a Nesterov step with dampening should be; PyTorch refuses it, too.
+inline bool excludes_dampening(const Values& values) {
+    return values[Setting::nesterov] != 0;
+}
+
+Coefficients coefficients(const Rule& rule, const Values& values, long long steps);
+
+}  // namespace fast_momentum

@@ -1,0 +1,160 @@
+// What a State is made of: a row for each setting, which is a keyword of the function that makes it, and a
+// row for each slot, which is an array that it keeps for each parameter. Signatures, checks, attributes,
+// repr, checkpoints, copies and pickles loop over them. What a rule takes and keeps of them is said in
+// rules.cpp.
+#pragma once
+
+#include <limits>
+
+namespace fast_momentum {
+
+constexpr double infinity = std::numeric_limits<double>::infinity();
+constexpr double none = std::numeric_limits<double>::quiet_NaN();  // where a number may be None
+
+// ---- settings ----
+
+enum class Kind : unsigned char {
+    number,  // one for all arrays, or a prefix of params with one for each
+    flag,
+    option,  // a number or None, for all arrays
+    choice,  // a name
+    dtype,   // a way to store float32, by name or as what numpy.dtype() takes; or None
+};
+
+// What a number must be, in double and rounded to the dtype of an array.
+struct Range {
+    double low, high;
+    bool has_low, has_high;   // whether these belong to it
+    const char* requirement;  // follows "<name> must "
+    bool is_rounded = true;   // whether an array's dtype has to hold it
+
+    constexpr bool contains(double x) const {  // NaN misses it
+        return (x > low || (has_low && x == low)) && (x < high || (has_high && x == high));
+    }
+};
+
+constexpr Range any_value = {-infinity, infinity, true, true, "be a number"};  // of what is no number
+constexpr Range not_negative = {0, infinity, true, false, "be finite and >= 0"};
+constexpr Range below_one = {0, 1, true, false, "be in [0, 1)"};
+constexpr Range up_to_one = {0, 1, true, true, "be in [0, 1]"};
+constexpr Range positive = {0, infinity, false, false, "be finite and above 0"};
+constexpr Range clip = {0, infinity, false, false, "be finite and above 0, or None for no clipping"};
+constexpr Range clip_norms = {0, infinity, false, true, "be above 0, or None for no clipping", false};
+constexpr Range average_decays = {0, 1, true, false, "be in [0, 1), or None for no average"};
+
+enum class Nonfinite : unsigned char { propagate, raise, skip };
+
+struct Setting {
+    enum Name : unsigned {
+        lr,
+        momentum,
+        dampening,
+        nesterov,
+        weight_decay,
+        decoupled_weight_decay,
+        maximize,
+        form,
+        clip_norm,
+        clip_value,
+        nonfinite,
+        average_decay,
+        velocity_dtype,
+        compensated,
+        n
+    };
+    Name place;
+    const char* name;
+    Kind kind;
+    const char* fallback;  // as Python has it, where a rule says nothing else; nullptr where it must be given
+    Range range;
+    bool of_every_rule;
+    bool fixed;  // when the State is made
+    int since;   // the first format of checkpoints that has it
+    const char* doc;
+    const char* choices[3] = {};  // but for `form`, whose choices are the forms of the rule
+};
+
+// In the order of the signatures.
+constexpr Setting all_settings[] = {
+    {Setting::lr, "lr", Kind::number, nullptr, not_negative, true, false, 1,
+     "Learning rate, finite and >= 0: a float, or a number per array as nested tuples and mappings."},
+    {Setting::momentum, "momentum", Kind::number, "0.9", below_one, false, false, 1,
+     "Momentum, in [0, 1): a float, or a number per array as nested tuples and mappings."},
+    {Setting::dampening, "dampening", Kind::number, "0.0", up_to_one, false, false, 1,
+     "Dampening, in [0, 1]: a float, or a number per array as nested tuples and mappings."},
+    {Setting::nesterov, "nesterov", Kind::flag, "False", any_value, false, false, 1,
+     "Whether the step goes along ``d + momentum*v`` instead of ``v``."},
+    {Setting::weight_decay, "weight_decay", Kind::number, "0.0", not_negative, true, false, 1,
+     "Weight decay, finite and >= 0: a float, or a number per array as nested tuples and mappings."},
+    {Setting::decoupled_weight_decay, "decoupled_weight_decay", Kind::flag, "False", any_value, true, false,
+     1, "Whether weight decay leaves the velocity alone."},
+    {Setting::maximize, "maximize", Kind::flag, "False", any_value, true, false, 1,
+     "Whether the step goes along the gradient instead of against it."},
+    {Setting::form, "form", Kind::choice, "'lr_outside'", any_value, false, true, 1,
+     "'lr_outside', 'lr_inside' or 'ema'; fixed at `init`."},
+    {Setting::clip_norm, "clip_norm", Kind::option, "None", clip_norms, true, false, 2,
+     "The largest norm of all gradients together, or None."},
+    {Setting::clip_value, "clip_value", Kind::option, "None", clip, true, false, 2,
+     "The largest magnitude of an element of a gradient, or None."},
+    {Setting::nonfinite,
+     "nonfinite",
+     Kind::choice,
+     "'propagate'",
+     any_value,
+     true,
+     false,
+     2,
+     "'propagate', 'raise' or 'skip': what is done about a gradient with a NaN or an infinity.",
+     {"propagate", "raise", "skip"}},
+    {Setting::average_decay, "average_decay", Kind::option, "None", average_decays, true, false, 2,
+     "Decay of the average of the parameters, in [0, 1), or None. Set to None, the average stays as it is; "
+     "set for the first time, it begins with the parameters before the next step."},
+    {Setting::velocity_dtype, "velocity_dtype", Kind::dtype, "None", any_value, true, true, 2,
+     "As what velocities are stored: a name, or None for the dtype that is worked on in; fixed at `init`."},
+    {Setting::compensated, "compensated", Kind::flag, "False", any_value, true, true, 2,
+     "Whether the rounding of parameters is compensated; fixed at `init`."},
+};
+
+// The value of each setting for one array: a number or `none`, a flag as 0 or 1, the place of a choice among
+// its own.
+struct Values {
+    double of[Setting::n];
+
+    double operator[](Setting::Name name) const { return of[name]; }
+    double& operator[](Setting::Name name) { return of[name]; }
+    bool has(Setting::Name name) const { return of[name] == of[name]; }
+};
+
+// ---- slots ----
+
+struct Slot {
+    enum Name : unsigned { velocity, average, compensation, master, n };
+    enum When : unsigned char { kept_by_the_rule, average_wanted, compensation_wanted, params_narrow };
+    enum As : unsigned char { velocity_dtype, params, worked_in };
+    Name place;
+    const char* name;
+    When when;         // there is one
+    As as;             // the dtype that it is stored as
+    bool begins_zero;  // and does so again after reset(); else as a copy of the parameters
+    int since;         // the first format of checkpoints that has it
+};
+
+// In the order of checkpoints.
+constexpr Slot all_slots[] = {
+    {Slot::velocity, "velocity", Slot::kept_by_the_rule, Slot::velocity_dtype, true, 1},
+    {Slot::average, "average", Slot::average_wanted, Slot::worked_in, false, 2},
+    {Slot::compensation, "compensation", Slot::compensation_wanted, Slot::params, true, 2},
+    {Slot::master, "master", Slot::params_narrow, Slot::worked_in, false, 2},
+};
+
+// ---- a row for each name, in their order ----
+
+template <class Row, unsigned n>
+constexpr bool in_order(const Row (&rows)[n]) {
+    for (unsigned i = 0; i < n; ++i)
+        if (rows[i].place != i) return false;
+    return n == Row::n;
+}
+static_assert(in_order(all_settings) && in_order(all_slots));
+
+}  // namespace fast_momentum

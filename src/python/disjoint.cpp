@@ -1,0 +1,63 @@
+#include "python/disjoint.hpp"
+
+#include <vector>
+
+#include "python/messages.hpp"
+
+namespace fast_momentum {
+
+Region region_of(PyObject* object, const DtypeKernels& dtype, bool written) {
+    const ArrayStruct& array = array_struct(object);
+    const Found found = {&dtype, has_dtype(array, dtype) ? Stored::native : narrow_storage(array)};
+    return {array.data, found.itemsize(), array.nd, array.dimensions, array.strides, written};
+}
+
+void check_own_elements(const Region& elements, const std::string& path) {
+    const Verdict verdict = self_overlap(elements);
+    if (verdict == Verdict::disjoint) return;
+    throw py::value_error(
+        path + " must have elements that share no memory, not " +
+        (verdict == Verdict::overlapping ? "overlapping ones" : "strides of which that cannot be proved") +
+        copy_way_out(".copy()", true));
+}
+
+void check_disjoint(const Tree& tree, const Kept& kept, const Leaves& params, const Leaves& others,
+                    Others others_are, const Written& written) {
+    struct Name {
+        const char* container;
+        std::size_t i;
+    };
+    std::vector<Region> regions;
+    std::vector<Name> names;
+    const auto add = [&](const char* container, std::size_t i, const Region& region) {
+        regions.push_back(region);
+        names.push_back({container, i});
+    };
+    for (std::size_t i = 0; i < kept.size(); ++i) {
+        const DtypeKernels& dtype = kept.velocity().dtype(i);
+        add("params", i, region_of(params[i], dtype, written.params));
+        if (others.size() > 0 && numpy_types().is_array(others[i]))
+            add(name_of(others_are), i, region_of(others[i], dtype, written.others));
+        for (const Slot& slot : all_slots)
+            if (kept.has(slot.place, i))
+                add(slot.name, i, kept.slots[slot.place]->region(i, written.slot(slot.place)));
+    }
+    const Clash clash = find_clash(regions);
+    if (clash.verdict == Verdict::disjoint) return;
+    const Name &first = names[clash.first], &second = names[clash.second];
+    const auto is_grad = [&](const Name& name) { return name.container == name_of(Others::grads); };
+    const std::string way_out = is_grad(first) || is_grad(second) ? "; pass a copy of the gradient"
+                                : others_are == Others::out       ? "; pass other arrays as out"
+                                                                  : "; give each array once";
+    const std::string first_name = first.container + tree.path(first.i);
+    const std::string second_name = second.container + tree.path(second.i);
+    const std::string requirement = second_name + " must share no memory with " + first_name;
+    if (clash.verdict == Verdict::unknown)
+        throw py::value_error("cannot prove that " + first_name + " and " + second_name +
+                              " are disjoint: " + requirement + ", not have such strides" + way_out);
+    const bool same = regions[clash.first].data == regions[clash.second].data;
+    throw py::value_error(requirement + ", not " + (same ? "begin at the same element" : "overlap it") +
+                          way_out);
+}
+
+}  // namespace fast_momentum

@@ -1,0 +1,85 @@
+#include "python/messages.hpp"
+
+#include "plain/isa.hpp"
+
+namespace fast_momentum {
+
+namespace {
+
+std::string shape_text(const std::ptrdiff_t* shape, int ndim) {
+    std::string text = "(";
+    for (int d = 0; d < ndim; ++d) text += std::to_string(shape[d]) + (d + 1 < ndim ? ", " : "");
+    return text + (ndim == 1 ? ",)" : ")");
+}
+
+std::string type_way_out(py::handle object, bool is_written) {
+    if (py::isinstance(object, py::module_::import("numpy.ma").attr("MaskedArray")))
+        return "; its mask would be ignored, pass its .data or .filled()";
+    if (py::isinstance(object, numpy_types().ndarray))
+        return "; pass numpy.asarray() of it, which shares its memory";
+    if (py::isinstance(object, numpy_types().generic))
+        return is_written ? "; it cannot be updated in place, use a 0-d array"
+                          : "; only the gradient of a 0-d array may be a scalar, and sum(keepdims=True) "
+                            "gives an array";
+    if (py::hasattr(object, "__dlpack__"))
+        return "; pass an array that shares its memory, such as numpy.from_dlpack() gives";
+    return "";
+}
+
+// float16, >f4, [('x', '<f4')]
+std::string dtype_text(const ArrayStruct& array) {
+    constexpr std::size_t most = 80;
+    const std::string text = text_of(py::str(py::handle(array.descr)));
+    return text.size() <= most ? text : text.substr(0, most) + "...";
+}
+
+}  // namespace
+
+std::string copy_way_out(const std::string& made_by, bool is_written) {
+    return is_written ? "; keep a copy in its place, made by " + made_by
+                      : "; pass a copy, made by " + made_by;
+}
+
+void refuse_type(py::handle object, const std::string& path, bool is_written) {
+    throw py::type_error(path + " must be a numpy.ndarray, not " + type_name(object) +
+                         type_way_out(object, is_written));
+}
+
+void refuse_dtype(const ArrayStruct& array, const std::string& path, const std::string& requirement,
+                  const char* wanted, int number, bool is_written) {
+    const bool swapped = dtype_number(array) == number;
+    throw py::type_error(
+        path + (swapped ? " must be in native byte order" : " must have dtype " + requirement) + ", not " +
+        dtype_text(array) + copy_way_out(std::string(".astype('") + wanted + "')", is_written));
+}
+
+void refuse_param(const ArrayStruct& array, const std::string& path, bool is_written) {
+    const Kernels& kernels = *isa_in_use().kernels;
+    const int number = dtype_number(array);
+    const DtypeKernels* wanted = &kernels.dtypes[0];
+    std::string names;
+    for (const DtypeKernels& dtype : kernels.dtypes) {
+        if (dtype.number == number) wanted = &dtype;
+        names += dtype.name + std::string(", ");
+    }
+    if (number == float16_number) refuse_dtype(array, path, names, "float16", number, is_written);
+    refuse_dtype(array, path, names + "float16 or bfloat16", wanted->name, wanted->number, is_written);
+}
+
+void refuse_shape(const ArrayStruct& array, const Arrays& arrays, std::size_t i, const std::string& path,
+                  const std::string& model) {
+    throw py::value_error(
+        path + " must have the shape " + (model.empty() ? "it had in init()" : "of " + model) + ", " +
+        shape_text(arrays.shape(i), arrays[i].ndim) + ", not " + shape_text(array.dimensions, array.nd));
+}
+
+void refuse_misaligned(const std::string& path, std::size_t itemsize, bool is_written) {
+    throw py::value_error(path + " must be aligned in memory, not at addresses that are no multiple of " +
+                          std::to_string(itemsize) + copy_way_out(".copy()", is_written));
+}
+
+void refuse_read_only(const std::string& path) {
+    throw py::value_error(path + " must be writable, not read-only" + copy_way_out(".copy()", true));
+}
+
+}  // namespace fast_momentum

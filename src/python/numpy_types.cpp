@@ -1,0 +1,62 @@
+#include "python/numpy_types.hpp"
+
+#include <algorithm>
+#include <cstdint>
+
+#include "plain/isa.hpp"
+
+namespace fast_momentum {
+
+namespace {
+
+// Never deleted: there may be no interpreter by then.
+const NumpyTypes* types_found = nullptr;
+
+}  // namespace
+
+void find_numpy_types() {
+    types_found = new NumpyTypes;
+}
+
+const NumpyTypes& numpy_types() {
+    return *types_found;
+}
+
+// By its name: whoever has such an array has imported ml_dtypes, and nobody else needs it.
+bool NumpyTypes::is_bfloat16(PyObject* descr) const {
+    const int number = py::detail::array_descriptor_proxy(descr)->type_num;
+    constexpr int first_user_number = 256;
+    if (number < first_user_number) return false;
+    if (number != bfloat16_number && text_of(py::handle(descr).attr("name")) == "bfloat16" &&
+        py::handle(descr).attr("itemsize").cast<int>() == 2)
+        bfloat16_number = number;
+    return number == bfloat16_number;
+}
+
+bool is_native(char byteorder) {
+    const std::uint16_t one = 1;
+    const bool little = *reinterpret_cast<const char*>(&one) == 1;
+    return byteorder == '=' || byteorder == '|' || byteorder == (little ? '<' : '>');
+}
+
+Stored narrow_storage(const ArrayStruct& array) {
+    if (!is_native(py::detail::array_descriptor_proxy(array.descr)->byteorder)) return Stored::native;
+    if (dtype_number(array) == float16_number) return Stored::float16;
+    return numpy_types().is_bfloat16(array.descr) ? Stored::bfloat16 : Stored::native;
+}
+
+std::size_t Found::itemsize() const {
+    const Storage* storage = storage_of(stored);
+    return storage ? storage->itemsize : dtype->itemsize;
+}
+
+Found found_dtype(const ArrayStruct& array) {
+    const DtypeKernels* rows = isa_in_use().kernels->dtypes;
+    const auto* row = std::find_if(rows, rows + n_dtypes,
+                                   [&](const DtypeKernels& dtype) { return has_dtype(array, dtype); });
+    if (row != rows + n_dtypes) return {row, Stored::native};
+    const Stored stored = narrow_storage(array);
+    return {stored == Stored::native ? nullptr : rows, stored};
+}
+
+}  // namespace fast_momentum

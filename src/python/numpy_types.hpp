@@ -1,0 +1,76 @@
+// What NumPy's objects are, read without a call of Python.
+#pragma once
+
+#include <pybind11/numpy.h>
+
+#include "kernels/compilers.hpp"
+#include "kernels/kernels.hpp"
+#include "python/arrays.hpp"
+
+namespace fast_momentum {
+
+using ArrayStruct = py::detail::PyArray_Proxy;
+
+constexpr int c_contiguous = py::detail::npy_api::NPY_ARRAY_C_CONTIGUOUS_;
+constexpr int f_contiguous = py::detail::npy_api::NPY_ARRAY_F_CONTIGUOUS_;
+constexpr int aligned = py::detail::npy_api::NPY_ARRAY_ALIGNED_;
+constexpr int writeable = py::detail::npy_api::NPY_ARRAY_WRITEABLE_;
+constexpr int contiguous = c_contiguous | f_contiguous;
+
+constexpr int float16_number = 23;  // numpy.dtype.num
+
+// The types that are taken for an array. Other subclasses may mean something else by their elements.
+struct NumpyTypes {
+    py::object ndarray = py::module_::import("numpy").attr("ndarray");
+    py::object memmap = py::module_::import("numpy").attr("memmap");
+    py::object generic = py::module_::import("numpy").attr("generic");
+    mutable int bfloat16_number = -1;  // of the dtype that ml_dtypes registers, once one was seen
+
+    bool is_array(PyObject* object) const {
+        const auto* type = reinterpret_cast<PyObject*>(Py_TYPE(object));
+        return type == ndarray.ptr() || type == memmap.ptr();
+    }
+    bool is_bfloat16(PyObject* descr) const;
+};
+
+// To be called once, when the module is imported.
+void find_numpy_types();
+const NumpyTypes& numpy_types();
+
+inline const ArrayStruct& array_struct(PyObject* array) {
+    return *py::detail::array_proxy(array);
+}
+
+inline int dtype_number(const ArrayStruct& array) {
+    return py::detail::array_descriptor_proxy(array.descr)->type_num;
+}
+
+bool is_native(char byteorder);
+
+inline bool has_dtype(const ArrayStruct& array, const DtypeKernels& dtype) {
+    const auto* descr = py::detail::array_descriptor_proxy(array.descr);
+    return descr->type_num == dtype.number && is_native(descr->byteorder);
+}
+
+// As what an array that is worked on in float32 may be stored: native where it is none of them.
+Stored narrow_storage(const ArrayStruct& array);
+
+// In which dtype an array is worked on, nullptr for none, and as what it is stored.
+struct Found {
+    const DtypeKernels* dtype;
+    Stored stored;
+
+    std::size_t itemsize() const;
+};
+Found found_dtype(const ArrayStruct& array);
+
+// In place of std::equal, which calls memcmp() for two or three numbers.
+INLINED bool has_shape(const ArrayStruct& array, const Arrays& arrays, std::size_t i) {
+    if (array.nd != arrays[i].ndim) return false;
+    const std::ptrdiff_t* shape = arrays.shape(i);
+    for (int d = 0; d < array.nd; ++d)
+        if (array.dimensions[d] != shape[d]) return false;
+    return true;
+}
+
+}  // namespace fast_momentum

@@ -1,0 +1,187 @@
+#include "python/prefix.hpp"
+
+#include <algorithm>
+
+#include "plain/isa.hpp"
+#include "plain/limits.hpp"
+
+namespace fast_momentum {
+
+namespace {
+
+constexpr long long most_count = 1LL << 62;
+
+// A NumPy scalar or 0-d array of integers or reals.
+bool is_real_numpy_number(py::handle value) {
+    const py::module_ numpy = py::module_::import("numpy");
+    if (!py::isinstance(value, numpy.attr("generic")) &&
+        !py::type::handle_of(value).is(numpy.attr("ndarray")))
+        return false;
+    const auto kind = value.attr("dtype").attr("kind").cast<std::string>();
+    return (kind == "f" || kind == "i" || kind == "u") && value.attr("ndim").cast<int>() == 0;
+}
+
+std::string number_text(py::handle value, const char* way_out) {
+    if (type_name(value) != "numpy.ndarray") return type_name(value);
+    if (value.attr("ndim").cast<int>() == 0)
+        return "numpy.ndarray of dtype " + text_of(py::str(value.attr("dtype")));
+    return "numpy.ndarray of shape " + repr_of(value.attr("shape")) + way_out;
+}
+
+// "lr_outside has", the forms of a rule that take a setting.
+std::string takers(const Rule& rule, const Setting& setting) {
+    std::string names;
+    unsigned n = 0;
+    for (const Rule& form : all_rules)
+        if (std::string(form.name) == rule.name && form.takes_setting(setting.place))
+            names += (n++ ? " and " : "") + std::string(form.form);
+    return names + (n == 1 ? " has" : " have");
+}
+
+[[noreturn]] void refuse_kind(const Tree::Node& node, py::handle value, const Path& path) {
+    const char* kinds[] = {"number: there is one array here", "number, list or tuple", "number or dict"};
+    throw py::type_error(path.str() + " must be a " + kinds[node.kind] + ", as in params, not " +
+                         type_name(value));
+}
+
+}  // namespace
+
+PrefixReader::PrefixReader(const Setting& setting, const Rule& rule, const Tree& tree,
+                           const std::vector<unsigned char>& dtypes)
+    : numbers(tree.n_leaves()), setting_(setting), rule_(rule), tree_(tree), dtypes_(dtypes) {}
+
+py::object PrefixReader::read(py::handle value) {
+    return read(tree_.root(), value, Path::of(setting_.name));
+}
+
+py::object PrefixReader::read(const Tree::Node& node, py::handle value, const Path& path) {
+    PyObject* object = value.ptr();
+    if (Py_TYPE(object) == &PyDictProxy_Type)  // as it is read back
+        return read_mapping(node, py::dict(py::reinterpret_borrow<py::object>(value)), path);
+    if (is_sequence(value)) return read_sequence(node, value, path);
+    if (PyDict_Check(object)) return read_mapping(node, value, path);
+    return read_number(node, value, path);
+}
+
+py::object PrefixReader::read_sequence(const Tree::Node& node, py::handle value, const Path& path) {
+    if (node.kind != Tree::Node::sequence) refuse_kind(node, value, path);
+    const auto items = PyList_Check(value.ptr()) ? py::tuple(owned(PyList_AsTuple(value.ptr())))
+                                                 : py::reinterpret_borrow<py::tuple>(value);
+    check_length(node, items, path, "params");
+    py::list read_items;
+    node.each([&](std::size_t i, const Tree::Node& child) {
+        read_items.append(read(child, items[i], path.item(i)));
+    });
+    return py::tuple(read_items);
+}
+
+py::object PrefixReader::read_mapping(const Tree::Node& node, py::handle value, const Path& path) {
+    if (node.kind != Tree::Node::mapping) refuse_kind(node, value, path);
+    check_keys(node, value, path, "params");
+    py::dict read_items;
+    node.each([&](std::size_t i, const Tree::Node& child) {
+        const py::object& key = node.keys[i];
+        const py::object held = item_at(node, i, value, path, "params");
+        read_items[key] = read(child, held, path.item(key.ptr()));
+    });
+    return owned(PyDictProxy_New(read_items.ptr()));
+}
+
+py::object PrefixReader::read_number(const Tree::Node& node, py::handle value, const Path& path) {
+    const double x = in_range(value, path);
+    for (std::size_t i = node.first_leaf; i < node.first_leaf + node.n_leaves; ++i) {
+        numbers[i] = x;
+        if (i > node.first_leaf && dtypes_[i] == dtypes_[i - 1]) continue;
+        const DtypeKernels& dtype = isa_in_use().kernels->dtypes[dtypes_[i]];
+        const char* requirement = missed_rounding(setting_.range, x, dtype);
+        if (requirement)
+            throw py::value_error(path.str() + " must " + requirement + " when rounded to " + dtype.name +
+                                  ", the dtype of params" + tree_.path(i) + ", not be " +
+                                  repr_of(py::float_(x)) + "; use a float64 array or another value");
+    }
+    return py::float_(x);
+}
+
+double PrefixReader::in_range(py::handle value, const Path& path) const {
+    const double x = checked_real(value, path, "; for a number per array, pass a list or dict like params");
+    if (!setting_.range.contains(x))
+        throw py::value_error(path.str() + " must " + setting_.range.requirement + ", not " +
+                              repr_of(py::float_(x)));
+    if (x != 0 && !rule_.takes_setting(setting_.place))
+        throw py::value_error(path.str() + " must be 0 in the form " + rule_.form + ", not " +
+                              repr_of(py::float_(x)) + "; only " + takers(rule_, setting_) + " " +
+                              setting_.name);
+    return x;
+}
+
+double checked_real(py::handle value, const Path& path, const char* way_out) {
+    PyObject* object = value.ptr();
+    if (PyFloat_Check(object)) return PyFloat_AS_DOUBLE(object);
+    if (PyBool_Check(object) || !(PyLong_Check(object) || is_real_numpy_number(value)))
+        throw py::type_error(path.str() + " must be a real number, not " + number_text(value, way_out));
+    const double converted = PyLong_Check(object) ? PyLong_AsDouble(object) : PyFloat_AsDouble(object);
+    if (converted == -1 && PyErr_Occurred()) {
+        if (!PyErr_ExceptionMatches(PyExc_OverflowError)) throw py::error_already_set();
+        PyErr_Clear();
+        throw py::value_error(path.str() + " must be a number that a float can hold, not one so large");
+    }
+    return converted;
+}
+
+bool checked_flag(const std::string& name, py::handle value) {
+    if (value.ptr() == Py_True) return true;
+    if (value.ptr() == Py_False) return false;
+    if (py::type::handle_of(value).is(py::module_::import("numpy").attr("bool_"))) return value.cast<bool>();
+    throw py::type_error(name + " must be True or False, not " + type_name(value));
+}
+
+long long checked_count(const std::string& name, py::handle value, long long least) {
+    if (PyBool_Check(value.ptr()) || !PyIndex_Check(value.ptr()))
+        throw py::type_error(name + " must be an integer, not " + type_name(value));
+    const py::object index = owned(PyNumber_Index(value.ptr()));
+    int overflow = 0;
+    const long long count = PyLong_AsLongLongAndOverflow(index.ptr(), &overflow);
+    if (overflow != 0 || count < least || count >= most_count)
+        throw py::value_error(name + " must be at least " + std::to_string(least) + " and below 2**62, not " +
+                              (overflow < 0   ? "far below"
+                               : overflow > 0 ? "far above"
+                                              : std::to_string(count)));
+    return count;
+}
+
+unsigned checked_name(const char* what, py::handle value, const std::vector<const char*>& names) {
+    if (!py::isinstance<py::str>(value))
+        throw py::type_error(std::string(what) + " must be a string, not " + type_name(value));
+    const std::string given = text_of(value);
+    std::string all;
+    for (unsigned i = 0; i < names.size(); ++i) {
+        if (given == names[i]) return i;
+        all += std::string(i ? ", '" : "'") + names[i] + "'";
+    }
+    throw py::value_error(std::string(what) + " must be one of " + all + ", not " + brief(value));
+}
+
+void check_product(const char* what, double a, double b, const DtypeKernels& dtype, const Tree& tree,
+                   std::size_t i) {
+    const char* requirement = missed_product(a, b, dtype);
+    if (!requirement) return;
+    throw py::value_error(std::string(what) + " must " + requirement + " when rounded to " + dtype.name +
+                          ", the dtype of params" + tree.path(i) + ", not be " + repr_of(py::float_(a)) +
+                          " * " + repr_of(py::float_(b)) + "; use a float64 array or other values");
+}
+
+py::object plain(py::handle value) {
+    if (py::isinstance<py::tuple>(value)) {
+        py::list items;
+        for (const py::handle item : value) items.append(plain(item));
+        return py::tuple(items);
+    }
+    if (Py_TYPE(value.ptr()) == &PyDictProxy_Type) {
+        py::dict items;
+        for (const py::handle key : value) items[key] = plain(value[key]);
+        return items;
+    }
+    return py::reinterpret_borrow<py::object>(value);
+}
+
+}  // namespace fast_momentum

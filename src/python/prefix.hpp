@@ -1,0 +1,57 @@
+// One value as the user gives it -> checked: a real number, a flag, a count, a name; and a prefix, a number
+// or numbers along the structure of params.
+#pragma once
+
+#include <pybind11/pybind11.h>
+
+#include <string>
+#include <vector>
+
+#include "kernels/kernels.hpp"
+#include "plain/rules.hpp"
+#include "python/tree.hpp"
+
+namespace fast_momentum {
+
+// Reads a setting of Kind::number along the structure of params. Throws, with the requirement that a value
+// misses.
+class PrefixReader {
+  public:
+    // `dtypes` are those that the leaves of `tree` are worked on in.
+    PrefixReader(const Setting& setting, const Rule& rule, const Tree& tree,
+                 const std::vector<unsigned char>& dtypes);
+
+    // Returns it as it is read back: a float, or nested tuples and read-only mappings.
+    py::object read(py::handle value);
+
+    std::vector<double> numbers;  // of each leaf
+
+  private:
+    py::object read(const Tree::Node& node, py::handle value, const Path& path);
+    py::object read_sequence(const Tree::Node& node, py::handle value, const Path& path);
+    py::object read_mapping(const Tree::Node& node, py::handle value, const Path& path);
+    py::object read_number(const Tree::Node& node, py::handle value, const Path& path);
+    double in_range(py::handle value, const Path& path) const;
+
+    const Setting& setting_;
+    const Rule& rule_;
+    const Tree& tree_;
+    const std::vector<unsigned char>& dtypes_;
+};
+
+// A real number of Python or NumPy. `way_out` is for those who give an array.
+double checked_real(py::handle value, const Path& path, const char* way_out = "");
+bool checked_flag(const std::string& name, py::handle value);
+// A whole number that is not below `least`, nor so large that it could not be counted up.
+long long checked_count(const std::string& name, py::handle value, long long least);
+// A string that is one of `names`: its place among them.
+unsigned checked_name(const char* what, py::handle value, const std::vector<const char*>& names);
+
+// The constant `what`, formed of two hyperparameters, must not vanish or overflow in the dtype of array i.
+void check_product(const char* what, double a, double b, const DtypeKernels& dtype, const Tree& tree,
+                   std::size_t i);
+
+// Plain tuples and dicts in the place of what PrefixReader::read() returns.
+py::object plain(py::handle value);
+
+}  // namespace fast_momentum

@@ -1,0 +1,180 @@
+#include "python/settings.hpp"
+
+#include <pybind11/stl.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <cstring>
+#include <utility>
+
+#include "plain/isa.hpp"
+#include "plain/limits.hpp"
+#include "python/prefix.hpp"
+
+namespace fast_momentum {
+
+namespace {
+
+// What a default is, as tables.hpp and rules.cpp write it down.
+py::object parsed(const char* text) {
+    const std::string value = text;
+    if (value == "None") return py::none();
+    if (value == "True" || value == "False") return py::bool_(value == "True");
+    if (value[0] == '\'') return py::str(value.substr(1, value.size() - 2));
+    return py::float_(std::strtod(text, nullptr));
+}
+
+// What a setting of Kind::choice may be.
+std::vector<const char*> choices(const Setting& setting, const Rule& rule) {
+    std::vector<const char*> names;
+    for (const char* choice : setting.choices)
+        if (choice) names.push_back(choice);
+    for (const Rule& form : all_rules)
+        if (setting.place == Setting::form && std::strcmp(form.name, rule.name) == 0)
+            names.push_back(form.form);
+    return names;
+}
+
+// One number for all arrays, which each dtype that they are worked on in must hold.
+double checked_for_all(const char* name, const Range& range, py::handle value, const Tree& tree,
+                       const std::vector<unsigned char>& dtypes) {
+    const double number = checked_real(value, Path::of(name));
+    if (!range.contains(number))
+        throw py::value_error(std::string(name) + " must " + range.requirement + ", not " +
+                              repr_of(py::float_(number)));
+    for (std::size_t i = 0; range.is_rounded && i < dtypes.size(); ++i) {
+        if (i > 0 && dtypes[i] == dtypes[i - 1]) continue;
+        const DtypeKernels& dtype = isa_in_use().kernels->dtypes[dtypes[i]];
+        if (const char* requirement = missed_rounding(range, number, dtype))
+            throw py::value_error(std::string(name) + " must " + requirement + " when rounded to " +
+                                  dtype.name + ", in which params" + tree.path(i) + " is worked on, not be " +
+                                  repr_of(py::float_(number)) + "; use a float64 array or another value");
+    }
+    return number;
+}
+
+// None of them needs the package that has a bfloat16.
+std::string dtype_name(py::handle value) {
+    if (py::isinstance<py::str>(value)) return text_of(value);
+    try {
+        return text_of(py::module_::import("numpy").attr("dtype")(value).attr("name"));
+    } catch (py::error_already_set&) {
+        return "";
+    }
+}
+
+// A way to store float32, and its name as it reads back.
+std::pair<Stored, const char*> checked_dtype(const char* setting, py::handle value, const Tree& tree,
+                                             const std::vector<unsigned char>& dtypes) {
+    if (value.is_none()) return {Stored::native, nullptr};
+    const Kernels& kernels = *isa_in_use().kernels;
+    const char* float32 = kernels.dtypes[0].name;
+    const std::string given = dtype_name(value);
+    std::pair<Stored, const char*> found = {Stored::native, given == float32 ? float32 : nullptr};
+    std::string names = std::string("'") + float32 + "'";
+    for (unsigned row = 0; row < n_storages; ++row) {
+        if (given == kernels.storages[row].name) found = {Stored(row), kernels.storages[row].name};
+        names += std::string(", '") + kernels.storages[row].name + "'";
+    }
+    if (!found.second)
+        throw py::value_error(std::string(setting) + " must be None or one of " + names + ", not " +
+                              brief(value));
+    for (std::size_t i = 0; i < dtypes.size(); ++i)
+        if (dtypes[i] != 0)
+            throw py::value_error(std::string(setting) +
+                                  " must be None where an array is float64, as params" + tree.path(i) +
+                                  " is, not '" + found.second + "'; use float32 arrays");
+    return found;
+}
+
+}  // namespace
+
+py::object fallback(const Rule& rule, Setting::Name name) {
+    // Never deleted: there may be no interpreter by then.
+    static const auto* all = [] {
+        auto* made = new std::array<std::array<py::object, Setting::n>, n_rules>;
+        for (unsigned row = 0; row < n_rules; ++row)
+            for (const Setting& setting : all_settings)
+                if (const char* text = all_rules[row].fallback(setting.place))
+                    (*made)[row][setting.place] = parsed(text);
+        return made;
+    }();
+    return (*all)[static_cast<std::size_t>(&rule - all_rules)][name];
+}
+
+const Rule& checked_form(const Rule& rule, py::handle form) {
+    const Setting& setting = all_settings[Setting::form];
+    const std::vector<const char*> forms = choices(setting, rule);
+    return *find_rule(rule.name, forms[checked_name(setting.name, form, forms)]);
+}
+
+double checked_grad_scale(py::handle value, const Tree& tree, const std::vector<unsigned char>& dtypes) {
+    return checked_for_all("grad_scale", positive, value, tree, dtypes);
+}
+
+Settings::Settings(const Rule& rule, const Given& given, const Tree& tree,
+                   const std::vector<unsigned char>& dtypes)
+    : rule_(&rule) {
+    if (rule.form) rule_ = &checked_form(rule, given[Setting::form]);  // which says what others may be
+    items_[Setting::form].shown = py::none();
+    for (const Setting& setting : all_settings)
+        if (is_keyword(rule, setting.place)) set(setting.place, given[setting.place], tree, dtypes);
+}
+
+void Settings::set(Setting::Name name, py::handle value, const Tree& tree,
+                   const std::vector<unsigned char>& dtypes) {
+    const Setting& setting = all_settings[name];
+    Item& item = items_[name];
+    switch (setting.kind) {
+        case Kind::number: {
+            PrefixReader reader(setting, *rule_, tree, dtypes);
+            item.shown = reader.read(value);
+            item.per_array = !py::isinstance<py::float_>(item.shown);
+            common_[name] = item.per_array ? none : item.shown.cast<double>();
+            item.numbers = item.per_array ? std::move(reader.numbers) : std::vector<double>();
+            break;
+        }
+        case Kind::flag:
+            common_[name] = checked_flag(setting.name, value);
+            item.shown = py::bool_(common_[name] != 0);
+            break;
+        case Kind::option:
+            common_[name] =
+                value.is_none() ? none : checked_for_all(setting.name, setting.range, value, tree, dtypes);
+            item.shown = value.is_none() ? py::object(py::none()) : py::float_(common_[name]);
+            break;
+        case Kind::choice:
+            common_[name] = checked_name(setting.name, value, choices(setting, *rule_));
+            item.shown = py::str(choices(setting, *rule_)[static_cast<std::size_t>(common_[name])]);
+            break;
+        case Kind::dtype: {
+            const auto [stored, found] = checked_dtype(setting.name, value, tree, dtypes);
+            common_[name] = static_cast<double>(stored);
+            item.shown = py::cast(found);
+            break;
+        }
+    }
+}
+
+bool Settings::any_per_array() const {
+    return std::any_of(items_.begin(), items_.end(), [](const Item& item) { return item.per_array; });
+}
+
+bool Settings::any_nonzero(Setting::Name name) const {
+    if (!per_array(name)) return common_[name] != 0;
+    const auto& numbers = items_[name].numbers;
+    return std::any_of(numbers.begin(), numbers.end(), [](double x) { return x != 0; });
+}
+
+bool Settings::all_zero(Setting::Name name) const {
+    return !any_nonzero(name) && !(per_array(name) && items_[name].numbers.empty());
+}
+
+Values Settings::values(std::size_t leaf) const {
+    Values values = common_;
+    for (unsigned name = 0; name < Setting::n; ++name)
+        if (per_array(Setting::Name(name))) values.of[name] = items_[name].numbers[leaf];
+    return values;
+}
+
+}  // namespace fast_momentum

@@ -1,0 +1,65 @@
+// The settings of one State: what its keywords are, as the user gives them -> checked values.
+#pragma once
+
+#include <pybind11/pybind11.h>
+
+#include <array>
+#include <vector>
+
+#include "plain/rules.hpp"
+#include "python/arrays.hpp"
+#include "python/tree.hpp"
+
+namespace fast_momentum {
+
+// As the function that makes a State, or a checkpoint, hands them over; null where the rule has no such
+// keyword.
+using Given = std::array<py::object, Setting::n>;
+
+// What holds where a keyword is not given.
+py::object fallback(const Rule& rule, Setting::Name name);
+
+// That form of the rule.
+const Rule& checked_form(const Rule& rule, py::handle form);
+
+double checked_grad_scale(py::handle value, const Tree& tree, const std::vector<unsigned char>& dtypes);
+
+// Each value is checked for itself; how they go together is for State to say.
+class Settings {
+  public:
+    // `rule` is any form of it, `dtypes` are those that the leaves of `tree` are worked on in.
+    Settings(const Rule& rule, const Given& given, const Tree& tree,
+             const std::vector<unsigned char>& dtypes);
+    void set(Setting::Name name, py::handle value, const Tree& tree,
+             const std::vector<unsigned char>& dtypes);
+
+    const Rule& rule() const { return *rule_; }
+    // As it is read back.
+    const py::object& shown(Setting::Name name) const { return items_[name].shown; }
+    bool is_fallback(Setting::Name name) const { return shown(name).equal(fallback(*rule_, name)); }
+
+    bool per_array(Setting::Name name) const { return items_[name].per_array; }
+    bool any_per_array() const;
+    double of(Setting::Name name, std::size_t leaf) const {
+        return per_array(name) ? items_[name].numbers[leaf] : common_[name];
+    }
+    bool any_nonzero(Setting::Name name) const;
+    bool all_zero(Setting::Name name) const;
+
+    // Of all arrays, but for what is there per array; and of one.
+    const Values& common() const { return common_; }
+    Values values(std::size_t leaf) const;
+
+  private:
+    struct Item {
+        py::object shown;
+        bool per_array = false;
+        std::vector<double> numbers;  // of each array, then
+    };
+
+    const Rule* rule_;
+    std::array<Item, Setting::n> items_;
+    Values common_{};
+};
+
+}  // namespace fast_momentum
