@@ -39,7 +39,14 @@ PACKAGE = Path(fm.__file__).parent
 HEADER = (PACKAGE / "include" / "fast_momentum.h").read_text()
 PAGE = (TESTS.parent / "docs" / "howto" / "cython_and_c.md").read_text()
 PXD = (PACKAGE / "cython_momentum.pxd").read_text()
-C = {name: int(value) for name, value in re.findall(r"\bFAST_MOMENTUM_(\w+) = (\d+)", HEADER)}
+ABI_1 = TESTS / "data" / "abi_1"  # the header of programs that are compiled already
+
+
+def constants(header: str) -> dict[str, int]:
+    return {name: int(value) for name, value in re.findall(r"\bFAST_MOMENTUM_(\w+) = (\d+)", header)}
+
+
+C = constants(HEADER)
 CODES = {value: name for name, value in C.items() if name == "OK" or re.match("BAD|NULL|MIS|OVER", name)}
 LENGTHS = [0, 1, 7, 511, 512, 513, 5000]
 
@@ -97,7 +104,12 @@ def c_program(tmp_path_factory: pytest.TempPathFactory) -> Any:
     return load(build(tmp_path_factory.mktemp("c"), TESTS / "consumer.c", "consumer_c"))
 
 
-@pytest.fixture(params=["cython", "c"])
+@pytest.fixture(scope="module")
+def abi_1_program(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    return load(build(tmp_path_factory.mktemp("abi_1"), TESTS / "consumer.c", "consumer_c", ABI_1))
+
+
+@pytest.fixture(params=["cython", "c", "abi_1"])
 def program(request: pytest.FixtureRequest) -> Any:
     if not shutil.which(COMPILER):
         pytest.skip(f"needs {COMPILER}")
@@ -392,6 +404,12 @@ def test_pxd_agrees_with_the_header() -> None:
     in_header = declared(r"((?:int |const char\*))\(\*(\w+)\)(\([^)]*\));", HEADER)
     assert len(in_pxd) == PXD.count("noexcept nogil")
     assert in_pxd == in_header
+
+
+def test_numbers_that_are_compiled_already_stay() -> None:
+    old = constants((ABI_1 / "fast_momentum.h").read_text())
+    assert old
+    assert old.items() <= C.items()
 
 
 def test_get_include() -> None:

@@ -1,0 +1,111 @@
+/* The kernels of fast_momentum for C and C++: one contiguous array at a time, with the bits of step().
+ *
+ * C99. Include Python.h first; without it there is everything but fast_momentum_import().
+ *
+ * No function needs the GIL, starts a thread, allocates memory or raises an exception. Each but message()
+ * returns FAST_MOMENTUM_OK or the code of what is wrong, and then nothing was written. Calls from several
+ * threads at once may share whatever none of them writes.
+ */
+#ifndef FAST_MOMENTUM_H
+#define FAST_MOMENTUM_H
+
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* Changes only with what breaks programs that are compiled already. */
+#define FAST_MOMENTUM_ABI_VERSION 1
+
+/* What the velocity holds. With d the gradient: */
+enum {
+    FAST_MOMENTUM_LR_OUTSIDE = 0, /* v = momentum*v + (1 - dampening)*d,  p = p - lr*v;  first v = d */
+    FAST_MOMENTUM_LR_INSIDE = 1,  /* v = momentum*v + lr*d,               p = p - v */
+    FAST_MOMENTUM_EMA = 2         /* v = momentum*v + (1 - momentum)*d,   p = p - lr*v */
+};
+
+/* Joined by |, or 0. */
+enum {
+    FAST_MOMENTUM_NESTEROV = 1,
+    FAST_MOMENTUM_DECOUPLED_WEIGHT_DECAY = 2,
+    FAST_MOMENTUM_MAXIMIZE = 4,
+    FAST_MOMENTUM_FIRST = 8 /* the first step of this array, whose velocity is zero */
+};
+
+/* The numbers that NumPy gives them (NPY_FLOAT32, NPY_FLOAT64). */
+enum { FAST_MOMENTUM_FLOAT32 = 11, FAST_MOMENTUM_FLOAT64 = 12 };
+
+/* What a call returns; message() says what each means. */
+enum {
+    FAST_MOMENTUM_OK = 0,
+    FAST_MOMENTUM_BAD_DTYPE = 1,
+    FAST_MOMENTUM_BAD_FORM = 2,
+    FAST_MOMENTUM_BAD_FLAGS = 3,
+    FAST_MOMENTUM_BAD_LR = 4,
+    FAST_MOMENTUM_BAD_MOMENTUM = 5,
+    FAST_MOMENTUM_BAD_DAMPENING = 6,
+    FAST_MOMENTUM_BAD_WEIGHT_DECAY = 7,
+    FAST_MOMENTUM_BAD_PRODUCT = 8,
+    FAST_MOMENTUM_BAD_LENGTH = 9,
+    FAST_MOMENTUM_NULL_POINTER = 10,
+    FAST_MOMENTUM_MISALIGNED = 11,
+    FAST_MOMENTUM_OVERLAP = 12
+};
+
+/* Members are only ever added, at the end. Where n is 0, pointers are not looked at, and may be null. */
+typedef struct {
+    int32_t abi_version;
+    uint32_t struct_size;
+
+    /* Update param and velocity, each of n elements that follow one another; grad is read. */
+    int (*step_float32)(float* param, const float* grad, float* velocity, int64_t n, int form, int flags,
+                        double lr, double momentum, double dampening, double weight_decay);
+    int (*step_float64)(double* param, const double* grad, double* velocity, int64_t n, int form, int flags,
+                        double lr, double momentum, double dampening, double weight_decay);
+    int (*step)(int dtype, void* param, const void* grad, void* velocity, int64_t n, int form, int flags,
+                double lr, double momentum, double dampening, double weight_decay);
+
+    /* out = the point at which Nesterov's original form takes the gradient; a plain step of param follows. */
+    int (*lookahead_float32)(float* out, const float* param, const float* velocity, int64_t n, int form,
+                             double lr, double momentum);
+    int (*lookahead_float64)(double* out, const double* param, const double* velocity, int64_t n, int form,
+                             double lr, double momentum);
+    int (*lookahead)(int dtype, void* out, const void* param, const void* velocity, int64_t n, int form,
+                     double lr, double momentum);
+
+    /* What a code means, in English; for any int. */
+    const char* (*message)(int code);
+} fast_momentum_api;
+
+#ifdef Py_PYTHON_H
+
+/* The functions of the fast_momentum that is installed; they stay for as long as the process runs. With the
+ * GIL held. NULL with an exception set where it is missing, or does not fit this header. */
+static inline const fast_momentum_api* fast_momentum_import(void) {
+    const fast_momentum_api* api =
+        (const fast_momentum_api*)PyCapsule_Import("fast_momentum._core._C_API", 0);
+    if (!api) return NULL;
+    if (api->abi_version != FAST_MOMENTUM_ABI_VERSION) {
+        PyErr_Format(PyExc_ImportError,
+                     "fast_momentum must have ABI version %d, for which this module was compiled, not %d; "
+                     "compile it again",
+                     (int)FAST_MOMENTUM_ABI_VERSION, (int)api->abi_version);
+        return NULL;
+    }
+    if (api->struct_size < sizeof(fast_momentum_api)) {
+        PyErr_SetString(PyExc_ImportError,
+                        "fast_momentum must not be older than the one whose header this module was compiled "
+                        "with; upgrade it");
+        return NULL;
+    }
+    return api;
+}
+
+#endif /* Py_PYTHON_H */
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif /* FAST_MOMENTUM_H */
