@@ -44,9 +44,9 @@ MUTANTS = [
            "displacement = param - ((1 - decay) * param - displacement);\n        return displacement;"),
     Mutant("first-step flag per call", "src/python/checks.cpp",
            "constants.of(i, steps[i])", "constants.of(i, steps[0])"),
-    Mutant("decay twice", "src/plain/rules.cpp",
+    Mutant("coupled decay in the place of decoupled", "src/plain/rules.cpp",
            "        terms |= Term::decoupled_decay;\n",
-           "        terms |= Term::decoupled_decay | Term::coupled_decay;\n"
+           "        terms |= Term::coupled_decay;\n"
            "        c.weight_decay = h[Setting::weight_decay];\n"),
     Mutant("gradients written", "src/kernels/kernel.cpp",
            "        param_line(formula, param + begin, grad + begin, velocity + begin, length);\n",

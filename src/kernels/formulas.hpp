@@ -9,11 +9,12 @@ struct Formula {
     enum Name : unsigned { linear, n };
 };
 
-// The terms of a formula that are absent, and not only multiplied by 0 or 1, where they are not wanted.
+// The terms of a formula that are absent, and not only multiplied by 0 or 1, where they are not wanted. A
+// decay is coupled or decoupled, so there are six sets of them.
 struct Term {
-    enum : unsigned { coupled_decay = 1, nesterov = 2, decoupled_decay = 4 };
+    enum : unsigned { nesterov = 1, coupled_decay = 2, decoupled_decay = 4 };
 };
-constexpr unsigned n_term_sets = 8;
+constexpr unsigned n_term_sets = 6;
 
 // A formula with a set of terms, for which there is a kernel of each kind.
 constexpr unsigned n_variants = Formula::n * n_term_sets;

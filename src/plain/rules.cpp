@@ -90,6 +90,16 @@ bool is_keyword(const Rule& rule, Setting::Name setting) {
     return false;
 }
 
+std::vector<const char*> choices(const Setting& setting, const Rule& rule) {
+    std::vector<const char*> names;
+    for (const char* choice : setting.choices)
+        if (choice) names.push_back(choice);
+    for (const Rule& form : all_rules)
+        if (setting.place == Setting::form && std::strcmp(form.name, rule.name) == 0)
+            names.push_back(form.form);
+    return names;
+}
+
 Coefficients coefficients(const Rule& rule, const Values& h, long long steps) {
     Coefficients c{};
     c.sign = h[Setting::maximize] ? -1 : 1;

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <string>
+#include <vector>
 
 #include "kernels/formulas.hpp"
 #include "plain/tables.hpp"
@@ -46,6 +47,9 @@ const Rule* find_rule(const std::string& name);
 
 // Whether some form of the rule takes it; else there is no such keyword and no such attribute.
 bool is_keyword(const Rule& rule, Setting::Name setting);
+
+// What a setting of Kind::choice may be in the rule, whatever its form.
+std::vector<const char*> choices(const Setting& setting, const Rule& rule);
 
 // Nobody has said what a Nesterov step with dampening should be; PyTorch refuses it, too.
 inline bool excludes_dampening(const Values& values) {

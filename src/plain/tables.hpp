@@ -77,25 +77,30 @@ struct Setting {
 // In the order of the signatures.
 constexpr Setting all_settings[] = {
     {Setting::lr, "lr", Kind::number, nullptr, not_negative, true, false, 1,
-     "Learning rate, finite and >= 0: a float, or a number per array as nested tuples and mappings."},
-    {Setting::momentum, "momentum", Kind::number, "0.9", below_one, false, false, 1,
-     "Momentum, in [0, 1): a float, or a number per array as nested tuples and mappings."},
+     "Learning rate, finite and >= 0. Its unit is that of params per gradient."},
+    {Setting::momentum, "momentum", Kind::number, "0.9", below_one, false, false, 1, "In [0, 1)."},
     {Setting::dampening, "dampening", Kind::number, "0.0", up_to_one, false, false, 1,
-     "Dampening, in [0, 1]: a float, or a number per array as nested tuples and mappings."},
+     "In [0, 1]; 0 in the forms lr_inside and ema."},
     {Setting::nesterov, "nesterov", Kind::flag, "False", any_value, false, false, 1,
-     "Whether the step goes along ``d + momentum*v`` instead of ``v``."},
+     "Whether the step goes along ``u`` instead of ``v``. Not together with dampening."},
     {Setting::weight_decay, "weight_decay", Kind::number, "0.0", not_negative, true, false, 1,
-     "Weight decay, finite and >= 0: a float, or a number per array as nested tuples and mappings."},
+     "Finite and >= 0."},
     {Setting::decoupled_weight_decay, "decoupled_weight_decay", Kind::flag, "False", any_value, true, false,
-     1, "Whether weight decay leaves the velocity alone."},
+     1,
+     "Whether weight decay leaves the velocity alone and the step is ``p = p - (lr*u + "
+     "lr*weight_decay*p)``."},
     {Setting::maximize, "maximize", Kind::flag, "False", any_value, true, false, 1,
-     "Whether the step goes along the gradient instead of against it."},
+     "Whether the step goes along the gradient instead of against it. Decay still shrinks."},
     {Setting::form, "form", Kind::choice, "'lr_outside'", any_value, false, true, 1,
-     "'lr_outside', 'lr_inside' or 'ema'; fixed at `init`."},
+     "What the velocity holds: a sum of gradients (PyTorch, optax), the last displacement (Keras, "
+     "scikit-learn), or\n"
+     "a moving average of gradients."},
     {Setting::clip_norm, "clip_norm", Kind::option, "None", clip_norms, true, false, 2,
-     "The largest norm of all gradients together, or None."},
+     "Above 0: the largest norm that all gradients together may have. With ``inf`` the norm is taken, and "
+     "nothing\n"
+     "clipped. Not together with `clip_value`."},
     {Setting::clip_value, "clip_value", Kind::option, "None", clip, true, false, 2,
-     "The largest magnitude of an element of a gradient, or None."},
+     "Finite, above 0: the largest magnitude that an element of a gradient may have."},
     {Setting::nonfinite,
      "nonfinite",
      Kind::choice,
@@ -104,15 +109,21 @@ constexpr Setting all_settings[] = {
      true,
      false,
      2,
-     "'propagate', 'raise' or 'skip': what is done about a gradient with a NaN or an infinity.",
+     "What to do about a gradient with a NaN or an infinity: use it, raise `NonFiniteGradientError`, or "
+     "leave the\n"
+     "whole step out and count it in `State.skipped_steps`.",
      {"propagate", "raise", "skip"}},
     {Setting::average_decay, "average_decay", Kind::option, "None", average_decays, true, false, 2,
-     "Decay of the average of the parameters, in [0, 1), or None. Set to None, the average stays as it is; "
-     "set for the first time, it begins with the parameters before the next step."},
+     "In [0, 1): keep `State.average`, a moving average of the parameters. It begins with what they are "
+     "before the next\n"
+     "step; set to None later, it stays as it is."},
     {Setting::velocity_dtype, "velocity_dtype", Kind::dtype, "None", any_value, true, true, 2,
-     "As what velocities are stored: a name, or None for the dtype that is worked on in; fixed at `init`."},
+     "As what the velocities are stored; None is the dtype that is worked on in. The arithmetic stays in "
+     "float32.\n"
+     "Not for float64."},
     {Setting::compensated, "compensated", Kind::flag, "False", any_value, true, true, 2,
-     "Whether the rounding of parameters is compensated; fixed at `init`."},
+     "Keep what rounding takes from the parameters in one more array of their dtype, so that small steps add "
+     "up."},
 };
 
 // The value of each setting for one array: a number or `none`, a flag as 0 or 1, the place of a choice among

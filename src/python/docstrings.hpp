@@ -2,13 +2,19 @@
 
 #pragma once
 
-#include <stdexcept>
 #include <string>
+
+#include "plain/rules.hpp"
 
 namespace fast_momentum {
 
-constexpr const char* init_doc =
-    R"doc(Return a `State` with one zero velocity for each array of `params`.
+// What a function that makes a State says: its own part before the parameters and its own part at the end.
+// The rest is made of the rows of its settings, or the same for all.
+struct MakerDoc {
+    const char *made_by, *formula, *references_and_example;
+};
+constexpr MakerDoc maker_docs[] = {
+    {"init", R"doc(Return a `State` with one zero velocity for each array of `params`.
 
 With ``d`` the gradient (negated if `maximize`), plus ``weight_decay*p`` if the decay is coupled, a step is::
 
@@ -17,7 +23,27 @@ With ``d`` the gradient (negated if `maximize`), plus ``weight_decay*p`` if the 
     ema          v = momentum*v + (1-momentum)*d      u = (1-momentum)*d + momentum*v  p = p - lr*u
 
 where ``u`` is ``v`` unless `nesterov`. In lr_outside the first step of each array is ``v = 0*v + d``.
+)doc",
+     R"doc(
+References
+----------
+.. [1] Polyak, B. T., "Some methods of speeding up the convergence of iteration methods", 1964.
+.. [2] Sutskever, I., Martens, J., Dahl, G., Hinton, G., "On the importance of initialization and momentum in deep
+   learning", ICML 2013.
+.. [3] Kahan, W., "Further remarks on reducing truncation errors", 1965 (`compensated`).
 
+Examples
+--------
+>>> import numpy as np
+>>> import fast_momentum as fm
+>>> params = {"w": np.ones((2, 3), np.float32), "b": np.zeros(3, np.float32)}
+>>> state = fm.init(params, lr=0.1, nesterov=True, weight_decay={"w": 1e-4, "b": 0.0})
+>>> state
+<State lr_outside, lr=0.1, momentum=0.9, dampening=0.0, weight_decay=per array, nesterov, 2 arrays, 9 elements, 0 steps>
+)doc"},
+};
+
+constexpr const char* before_parameters_doc = R"doc(
 What training loops do before and after it can be part of the same pass over memory: a gradient ``g`` is scaled
 (`step`), looked at (`nonfinite`) and clipped before it enters the formula, and the parameters are averaged after it::
 
@@ -30,39 +56,9 @@ Parameters
 params : ndarray, or list, tuple or dict of them, nested
     Arrays of any shape, float32, float64, float16, or the bfloat16 of ml_dtypes. Their structure, shapes and dtypes
     are read; nothing is kept, but for a copy in float32 of those in float16 and bfloat16 (see Notes).
-lr : float, or prefix of `params`
-    Learning rate, finite and >= 0. Its unit is that of params per gradient.
-momentum : float, or prefix of `params`, default 0.9
-    In [0, 1).
-dampening : float, or prefix of `params`, default 0.0
-    In [0, 1]; 0 in the forms lr_inside and ema.
-nesterov : bool, default False
-    Use ``u`` instead of ``v``. Not together with dampening.
-weight_decay : float, or prefix of `params`, default 0.0
-    Finite and >= 0.
-decoupled_weight_decay : bool, default False
-    Leave the velocity alone and step by ``p = p - (lr*u + lr*weight_decay*p)`` instead.
-maximize : bool, default False
-    Step along the gradient instead of against it. Decay still shrinks.
-form : {'lr_outside', 'lr_inside', 'ema'}, default 'lr_outside'
-    What the velocity holds: a sum of gradients (PyTorch, optax), the last displacement (Keras, scikit-learn), or
-    a moving average of gradients.
-clip_norm : float, optional
-    Above 0: the largest norm that all gradients together may have. With ``inf`` the norm is taken, and nothing
-    clipped. Not together with `clip_value`.
-clip_value : float, optional
-    Finite, above 0: the largest magnitude that an element of a gradient may have.
-nonfinite : {'propagate', 'raise', 'skip'}, default 'propagate'
-    What to do about a gradient with a NaN or an infinity: use it, raise `NonFiniteGradientError`, or leave the
-    whole step out and count it in `State.skipped_steps`.
-average_decay : float, optional
-    In [0, 1): keep `State.average`, a moving average of the parameters that begins with what they are now.
-velocity_dtype : {None, 'float32', 'float16', 'bfloat16', 'int8'}, or such a NumPy dtype, default None
-    As what the velocities are stored; None is the dtype that is worked on in. The arithmetic stays in float32.
-    Not for float64.
-compensated : bool, default False
-    Keep what rounding takes from the parameters in one more array of their dtype, so that small steps add up.
+)doc";
 
+constexpr const char* after_parameters_doc = R"doc(
 Returns
 -------
 State
@@ -86,22 +82,6 @@ Arrays of float16 and bfloat16 are worked on in float32. With ``compensated=Fals
 each, its master, which steps; the array is that rounded, and where somebody has changed it since, the master follows.
 With int8, each 256 elements share a scale, the 127th part of the largest magnitude among them; where one of them is
 NaN or infinite, all are NaN.
-
-References
-----------
-.. [1] Polyak, B. T., "Some methods of speeding up the convergence of iteration methods", 1964.
-.. [2] Sutskever, I., Martens, J., Dahl, G., Hinton, G., "On the importance of initialization and momentum in deep
-   learning", ICML 2013.
-.. [3] Kahan, W., "Further remarks on reducing truncation errors", 1965 (`compensated`).
-
-Examples
---------
->>> import numpy as np
->>> import fast_momentum as fm
->>> params = {"w": np.ones((2, 3), np.float32), "b": np.zeros(3, np.float32)}
->>> state = fm.init(params, lr=0.1, nesterov=True, weight_decay={"w": 1e-4, "b": 0.0})
->>> state
-<State lr_outside, lr=0.1, momentum=0.9, dampening=0.0, weight_decay=per array, nesterov, 2 arrays, 9 elements, 0 steps>
 )doc";
 
 constexpr const char* step_doc = R"doc(step(params, grads, state, *, grad_scale=1.0, zero_grads=False)
@@ -574,10 +554,11 @@ Examples
 constexpr const char* concurrent_step_error_doc =
     "A State was to be used while another thread was using it. Nothing was changed.";
 
-// What the function that makes a State of a rule says, below its signature.
-inline std::string maker_doc(const std::string& name) {
-    if (name == "init") return init_doc;
-    throw std::logic_error("docstrings.hpp must have a docstring for " + name);
-}
+// Such as init(params, *, lr, momentum=0.9)
+std::string signature_of(const Rule& rule);
+// Of an attribute of State.
+std::string attribute_doc(const Setting& setting);
+// Signature and docstring of the function that makes a State of the rule.
+std::string maker_doc(const Rule& rule);
 
 }  // namespace fast_momentum

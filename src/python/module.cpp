@@ -86,9 +86,9 @@ void def_settings(py::class_<State>& cls) {
         const auto get = [name = setting.place](const State& state) { return state.shown(name); };
         const auto set = [name = setting.place](State& state, py::handle value) { state.set(name, value); };
         if (setting.fixed)
-            cls.def_property_readonly(setting.name, get, setting.doc);
+            cls.def_property_readonly(setting.name, get, attribute_doc(setting).c_str());
         else
-            cls.def_property(setting.name, get, set, setting.doc);
+            cls.def_property(setting.name, get, set, attribute_doc(setting).c_str());
     }
 }
 
@@ -127,103 +127,49 @@ void def(Scope& scope, const char* name, Function function, const char* doc, con
     });
 }
 
-// A function in Python's own calling convention, which costs less than pybind11's dispatcher.
-using FastCall = PyObject* (*)(PyObject*, PyObject* const*, Py_ssize_t, PyObject*);
-
-py::object fast_function(PyMethodDef& method, const char* name, FastCall call, const char* doc,
-                         py::handle self, const py::module_& m) {
-    method = {name, reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(call)),
-              METH_FASTCALL | METH_KEYWORDS, doc};
-    return owned(PyCFunction_NewEx(&method, self.ptr(), m.attr("__name__").ptr()));
+std::vector<py::str> setting_names() {
+    std::vector<py::str> names;
+    for (const Setting& setting : all_settings) names.emplace_back(setting.name);
+    return names;
 }
 
-// What `call` returns, or nullptr with an exception of Python set.
-template <class Run>
-PyObject* translated(const Run& run) {
-    try {
-        return run();
-    } catch (py::error_already_set& error) {
-        error.restore();
-#ifdef __GLIBCXX__
-    } catch (abi::__forced_unwind&) {  // the end of a daemon thread
-        throw;
-#endif
-    } catch (...) {
-        py::detail::try_translate_exceptions();
-    }
-    return nullptr;
-}
-
-// ---- the functions that make a State ----
-
-// One for each rule: init() and those that are called like their rule.
-struct Maker {
-    const Rule* rule;
-    std::string signature, doc;
-    PyMethodDef method;
-};
-
-std::string signature_of(const Rule& rule) {
-    std::string text = std::string(rule.made_by) + "(params, *";
+// What the function that makes a State of a rule, in any of its forms, does with a call.
+std::unique_ptr<State> make(const Rule& rule, const py::args& args, const py::kwargs& kwargs) {
+    static const auto& names = *new std::vector<py::str>(setting_names());  // never deleted
+    const bool by_name = args.empty() && kwargs.contains("params");
+    Given given;
+    std::size_t n_found = by_name;
+    bool is_good = args.size() + by_name == 1;
     for (const Setting& setting : all_settings) {
         if (!is_keyword(rule, setting.place)) continue;
-        const char* fallback = rule.fallback(setting.place);
-        text += std::string(", ") + setting.name + (fallback ? std::string("=") + fallback : "");
-    }
-    return text + ")";
-}
-
-// Interned: a keyword in a call is the same object nearly always.
-PyObject* setting_names[Setting::n];
-
-// Whether `keyword` is the name of a setting of the rule: which.
-bool find_setting(const Rule& rule, PyObject* keyword, unsigned& found) {
-    for (found = 0; found < Setting::n && setting_names[found] != keyword;) ++found;
-    if (found == Setting::n)
-        for (found = 0; found < Setting::n && PyUnicode_Compare(setting_names[found], keyword) != 0;) ++found;
-    return found < Setting::n && is_keyword(rule, Setting::Name(found));
-}
-
-PyObject* call_maker(PyObject* self, PyObject* const* args, Py_ssize_t n, PyObject* keywords) {
-    return translated([&] {
-        const auto& maker = *static_cast<const Maker*>(PyCapsule_GetPointer(self, nullptr));
-        const Rule& rule = *maker.rule;
-        const auto names = keywords ? py::reinterpret_borrow<py::tuple>(keywords) : py::tuple();
-        Given given;
-        for (unsigned name = 0; name < Setting::n; ++name)
-            if (is_keyword(rule, Setting::Name(name))) given[name] = fallback(rule, Setting::Name(name));
-        py::handle params = n == 1 ? args[0] : nullptr;
-        bool is_good = n <= 1;
-        for (std::size_t i = 0; is_good && i < names.size(); ++i) {
-            PyObject* name = PyTuple_GET_ITEM(keywords, static_cast<Py_ssize_t>(i));
-            const py::handle value = args[n + static_cast<Py_ssize_t>(i)];
-            unsigned setting = 0;
-            if (find_setting(rule, name, setting))
-                given[setting] = py::reinterpret_borrow<py::object>(value);
-            else if (!params && PyUnicode_CompareWithASCIIString(name, "params") == 0)
-                params = value;
-            else
-                is_good = false;
+        py::object& value = given[setting.place];
+        if (PyObject* found = PyDict_GetItemWithError(kwargs.ptr(), names[setting.place].ptr())) {
+            value = py::reinterpret_borrow<py::object>(found);
+            ++n_found;
+        } else {
+            value = fallback(rule, setting.place);
         }
-        for (unsigned name = 0; name < Setting::n; ++name)
-            is_good = is_good && (given[name] || !is_keyword(rule, Setting::Name(name)));
-        if (!is_good || !params) refuse_call(rule.made_by, maker.signature, n, names);
-        return py::cast(State::init(rule, params, given)).release().ptr();
-    });
+        is_good = is_good && value;
+    }
+    if (!is_good || n_found != kwargs.size())
+        refuse_call(rule.made_by, signature_of(rule), static_cast<py::ssize_t>(args.size()), kwargs);
+    return State::init(rule, by_name ? py::object(kwargs["params"]) : py::object(args[0]), given);
 }
 
-void def_makers(py::module_& m, py::list& names) {
-    for (const Setting& setting : all_settings)
-        setting_names[setting.place] = PyUnicode_InternFromString(setting.name);
+py::tuple def_makers(py::module_& m) {
+    py::list names;
     for (const Rule& rule : all_rules) {
         if (&rule != find_rule(rule.name)) continue;  // another form
-        auto* maker = new Maker{&rule, signature_of(rule), "", {}};
-        maker->doc = maker->signature + "\n--\n\n" + maker_doc(rule.made_by);
-        m.attr(rule.made_by) =
-            fast_function(maker->method, rule.made_by, call_maker, maker->doc.c_str(), py::capsule(maker), m);
+        m.def(
+            rule.made_by,
+            [&rule](const py::args& args, const py::kwargs& kwargs) { return make(rule, args, kwargs); },
+            maker_doc(rule).c_str());
         names.append(rule.made_by);
     }
+    return names;
 }
+
+// ---- step ----
 
 // ---- step ----
 
@@ -248,15 +194,24 @@ bool read_keywords(PyObject* keywords, PyObject* const* values, py::handle& grad
     return true;
 }
 
-// With the dispatcher of pybind11, a small step takes 1.4 times as long.
+// Python's own calling convention: with the dispatcher of pybind11, a small step takes 1.4 times as long.
 PyObject* call_step(PyObject*, PyObject* const* args, Py_ssize_t n, PyObject* keywords) {
     py::handle grad_scale, zero_grads;
     if (n != 3 || (keywords && !read_keywords(keywords, args + n, grad_scale, zero_grads)))
         return PyObject_Vectorcall(slow_step, args, static_cast<std::size_t>(n), keywords);
-    return translated([&] {
+    try {
         step(args[0], args[1], args[2], grad_scale, zero_grads);
-        return py::none().release().ptr();
-    });
+        Py_RETURN_NONE;
+    } catch (py::error_already_set& error) {
+        error.restore();
+#ifdef __GLIBCXX__
+    } catch (abi::__forced_unwind&) {  // the end of a daemon thread
+        throw;
+#endif
+    } catch (...) {
+        py::detail::try_translate_exceptions();
+    }
+    return nullptr;
 }
 
 void def_step(py::module_& m) {
@@ -265,8 +220,10 @@ void def_step(py::module_& m) {
     slow_step = py::object(m.attr("step")).release().ptr();
     grad_scale_name = PyUnicode_InternFromString("grad_scale");
     zero_grads_name = PyUnicode_InternFromString("zero_grads");
-    static PyMethodDef method;
-    m.attr("step") = fast_function(method, "step", call_step, step_doc, nullptr, m);
+    static PyMethodDef method = {"step",
+                                 reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(call_step)),
+                                 METH_FASTCALL | METH_KEYWORDS, step_doc};
+    m.attr("step") = owned(PyCFunction_NewEx(&method, nullptr, m.attr("__name__").ptr()));
 }
 
 void def_c_api(py::module_& m) {
@@ -343,9 +300,7 @@ PYBIND11_MODULE(_core, m) {
             throw py::type_error("a State must come from init(), not from its class");
         });
 
-    py::list makers;
-    def_makers(m, makers);
-    m.attr("makers") = py::tuple(makers);
+    m.attr("makers") = def_makers(m);
     def_step(m);
     def(m, "global_norm", &global_norm, global_norm_doc, "grads"_a);
     def(m, "lookahead", &lookahead, lookahead_doc, "params"_a, "state"_a, "out"_a = py::none());

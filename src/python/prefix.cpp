@@ -44,74 +44,81 @@ std::string takers(const Rule& rule, const Setting& setting) {
                          type_name(value));
 }
 
-}  // namespace
+struct PrefixReader {
+    const Setting& setting;
+    const Rule& rule;
+    const Tree& tree;
+    const std::vector<unsigned char>& dtypes;
+    std::vector<double>& numbers;
 
-PrefixReader::PrefixReader(const Setting& setting, const Rule& rule, const Tree& tree,
-                           const std::vector<unsigned char>& dtypes)
-    : numbers(tree.n_leaves()), setting_(setting), rule_(rule), tree_(tree), dtypes_(dtypes) {}
+    py::object read(const Tree::Node& node, py::handle value, const Path& path) {
+        PyObject* object = value.ptr();
+        if (Py_TYPE(object) == &PyDictProxy_Type)  // as it is read back
+            return read_mapping(node, py::dict(py::reinterpret_borrow<py::object>(value)), path);
+        if (is_sequence(value)) return read_sequence(node, value, path);
+        if (PyDict_Check(object)) return read_mapping(node, value, path);
+        const double x = in_range(value, path);
+        for (std::size_t i = node.first_leaf; i < node.first_leaf + node.n_leaves; ++i) {
+            numbers[i] = x;
+            if (i == node.first_leaf || dtypes[i] != dtypes[i - 1]) check_rounded(x, path, i);
+        }
+        return py::float_(x);
+    }
 
-py::object PrefixReader::read(py::handle value) {
-    return read(tree_.root(), value, Path::of(setting_.name));
-}
+    py::object read_sequence(const Tree::Node& node, py::handle value, const Path& path) {
+        if (node.kind != Tree::Node::sequence) refuse_kind(node, value, path);
+        const auto items = PyList_Check(value.ptr()) ? py::tuple(owned(PyList_AsTuple(value.ptr())))
+                                                     : py::reinterpret_borrow<py::tuple>(value);
+        check_length(node, items, path, "params");
+        py::list read_items;
+        node.each([&](std::size_t i, const Tree::Node& child) {
+            read_items.append(read(child, items[i], path.item(i)));
+        });
+        return py::tuple(read_items);
+    }
 
-py::object PrefixReader::read(const Tree::Node& node, py::handle value, const Path& path) {
-    PyObject* object = value.ptr();
-    if (Py_TYPE(object) == &PyDictProxy_Type)  // as it is read back
-        return read_mapping(node, py::dict(py::reinterpret_borrow<py::object>(value)), path);
-    if (is_sequence(value)) return read_sequence(node, value, path);
-    if (PyDict_Check(object)) return read_mapping(node, value, path);
-    return read_number(node, value, path);
-}
+    py::object read_mapping(const Tree::Node& node, py::handle value, const Path& path) {
+        if (node.kind != Tree::Node::mapping) refuse_kind(node, value, path);
+        check_keys(node, value, path, "params");
+        py::dict read_items;
+        node.each([&](std::size_t i, const Tree::Node& child) {
+            const py::object& key = node.keys[i];
+            const py::object held = item_at(node, i, value, path, "params");
+            read_items[key] = read(child, held, path.item(key.ptr()));
+        });
+        return owned(PyDictProxy_New(read_items.ptr()));
+    }
 
-py::object PrefixReader::read_sequence(const Tree::Node& node, py::handle value, const Path& path) {
-    if (node.kind != Tree::Node::sequence) refuse_kind(node, value, path);
-    const auto items = PyList_Check(value.ptr()) ? py::tuple(owned(PyList_AsTuple(value.ptr())))
-                                                 : py::reinterpret_borrow<py::tuple>(value);
-    check_length(node, items, path, "params");
-    py::list read_items;
-    node.each([&](std::size_t i, const Tree::Node& child) {
-        read_items.append(read(child, items[i], path.item(i)));
-    });
-    return py::tuple(read_items);
-}
+    double in_range(py::handle value, const Path& path) const {
+        const double x =
+            checked_real(value, path, "; for a number per array, pass a list or dict like params");
+        if (!setting.range.contains(x))
+            throw py::value_error(path.str() + " must " + setting.range.requirement + ", not " +
+                                  repr_of(py::float_(x)));
+        if (x != 0 && !rule.takes_setting(setting.place))
+            throw py::value_error(path.str() + " must be 0 in the form " + rule.form + ", not " +
+                                  repr_of(py::float_(x)) + "; only " + takers(rule, setting) + " " +
+                                  setting.name);
+        return x;
+    }
 
-py::object PrefixReader::read_mapping(const Tree::Node& node, py::handle value, const Path& path) {
-    if (node.kind != Tree::Node::mapping) refuse_kind(node, value, path);
-    check_keys(node, value, path, "params");
-    py::dict read_items;
-    node.each([&](std::size_t i, const Tree::Node& child) {
-        const py::object& key = node.keys[i];
-        const py::object held = item_at(node, i, value, path, "params");
-        read_items[key] = read(child, held, path.item(key.ptr()));
-    });
-    return owned(PyDictProxy_New(read_items.ptr()));
-}
-
-py::object PrefixReader::read_number(const Tree::Node& node, py::handle value, const Path& path) {
-    const double x = in_range(value, path);
-    for (std::size_t i = node.first_leaf; i < node.first_leaf + node.n_leaves; ++i) {
-        numbers[i] = x;
-        if (i > node.first_leaf && dtypes_[i] == dtypes_[i - 1]) continue;
-        const DtypeKernels& dtype = isa_in_use().kernels->dtypes[dtypes_[i]];
-        const char* requirement = missed_rounding(setting_.range, x, dtype);
-        if (requirement)
+    // What a value must still be after it was rounded to the dtype of array i.
+    void check_rounded(double x, const Path& path, std::size_t i) const {
+        const DtypeKernels& dtype = isa_in_use().kernels->dtypes[dtypes[i]];
+        if (const char* requirement = missed_rounding(setting.range, x, dtype))
             throw py::value_error(path.str() + " must " + requirement + " when rounded to " + dtype.name +
-                                  ", the dtype of params" + tree_.path(i) + ", not be " +
+                                  ", the dtype of params" + tree.path(i) + ", not be " +
                                   repr_of(py::float_(x)) + "; use a float64 array or another value");
     }
-    return py::float_(x);
-}
+};
 
-double PrefixReader::in_range(py::handle value, const Path& path) const {
-    const double x = checked_real(value, path, "; for a number per array, pass a list or dict like params");
-    if (!setting_.range.contains(x))
-        throw py::value_error(path.str() + " must " + setting_.range.requirement + ", not " +
-                              repr_of(py::float_(x)));
-    if (x != 0 && !rule_.takes_setting(setting_.place))
-        throw py::value_error(path.str() + " must be 0 in the form " + rule_.form + ", not " +
-                              repr_of(py::float_(x)) + "; only " + takers(rule_, setting_) + " " +
-                              setting_.name);
-    return x;
+}  // namespace
+
+py::object read_prefix(const Setting& setting, const Rule& rule, py::handle value, const Tree& tree,
+                       const std::vector<unsigned char>& dtypes, std::vector<double>& numbers) {
+    numbers.assign(tree.n_leaves(), 0);
+    PrefixReader reader{setting, rule, tree, dtypes, numbers};
+    return reader.read(tree.root(), value, Path::of(setting.name));
 }
 
 double checked_real(py::handle value, const Path& path, const char* way_out) {

@@ -13,31 +13,11 @@
 
 namespace fast_momentum {
 
-// Reads a setting of Kind::number along the structure of params. Throws, with the requirement that a value
-// misses.
-class PrefixReader {
-  public:
-    // `dtypes` are those that the leaves of `tree` are worked on in.
-    PrefixReader(const Setting& setting, const Rule& rule, const Tree& tree,
-                 const std::vector<unsigned char>& dtypes);
-
-    // Returns it as it is read back: a float, or nested tuples and read-only mappings.
-    py::object read(py::handle value);
-
-    std::vector<double> numbers;  // of each leaf
-
-  private:
-    py::object read(const Tree::Node& node, py::handle value, const Path& path);
-    py::object read_sequence(const Tree::Node& node, py::handle value, const Path& path);
-    py::object read_mapping(const Tree::Node& node, py::handle value, const Path& path);
-    py::object read_number(const Tree::Node& node, py::handle value, const Path& path);
-    double in_range(py::handle value, const Path& path) const;
-
-    const Setting& setting_;
-    const Rule& rule_;
-    const Tree& tree_;
-    const std::vector<unsigned char>& dtypes_;
-};
+// Reads a setting of Kind::number along the structure of params into `numbers`, one for each leaf. Returns it
+// as it is read back: a float, or nested tuples and read-only mappings. Throws, with the requirement that a
+// value misses. `dtypes` are those that the leaves of `tree` are worked on in.
+py::object read_prefix(const Setting& setting, const Rule& rule, py::handle value, const Tree& tree,
+                       const std::vector<unsigned char>& dtypes, std::vector<double>& numbers);
 
 // A real number of Python or NumPy. `way_out` is for those who give an array.
 double checked_real(py::handle value, const Path& path, const char* way_out = "");
@@ -51,7 +31,7 @@ unsigned checked_name(const char* what, py::handle value, const std::vector<cons
 void check_product(const char* what, double a, double b, const DtypeKernels& dtype, const Tree& tree,
                    std::size_t i);
 
-// Plain tuples and dicts in the place of what PrefixReader::read() returns.
+// Plain tuples and dicts in the place of what read_prefix() returns.
 py::object plain(py::handle value);
 
 }  // namespace fast_momentum

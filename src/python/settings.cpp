@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <cstdlib>
-#include <cstring>
 #include <utility>
 
 #include "plain/isa.hpp"
@@ -22,17 +21,6 @@ py::object parsed(const char* text) {
     if (value == "True" || value == "False") return py::bool_(value == "True");
     if (value[0] == '\'') return py::str(value.substr(1, value.size() - 2));
     return py::float_(std::strtod(text, nullptr));
-}
-
-// What a setting of Kind::choice may be.
-std::vector<const char*> choices(const Setting& setting, const Rule& rule) {
-    std::vector<const char*> names;
-    for (const char* choice : setting.choices)
-        if (choice) names.push_back(choice);
-    for (const Rule& form : all_rules)
-        if (setting.place == Setting::form && std::strcmp(form.name, rule.name) == 0)
-            names.push_back(form.form);
-    return names;
 }
 
 // One number for all arrays, which each dtype that they are worked on in must hold.
@@ -127,11 +115,11 @@ void Settings::set(Setting::Name name, py::handle value, const Tree& tree,
     Item& item = items_[name];
     switch (setting.kind) {
         case Kind::number: {
-            PrefixReader reader(setting, *rule_, tree, dtypes);
-            item.shown = reader.read(value);
+            std::vector<double> numbers;  // all or nothing
+            item.shown = read_prefix(setting, *rule_, value, tree, dtypes, numbers);
             item.per_array = !py::isinstance<py::float_>(item.shown);
             common_[name] = item.per_array ? none : item.shown.cast<double>();
-            item.numbers = item.per_array ? std::move(reader.numbers) : std::vector<double>();
+            item.numbers = item.per_array ? std::move(numbers) : std::vector<double>();
             break;
         }
         case Kind::flag:

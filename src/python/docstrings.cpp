@@ -1,0 +1,79 @@
+#include "python/docstrings.hpp"
+
+#include <stdexcept>
+
+#include "plain/isa.hpp"
+
+namespace fast_momentum {
+
+namespace {
+
+// {'propagate', 'raise', 'skip'}
+std::string choices_text(const Setting& setting, const Rule& rule) {
+    std::string text;
+    for (const char* choice : choices(setting, rule))
+        text += (text.empty() ? "{'" : ", '") + std::string(choice) + "'";
+    return text + "}";
+}
+
+// What numpydoc has behind the name of a parameter.
+std::string type_text(const Setting& setting, const Rule& rule) {
+    const char* fallback = rule.fallback(setting.place);
+    const std::string rest = fallback ? std::string(", default ") + fallback : "";
+    switch (setting.kind) {
+        case Kind::number:
+            return "float, or prefix of `params`" + rest;
+        case Kind::flag:
+            return "bool" + rest;
+        case Kind::choice:
+            return choices_text(setting, rule) + rest;
+        case Kind::dtype: {
+            const Kernels& kernels = *isa_in_use().kernels;
+            std::string names = std::string("{None, '") + kernels.dtypes[0].name + "'";
+            for (const Storage& storage : kernels.storages) names += std::string(", '") + storage.name + "'";
+            return names + "}, or such a NumPy dtype" + rest;
+        }
+        case Kind::option:
+            break;
+    }
+    return "float, optional";
+}
+
+std::string indented(const std::string& text) {
+    std::string lines = "    ";
+    for (const char c : text) lines += c == '\n' ? std::string("\n    ") : std::string(1, c);
+    return lines + "\n";
+}
+
+}  // namespace
+
+std::string signature_of(const Rule& rule) {
+    std::string text = std::string(rule.made_by) + "(params, *";
+    for (const Setting& setting : all_settings) {
+        if (!is_keyword(rule, setting.place)) continue;
+        const char* fallback = rule.fallback(setting.place);
+        text += std::string(", ") + setting.name + (fallback ? std::string("=") + fallback : "");
+    }
+    return text + ")";
+}
+
+std::string attribute_doc(const Setting& setting) {
+    const Rule* rule = all_rules;
+    while (!is_keyword(*rule, setting.place)) ++rule;
+    return type_text(setting, *rule) + "\n\n" + setting.doc;
+}
+
+std::string maker_doc(const Rule& rule) {
+    for (const MakerDoc& doc : maker_docs) {
+        if (doc.made_by != std::string(rule.made_by)) continue;
+        std::string text = signature_of(rule) + "\n--\n\n" + doc.formula + before_parameters_doc;
+        for (const Setting& setting : all_settings)
+            if (is_keyword(rule, setting.place))
+                text += std::string(setting.name) + " : " + type_text(setting, rule) + "\n" +
+                        indented(setting.doc);
+        return text + after_parameters_doc + doc.references_and_example;
+    }
+    throw std::logic_error(std::string("docstrings.hpp must have a docstring for ") + rule.made_by);
+}
+
+}  // namespace fast_momentum
