@@ -45,8 +45,8 @@ MUTANTS = [
     Mutant("first-step flag per call", "src/python/checks.cpp",
            "constants.of(i, steps[i])", "constants.of(i, steps[0])"),
     Mutant("coupled decay in the place of decoupled", "src/plain/rules.cpp",
-           "        terms |= Term::decoupled_decay;\n",
-           "        terms |= Term::coupled_decay;\n"
+           "        c.variant += Term::decoupled_decay;\n",
+           "        c.variant += Term::coupled_decay;\n"
            "        c.weight_decay = h[Setting::weight_decay];\n"),
     Mutant("gradients written", "src/kernels/kernel.cpp",
            "        param_line(formula, param + begin, grad + begin, velocity + begin, length);\n",

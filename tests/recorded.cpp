@@ -118,7 +118,7 @@ const DtypeKernels& kernels_for(std::int64_t dtype) {
 std::vector<Bytes> computed(const Case& c, int threads) {
     const Header& h = c.header;
     const DtypeKernels& kernels = kernels_for(h.dtype);
-    const Coefficients constants = coefficients(all_rules[h.rule], h.values, h.first ? 0 : 1);
+    const Coefficients constants = coefficients(all_rules()[h.rule], h.values, h.first ? 0 : 1);
     std::vector<Bytes> memory(c.before, c.before + n_operands);
     const auto first = [&](unsigned i) { return memory[i].data() + guard + h.operands[i].offset; };
     const std::vector<std::ptrdiff_t> shape(h.shape, h.shape + h.ndim);
@@ -140,7 +140,7 @@ std::string described(const Case& c) {
     std::string text = std::string(h.lookahead ? "look-ahead"
                                    : h.first   ? "first step"
                                                : "later step") +
-                       ", " + all_rules[h.rule].title() + ", " + kernels_for(h.dtype).name + ", shape (";
+                       ", " + all_rules()[h.rule].title() + ", " + kernels_for(h.dtype).name + ", shape (";
     for (int d = 0; d < h.ndim; ++d) text += (d ? ", " : "") + std::to_string(h.shape[d]);
     text += ")";
     for (const Setting& setting : all_settings)

@@ -8,18 +8,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 try:
-    from ._core import (
-        ConcurrentStepError,
-        NonFiniteGradientError,
-        State,
-        __version__,
-        get_num_threads,
-        global_norm,
-        init,
-        lookahead,
-        set_num_threads,
-        step,
-    )
+    from ._core import *  # the compiled names, of which it says which
 except ImportError as _error:
     _error.add_note(
         "fast_momentum needs its compiled module, fast_momentum._core, and has no slow substitute. Reinstall it "
@@ -28,7 +17,7 @@ except ImportError as _error:
     )
     raise
 
-from . import reference
+from . import _core, reference
 from ._config import apply_environment, show_config
 from ._include import get_include
 
@@ -36,23 +25,8 @@ if TYPE_CHECKING:
     from . import plot as plot
     from . import theory, tuning
 
-__all__ = [
-    "ConcurrentStepError",
-    "NonFiniteGradientError",
-    "State",
-    "__version__",
-    "get_include",
-    "get_num_threads",
-    "global_norm",
-    "init",
-    "lookahead",
-    "reference",
-    "set_num_threads",
-    "show_config",
-    "step",
-    "theory",
-    "tuning",
-]
+__all__ = ["get_include", "reference", "show_config", "theory", "tuning"]
+__all__ += _core.__all__
 
 _LAZY = ("plot", "theory", "tuning")  # plot is not in __all__, as it needs matplotlib
 

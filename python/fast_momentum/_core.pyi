@@ -16,6 +16,19 @@ _Nonfinite: TypeAlias = Literal["propagate", "raise", "skip"]
 _Number: TypeAlias = float | np.number[Any]
 _Params = TypeVar("_Params", bound=_Arrays)
 
+__all__ = [
+    "ConcurrentStepError",
+    "NonFiniteGradientError",
+    "State",
+    "__version__",
+    "get_num_threads",
+    "global_norm",
+    "init",
+    "lookahead",
+    "set_num_threads",
+    "step",
+]
+
 __version__: str
 
 class ConcurrentStepError(RuntimeError): ...
@@ -131,7 +144,6 @@ def set_num_threads(threads: int) -> None: ...
 # Not public.
 settings: dict[str, dict[str, Any]]  # the tables of src/plain
 rules: list[dict[str, Any]]
-makers: tuple[str, ...]
 _C_API: object  # capsules
 _pyx_capi: dict[str, object]
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from ._containers import at, leaves, mapped, path_of
 from ._pickle import restore
 from .theory._conversion import convert, velocity_factor
-from .theory._rule import defaults, form_name
+from .theory._rule import checked_momentum, defaults, form_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 def to_form(state: _core.State, form: str) -> _core.State:
     """`State.to_form`."""
+    checked_momentum(state, "to have another form")
     form_name(form)
     containers, rest = state.__reduce__()[1]
     if form == state.form:

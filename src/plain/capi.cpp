@@ -21,7 +21,7 @@ const DtypeKernels* kernels_of(int dtype) {
 }
 
 const Rule* rule_of(int form) {
-    return form >= 0 && form < int(n_rules) ? &all_rules[form] : nullptr;
+    return form >= 0 && form <= FAST_MOMENTUM_EMA ? &all_rules()[unsigned(form)] : nullptr;
 }
 
 bool is_good(Setting::Name name, const Values& values, const DtypeKernels& dtype) {

@@ -33,9 +33,7 @@ void ema(const Values& h, long long, Coefficients& c) {
 
 constexpr unsigned of_momentum = bits(Setting::momentum, Setting::nesterov, Setting::form);
 
-}  // namespace
-
-const Rule all_rules[n_rules] = {
+const std::vector<Rule> rows = {
     {"momentum",
      "init",
      "lr_outside",
@@ -65,15 +63,21 @@ const Rule all_rules[n_rules] = {
      ema},
 };
 
+}  // namespace
+
+const std::vector<Rule>& all_rules() {
+    return rows;
+}
+
 const Rule* find_rule(const std::string& name, const char* form) {
-    for (const Rule& rule : all_rules)
+    for (const Rule& rule : rows)
         if (name == rule.name && (form && rule.form ? std::strcmp(form, rule.form) == 0 : form == rule.form))
             return &rule;
     return nullptr;
 }
 
 const Rule* find_rule(const std::string& name) {
-    for (const Rule& rule : all_rules)
+    for (const Rule& rule : rows)
         if (name == rule.name) return &rule;
     return nullptr;
 }
@@ -85,7 +89,7 @@ const char* Rule::fallback(Setting::Name setting) const {
 }
 
 bool is_keyword(const Rule& rule, Setting::Name setting) {
-    for (const Rule& form : all_rules)
+    for (const Rule& form : rows)
         if (std::strcmp(form.name, rule.name) == 0 && form.takes_setting(setting)) return true;
     return false;
 }
@@ -94,7 +98,7 @@ std::vector<const char*> choices(const Setting& setting, const Rule& rule) {
     std::vector<const char*> names;
     for (const char* choice : setting.choices)
         if (choice) names.push_back(choice);
-    for (const Rule& form : all_rules)
+    for (const Rule& form : rows)
         if (setting.place == Setting::form && std::strcmp(form.name, rule.name) == 0)
             names.push_back(form.form);
     return names;
@@ -103,17 +107,16 @@ std::vector<const char*> choices(const Setting& setting, const Rule& rule) {
 Coefficients coefficients(const Rule& rule, const Values& h, long long steps) {
     Coefficients c{};
     c.sign = h[Setting::maximize] ? -1 : 1;
+    c.variant = rule.formula * n_term_sets + (h[Setting::nesterov] ? unsigned(Term::nesterov) : 0);
     rule.constants(h, steps, c);
     c.ahead = rule.ahead == Rule::lr_momentum ? h[Setting::lr] * h[Setting::momentum] : h[Setting::momentum];
-    unsigned terms = h[Setting::nesterov] ? unsigned(Term::nesterov) : 0;
     if (h[Setting::weight_decay] != 0 && h[Setting::decoupled_weight_decay]) {
         c.decay = h[Setting::lr] * h[Setting::weight_decay];
-        terms |= Term::decoupled_decay;
+        c.variant += Term::decoupled_decay;
     } else if (h[Setting::weight_decay] != 0) {
         c.weight_decay = h[Setting::weight_decay];
-        terms |= Term::coupled_decay;
+        c.variant += Term::coupled_decay;
     }
-    c.variant = rule.formula * n_term_sets + terms;
     return c;
 }
 

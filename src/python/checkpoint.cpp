@@ -69,7 +69,7 @@ void complete(Items& items, long long given) {
     if (given < 2)
         items.merge(
             Items{{"skipped_steps", py::int_(0)}, {"grad_norm", py::none()}, {"swapped", py::bool_(false)}});
-    if (given < 3) items.emplace("rule", py::str(all_rules[0].name));
+    if (given < 3) items.emplace("rule", py::str(all_rules()[0].name));
     for (const Slot& slot : all_slots)
         if (slot.since > given) items.emplace(slot.name, py::dict());
 }

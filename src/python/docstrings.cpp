@@ -58,7 +58,7 @@ std::string signature_of(const Rule& rule) {
 }
 
 std::string attribute_doc(const Setting& setting) {
-    const Rule* rule = all_rules;
+    const Rule* rule = &all_rules()[0];
     while (!is_keyword(*rule, setting.place)) ++rule;
     return type_text(setting, *rule) + "\n\n" + setting.doc;
 }

@@ -54,7 +54,7 @@ py::dict settings_table() {
 
 py::list rules_table() {
     py::list table;
-    for (const Rule& rule : all_rules) {
+    for (const Rule& rule : all_rules()) {
         py::dict defaults;
         py::list takes, keeps;
         for (const Setting& setting : all_settings) {
@@ -156,17 +156,14 @@ std::unique_ptr<State> make(const Rule& rule, const py::args& args, const py::kw
     return State::init(rule, by_name ? py::object(kwargs["params"]) : py::object(args[0]), given);
 }
 
-py::tuple def_makers(py::module_& m) {
-    py::list names;
-    for (const Rule& rule : all_rules) {
+void def_makers(py::module_& m) {
+    for (const Rule& rule : all_rules()) {
         if (&rule != find_rule(rule.name)) continue;  // another form
         m.def(
             rule.made_by,
             [&rule](const py::args& args, const py::kwargs& kwargs) { return make(rule, args, kwargs); },
             maker_doc(rule).c_str());
-        names.append(rule.made_by);
     }
-    return names;
 }
 
 // ---- step ----
@@ -300,7 +297,7 @@ PYBIND11_MODULE(_core, m) {
             throw py::type_error("a State must come from init(), not from its class");
         });
 
-    m.attr("makers") = def_makers(m);
+    def_makers(m);
     def_step(m);
     def(m, "global_norm", &global_norm, global_norm_doc, "grads"_a);
     def(m, "lookahead", &lookahead, lookahead_doc, "params"_a, "state"_a, "out"_a = py::none());
@@ -309,6 +306,15 @@ PYBIND11_MODULE(_core, m) {
         m, "set_num_threads",
         [](py::handle threads) { request_threads(checked_count("threads", threads, 1)); },
         set_num_threads_doc, "threads"_a);
+
+    py::list names;
+    for (const char* name : {"ConcurrentStepError", "NonFiniteGradientError", "State", "__version__",
+                             "get_num_threads", "global_norm", "lookahead", "set_num_threads", "step"})
+        names.append(name);
+    for (const Rule& rule : all_rules())
+        if (&rule == find_rule(rule.name)) names.append(rule.made_by);
+    names.attr("sort")();
+    m.attr("__all__") = names;
 
     def_c_api(m);
     m.def("unpickled", &State::unpickled, "containers"_a, "rest"_a, "What __reduce__ took apart.");

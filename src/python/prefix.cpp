@@ -32,7 +32,7 @@ std::string number_text(py::handle value, const char* way_out) {
 std::string takers(const Rule& rule, const Setting& setting) {
     std::string names;
     unsigned n = 0;
-    for (const Rule& form : all_rules)
+    for (const Rule& form : all_rules())
         if (std::string(form.name) == rule.name && form.takes_setting(setting.place))
             names += (n++ ? " and " : "") + std::string(form.form);
     return names + (n == 1 ? " has" : " have");

@@ -80,14 +80,14 @@ std::pair<Stored, const char*> checked_dtype(const char* setting, py::handle val
 py::object fallback(const Rule& rule, Setting::Name name) {
     // Never deleted: there may be no interpreter by then.
     static const auto* all = [] {
-        auto* made = new std::array<std::array<py::object, Setting::n>, n_rules>;
-        for (unsigned row = 0; row < n_rules; ++row)
+        auto* made = new std::vector<Given>(all_rules().size());
+        for (std::size_t row = 0; row < made->size(); ++row)
             for (const Setting& setting : all_settings)
-                if (const char* text = all_rules[row].fallback(setting.place))
+                if (const char* text = all_rules()[row].fallback(setting.place))
                     (*made)[row][setting.place] = parsed(text);
         return made;
     }();
-    return (*all)[static_cast<std::size_t>(&rule - all_rules)][name];
+    return (*all)[static_cast<std::size_t>(&rule - all_rules().data())][name];
 }
 
 const Rule& checked_form(const Rule& rule, py::handle form) {

@@ -8,6 +8,7 @@ import numpy as np
 
 from .. import _core
 from .._containers import Keys, at, leaves, mapped, path_of
+from ..theory._rule import checked_momentum
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -49,6 +50,7 @@ def one_number(state: _core.State, name: str, arrays: Sequence[Keys], where: str
 
 
 def checked_form(state: _core.State, form: str, library: str) -> None:
+    checked_momentum(state, f"for {library}")
     if state.form != form:
         msg = f"state.form must be {form!r}, which {library} computes, not {state.form!r}; call state.to_form({form!r})"
         raise ValueError(msg)

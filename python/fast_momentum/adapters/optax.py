@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .._containers import Keys, path_of
+from ..theory._rule import checked_momentum
 from ._moving import checked_like, imported, keys_of, kind, numbers_of, one_number
 
 try:
@@ -194,6 +195,7 @@ def export_state(state: _core.State, opt_state: Any) -> Any:
     >>> fm.adapters.optax.export_state(state, optimizer.init(theirs))[0].trace
     {'w': Array([1., 1.], dtype=float32)}
     """
+    checked_momentum(state, "for optax")
     parts = _parts(opt_state)
     arrays = keys_of(state.velocity)
     if one_number(state, "dampening", arrays, "all arrays", "optax has no dampening"):

@@ -12,6 +12,7 @@ from ._inputs import POSITIVE, curvature_range, one
 from ._iteration import rate, regime, stability_limit
 from ._memory import effective_lr, half_life
 from ._optimal import optimal
+from ._rule import checked_momentum
 
 if TYPE_CHECKING:
     from .. import State
@@ -136,6 +137,7 @@ def _optimal(state: State, low: float, high: float) -> Tuning:
 
 def _hyperparameters(state: State) -> Any:
     try:
+        checked_momentum(state, "to be described")
         found = {name: getattr(state, name) for name in ("lr", *DEFAULTS)}
     except AttributeError:
         msg = f"state must be a State, not {type(state).__name__}"

@@ -107,6 +107,13 @@ def rule(first: bool = False, /, **given: Unpack[Hyperparameters]) -> Rule:
     return made._replace(direct=np.zeros_like(made.direct), carried=np.ones_like(made.carried))
 
 
+def checked_momentum(state: Any, to_what: str) -> None:
+    """Refuse a state of another rule, whose formulas are others."""
+    if state.rule != "momentum":
+        msg = f"state must be of the rule momentum {to_what}, not {state.rule}; init() makes such a state"
+        raise ValueError(msg)
+
+
 def check_dampening(dampening: Array, nesterov: bool, form: str | None) -> None:
     """What `init` and `step` refuse."""
     if form != "lr_outside":

@@ -9,6 +9,7 @@ import numpy as np
 
 from .._core import State
 from ..theory._inputs import MOMENTUM, NOT_NEGATIVE, POSITIVE, numbers, one
+from ..theory._rule import checked_momentum
 
 if TYPE_CHECKING:
     from ..theory._inputs import Requirement
@@ -52,6 +53,7 @@ def tunable(state: Any) -> State:
     if not isinstance(state, State):
         msg = f"state must be a State, as init() returns it, not {type(state).__name__}"
         raise TypeError(msg)
+    checked_momentum(state, "to be tuned")
     if state.maximize:
         msg = "state must minimise to be tuned, not maximize; negate the loss and its gradients"
         raise ValueError(msg)

@@ -23,7 +23,6 @@ def set_heavy_ball(state: State, lr: float, momentum: float, dtype: DTypeLike) -
     limits = np.finfo(dtype)
     if not float(limits.tiny) <= lr <= (1 - momentum) * float(limits.max):
         return
-    if state.form == "ema":
-        lr = convert("ema", lr=lr, momentum=momentum)["lr"]
+    lr = convert(state.form, lr=lr, momentum=momentum)["lr"]
     state.momentum = momentum
     state.lr = lr
