@@ -34,33 +34,11 @@ void ema(const Values& h, long long, Coefficients& c) {
 constexpr unsigned of_momentum = bits(Setting::momentum, Setting::nesterov, Setting::form);
 
 const std::vector<Rule> rows = {
-    {"momentum",
-     "init",
-     "lr_outside",
-     Formula::linear,
-     of_momentum | bits(Setting::dampening),
-     {},
-     bits(Slot::velocity),
-     Rule::lr_momentum,
-     lr_outside},
-    {"momentum",
-     "init",
-     "lr_inside",
-     Formula::linear,
-     of_momentum,
-     {},
-     bits(Slot::velocity),
-     Rule::momentum,
+    {"momentum", "init", "lr_outside", Formula::linear, of_momentum | bits(Setting::dampening),
+     bits(Slot::velocity), Rule::lr_momentum, lr_outside},
+    {"momentum", "init", "lr_inside", Formula::linear, of_momentum, bits(Slot::velocity), Rule::momentum,
      lr_inside},
-    {"momentum",
-     "init",
-     "ema",
-     Formula::linear,
-     of_momentum,
-     {},
-     bits(Slot::velocity),
-     Rule::lr_momentum,
-     ema},
+    {"momentum", "init", "ema", Formula::linear, of_momentum, bits(Slot::velocity), Rule::lr_momentum, ema},
 };
 
 }  // namespace

@@ -21,11 +21,12 @@ struct Rule {
     const char* form;     // nullptr where it has but one
     Formula::Name formula;
     unsigned takes;  // bits of the settings that it takes beside those of every rule
-    Default defaults[2];
-    unsigned keeps;                              // bits of the slots
+    unsigned keeps;  // bits of the slots
     enum { none, lr_momentum, momentum } ahead;  // how far a look-ahead goes, times the velocity
     // Of an array that has made so many steps.
     void (*constants)(const Values& values, long long steps, Coefficients& constants);
+
+    Default defaults[2] = {};  // of its own
 
     bool takes_setting(Setting::Name setting) const {
         return all_settings[setting].of_every_rule || (takes >> setting & 1);

@@ -74,56 +74,53 @@ struct Setting {
     const char* choices[3] = {};  // but for `form`, whose choices are the forms of the rule
 };
 
+constexpr bool every_rule = true, some_rules = false, fixed = true, settable = false;
+
 // In the order of the signatures.
 constexpr Setting all_settings[] = {
-    {Setting::lr, "lr", Kind::number, nullptr, not_negative, true, false, 1,
+    {Setting::lr, "lr", Kind::number, nullptr, not_negative, every_rule, settable, 1,
      "Learning rate, finite and >= 0. Its unit is that of params per gradient."},
-    {Setting::momentum, "momentum", Kind::number, "0.9", below_one, false, false, 1, "In [0, 1)."},
-    {Setting::dampening, "dampening", Kind::number, "0.0", up_to_one, false, false, 1,
+    {Setting::momentum, "momentum", Kind::number, "0.9", below_one, some_rules, settable, 1, "In [0, 1)."},
+    {Setting::dampening, "dampening", Kind::number, "0.0", up_to_one, some_rules, settable, 1,
      "In [0, 1]; 0 in the forms lr_inside and ema."},
-    {Setting::nesterov, "nesterov", Kind::flag, "False", any_value, false, false, 1,
+    {Setting::nesterov, "nesterov", Kind::flag, "False", any_value, some_rules, settable, 1,
      "Whether the step goes along ``u`` instead of ``v``. Not together with dampening."},
-    {Setting::weight_decay, "weight_decay", Kind::number, "0.0", not_negative, true, false, 1,
+    {Setting::weight_decay, "weight_decay", Kind::number, "0.0", not_negative, every_rule, settable, 1,
      "Finite and >= 0."},
-    {Setting::decoupled_weight_decay, "decoupled_weight_decay", Kind::flag, "False", any_value, true, false,
-     1,
-     "Whether weight decay leaves the velocity alone and the step is ``p = p - (lr*u + "
-     "lr*weight_decay*p)``."},
-    {Setting::maximize, "maximize", Kind::flag, "False", any_value, true, false, 1,
+    {Setting::decoupled_weight_decay, "decoupled_weight_decay", Kind::flag, "False", any_value, every_rule,
+     settable, 1,
+     "Whether weight decay leaves the velocity alone and the step is\n"
+     "``p = p - (lr*u + lr*weight_decay*p)``."},
+    {Setting::maximize, "maximize", Kind::flag, "False", any_value, every_rule, settable, 1,
      "Whether the step goes along the gradient instead of against it. Decay still shrinks."},
-    {Setting::form, "form", Kind::choice, "'lr_outside'", any_value, false, true, 1,
-     "What the velocity holds: a sum of gradients (PyTorch, optax), the last displacement (Keras, "
-     "scikit-learn), or\n"
-     "a moving average of gradients."},
-    {Setting::clip_norm, "clip_norm", Kind::option, "None", clip_norms, true, false, 2,
-     "Above 0: the largest norm that all gradients together may have. With ``inf`` the norm is taken, and "
-     "nothing\n"
-     "clipped. Not together with `clip_value`."},
-    {Setting::clip_value, "clip_value", Kind::option, "None", clip, true, false, 2,
+    {Setting::form, "form", Kind::choice, "'lr_outside'", any_value, some_rules, fixed, 1,
+     "What the velocity holds: a sum of gradients (PyTorch, optax), the last displacement (Keras,\n"
+     "scikit-learn), or a moving average of gradients."},
+    {Setting::clip_norm, "clip_norm", Kind::option, "None", clip_norms, every_rule, settable, 2,
+     "Above 0: the largest norm that all gradients together may have. With ``inf`` the norm is\n"
+     "taken, and nothing clipped. Not together with `clip_value`."},
+    {Setting::clip_value, "clip_value", Kind::option, "None", clip, every_rule, settable, 2,
      "Finite, above 0: the largest magnitude that an element of a gradient may have."},
     {Setting::nonfinite,
      "nonfinite",
      Kind::choice,
      "'propagate'",
      any_value,
-     true,
-     false,
+     every_rule,
+     settable,
      2,
-     "What to do about a gradient with a NaN or an infinity: use it, raise `NonFiniteGradientError`, or "
-     "leave the\n"
-     "whole step out and count it in `State.skipped_steps`.",
+     "What to do about a gradient with a NaN or an infinity: use it, raise `NonFiniteGradientError`,\n"
+     "or leave the whole step out and count it in `State.skipped_steps`.",
      {"propagate", "raise", "skip"}},
-    {Setting::average_decay, "average_decay", Kind::option, "None", average_decays, true, false, 2,
-     "In [0, 1): keep `State.average`, a moving average of the parameters. It begins with what they are "
-     "before the next\n"
-     "step; set to None later, it stays as it is."},
-    {Setting::velocity_dtype, "velocity_dtype", Kind::dtype, "None", any_value, true, true, 2,
-     "As what the velocities are stored; None is the dtype that is worked on in. The arithmetic stays in "
-     "float32.\n"
-     "Not for float64."},
-    {Setting::compensated, "compensated", Kind::flag, "False", any_value, true, true, 2,
-     "Keep what rounding takes from the parameters in one more array of their dtype, so that small steps add "
-     "up."},
+    {Setting::average_decay, "average_decay", Kind::option, "None", average_decays, every_rule, settable, 2,
+     "In [0, 1): keep `State.average`, a moving average of the parameters. It begins with what they\n"
+     "are before the next step; set to None later, it stays as it is."},
+    {Setting::velocity_dtype, "velocity_dtype", Kind::dtype, "None", any_value, every_rule, fixed, 2,
+     "As what the velocities are stored; None is the dtype that is worked on in. The arithmetic\n"
+     "stays in float32. Not for float64."},
+    {Setting::compensated, "compensated", Kind::flag, "False", any_value, every_rule, fixed, 2,
+     "Keep what rounding takes from the parameters in one more array of their dtype, so that small\n"
+     "steps add up."},
 };
 
 // The value of each setting for one array: a number or `none`, a flag as 0 or 1, the place of a choice among
