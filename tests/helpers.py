@@ -40,15 +40,17 @@ DTYPES = [np.dtype(name) for name in _core.config()["dtypes"]]
 ISAS = [name for name, found in _core.config()["instruction sets"].items() if found]
 
 
-def _options() -> list[dict[str, Any]]:
+DECAYS: list[dict[str, Any]] = [
+    {},
+    {"weight_decay": 0.01},
+    {"weight_decay": 0.02, "decoupled_weight_decay": True},
+]
+
+
+def _options_of_momentum() -> list[dict[str, Any]]:
     """Every form with every combination of options that `init` accepts."""
-    decays = [
-        {},
-        {"weight_decay": 0.01},
-        {"weight_decay": 0.02, "decoupled_weight_decay": True},
-    ]
     options = []
-    for form, decay, maximize in itertools.product(FORMS, decays, [False, True]):
+    for form, decay, maximize in itertools.product(FORMS, DECAYS, [False, True]):
         variants: list[dict[str, Any]] = [{}, {"nesterov": True}]
         if form == "lr_outside":
             variants.append({"dampening": 0.3})
@@ -57,11 +59,29 @@ def _options() -> list[dict[str, Any]]:
     return options
 
 
-OPTIONS = _options()
+def _options_of_others() -> list[dict[str, Any]]:
+    """Every other rule and form with every combination of options, for `make`."""
+    rows = [row for row in _core.rules if row["rule"] != "momentum"]
+    options: list[dict[str, Any]] = []
+    for row, decay, maximize in itertools.product(rows, DECAYS, [False, True]):
+        kind = {"rule": row["rule"]} | ({"form": row["form"]} if row["form"] else {})
+        flags = [{}, {"nesterov": True}] if "nesterov" in row["takes"] else [{}]
+        options += [{**kind, "maximize": maximize, "lr": 0.05, **decay, **flag} for flag in flags]
+    return options
+
+
+OPTIONS_OF_MOMENTUM = _options_of_momentum()
+OPTIONS = OPTIONS_OF_MOMENTUM + _options_of_others()
+
+
+def make(package: Any, params: Any, *, rule: str = "momentum", **options: Any) -> Any:
+    """A state of the rule, by `fm` or by `reference`."""
+    made_by = next(row["made_by"] for row in _core.rules if row["rule"] == rule)
+    return getattr(package, made_by)(params, **options)
 
 
 def option_id(options: dict[str, Any]) -> str:
-    return "-".join(str(v) if k == "form" else k for k, v in options.items() if v and k != "lr")
+    return "-".join(str(v) if k in ("rule", "form") else k for k, v in options.items() if v and k != "lr")
 
 
 def leaves(tree: Any) -> list[Any]:
@@ -255,7 +275,7 @@ COPIES: dict[str, Callable[[fm.State], fm.State]] = {
 
 
 def both_states(params: Any, **options: Any) -> tuple[fm.State, reference.State]:
-    return fm.init(params, **options), reference.init(params, **options)
+    return make(fm, params, **options), make(reference, params, **options)
 
 
 def assert_states_agree(state: fm.State, expected: reference.State) -> None:

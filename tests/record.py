@@ -20,7 +20,7 @@ import numpy as np
 
 import fast_momentum as fm
 from fast_momentum import _core, reference
-from helpers import DTYPES, LAYOUTS, OPTIONS, Array, assert_bits
+from helpers import DTYPES, LAYOUTS, OPTIONS, Array, assert_bits, make
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -105,9 +105,9 @@ def case(state: fm.State, operands: list[Array], before: list[bytes], lookahead:
 
 def cases(param: Array, grads: list[Array], out: Array, options: dict[str, Any]) -> Iterator[bytes]:
     """Steps, and after each the look-ahead where there is one."""
-    state = fm.init(param, **options)
+    state = make(fm, param, **options)
     expected = param.copy()
-    expected_state = reference.init(expected, **options)
+    expected_state = make(reference, expected, **options)
     velocity = state.velocity  # live
     for grad in grads:
         operands = [param, grad, velocity]
@@ -117,7 +117,7 @@ def cases(param: Array, grads: list[Array], out: Array, options: dict[str, Any])
         assert_bits(param, expected)
         assert_bits(velocity, expected_state.velocity)
         yield case(state, operands, before)
-        if state.nesterov:
+        if state.rule != "momentum" or state.nesterov:
             continue
         operands = [out, param, velocity]
         before = [memory(operand) for operand in operands]
@@ -130,7 +130,7 @@ def all_cases(rng: np.random.Generator) -> Iterator[bytes]:
     for dtype in DTYPES:
         for options in OPTIONS:
             # A kernel knows of the options which terms there are, and nothing else: one form has them all.
-            every_term = options["form"] == "ema" and not options["maximize"]
+            every_term = options.get("form") == "ema" and not options["maximize"]
             for n in SHORT + LONG if every_term else SHORT:
                 param, out, *grads = [values((n,), dtype, rng) for _ in range(4)]
                 yield from cases(param, grads, out, options)

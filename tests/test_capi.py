@@ -25,7 +25,7 @@ from helpers import (
     DTYPES,
     FORMS,
     ISAS,
-    OPTIONS,
+    OPTIONS_OF_MOMENTUM,
     assert_bits,
     assert_guards,
     guarded,
@@ -146,7 +146,7 @@ def arguments(options: dict[str, Any], first: bool) -> tuple[Any, ...]:
 
 @pytest.mark.parametrize("isa", ISAS)
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
-@pytest.mark.parametrize("options", OPTIONS, ids=option_id)
+@pytest.mark.parametrize("options", OPTIONS_OF_MOMENTUM, ids=option_id)
 def test_step_has_the_bits_of_step(
     program: Any, options: dict[str, Any], dtype: np.dtype[Any], isa: str, rng: np.random.Generator
 ) -> None:

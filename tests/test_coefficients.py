@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from fast_momentum import _core, reference
-from helpers import FORMS, OPTIONS, option_id
+from helpers import FORMS, OPTIONS_OF_MOMENTUM, option_id
 
 TABLE = {
     # form, first: keep, gain, direct, carried, scale, with lr 0.25, momentum 0.5, dampening 0.125
@@ -51,7 +51,7 @@ def test_formed_in_double() -> None:
 
 
 @pytest.mark.parametrize("first", [True, False])
-@pytest.mark.parametrize("options", OPTIONS, ids=option_id)
+@pytest.mark.parametrize("options", OPTIONS_OF_MOMENTUM, ids=option_id)
 def test_the_linear_rule_is_the_reference(options: dict[str, Any], first: bool) -> None:
     """The constants put into the linear rule, in double, against the formulas of each form."""
     rng = np.random.default_rng(1)

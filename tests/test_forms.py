@@ -9,7 +9,7 @@ import pytest
 
 import fast_momentum as fm
 from fast_momentum import _containers, theory
-from helpers import FORMS, OPTIONS, assert_bits, copied, leaves, option_id
+from helpers import FORMS, OPTIONS_OF_MOMENTUM, assert_bits, copied, leaves, option_id
 
 PER_ARRAY = {
     "lr": {"w": [0.1, 0.02], "b": 0.3},
@@ -40,7 +40,7 @@ def assert_close(actual: Any, expected: Any, roundings: int) -> None:
 
 
 @pytest.mark.parametrize("to_form", FORMS)
-@pytest.mark.parametrize("options", OPTIONS, ids=option_id)
+@pytest.mark.parametrize("options", OPTIONS_OF_MOMENTUM, ids=option_id)
 def test_next_steps_agree(
     options: dict[str, Any], to_form: str, dtype: Any, rng: np.random.Generator
 ) -> None:

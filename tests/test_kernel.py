@@ -17,6 +17,7 @@ from helpers import (
     assert_guards,
     assert_steps_agree,
     guarded,
+    make,
     option_id,
     random_like,
     run_python,
@@ -78,8 +79,8 @@ def test_special_values(options: dict[str, Any], value: Any, isa: str, dtype: An
     values = np.array([special, 1, -1, 0, -0.0, info.tiny, info.max, 3], dtype)
     params, grads = (a.ravel().copy() for a in np.meshgrid(values, values))
     expected = params.copy()
-    state = fm.init(params, **options)
-    expected_state = reference.init(expected, **options)
+    state = make(fm, params, **options)
+    expected_state = make(reference, expected, **options)
     for g in (grads, -grads, grads[::-1].copy()):
         fm.step(params, g, state)
         reference.step(expected, g, expected_state)
@@ -117,7 +118,7 @@ def test_lookahead(isa: str, dtype: Any, rng: np.random.Generator) -> None:
     for form in FORMS:
         params = [random_like((n,), dtype, rng) for n in LENGTHS]
         options = {"lr": 0.3, "momentum": 0.7, "form": form}
-        state, expected_state = fm.init(params, **options), reference.init(params, **options)
+        state, expected_state = make(fm, params, **options), make(reference, params, **options)
         grads = [random_like((n,), dtype, rng) for n in LENGTHS]
         fm.step(params, grads, state)
         reference.step([p.copy() for p in params], grads, expected_state)

@@ -28,6 +28,7 @@ from helpers import (
     bfloat16_cases,
     copied,
     float16_cases,
+    make,
     option_id,
     random_like,
 )
@@ -61,14 +62,17 @@ def textbook(p: Any, g: Any, v: Any, first: bool, dtype: Any, o: dict[str, Any])
     def mul(a: Fraction, b: Fraction) -> Fraction:
         return rounded(a * b, dtype)
 
-    form, m, lr, w = o["form"], o["momentum"], o["lr"], o.get("weight_decay", 0.0)
+    m, lr, w = o["momentum"], o["lr"], o.get("weight_decay", 0.0)
+    form = o.get("form", o.get("rule"))
     d = -g if o.get("maximize") else g
     if w and not o.get("decoupled_weight_decay"):
         d = add(d, mul(c(w), p))
-    gain = {"lr_outside": 1 - o.get("dampening", 0.0), "lr_inside": lr, "ema": 1 - m}[form]
-    direct = {"lr_outside": 1.0, "lr_inside": lr, "ema": 1 - m}[form]
+    gain = {"lr_outside": 1 - o.get("dampening", 0.0), "lr_inside": lr, "ema": 1 - m, "qhm": 1 - m}[form]
+    nu = o.get("nu", 0.7)
+    direct = {"lr_outside": 1.0, "lr_inside": lr, "ema": 1 - m, "qhm": 1 - nu}[form]
     v = d if first and form == "lr_outside" else add(mul(c(m), v), mul(c(gain), d))
-    u = add(mul(c(direct), d), mul(c(m), v)) if o.get("nesterov") else v
+    carried = nu if form == "qhm" else m
+    u = add(mul(c(direct), d), mul(c(carried), v)) if o.get("nesterov") or form == "qhm" else v
     displacement = u if form == "lr_inside" else mul(c(lr), u)
     if w and o.get("decoupled_weight_decay"):
         displacement = add(displacement, mul(c(lr * w), p))
@@ -80,7 +84,7 @@ def test_each_operation_rounds_once(options: dict[str, Any], dtype: Any, rng: np
     options = {"momentum": 0.9, **options}
     p, grads = rng.normal(size=6).astype(dtype), rng.normal(size=(4, 6)).astype(dtype)
     exact_p, exact_v = [exact(x) for x in p], [Fraction(0)] * 6
-    state = reference.init(p, **options)
+    state = make(reference, p, **options)
     for t, g in enumerate(grads):
         reference.step(p, g, state)
         for i in range(6):

@@ -26,6 +26,7 @@ from helpers import (
     copied,
     edit,
     leaves,
+    make,
     option_id,
     random_like,
     snapshot,
@@ -44,7 +45,7 @@ def model(rng: np.random.Generator) -> dict[str, Any]:
 
 def stepped(rng: np.random.Generator, steps: int = 2, **options: Any) -> tuple[dict[str, Any], fm.State]:
     params = model(rng)
-    state = fm.init(params, **{"lr": 0.1, **options})
+    state = make(fm, params, **{"lr": 0.1, **options})
     for _ in range(steps):
         fm.step(params, model(rng), state)
     return params, state
@@ -72,9 +73,9 @@ def test_attributes(rng: np.random.Generator) -> None:
 
 
 def test_a_state_comes_from_init() -> None:
-    for make in (fm.State, lambda: fm.State(1, lr=2), lambda: fm.State.__new__(fm.State)):
+    for create in (fm.State, lambda: fm.State(1, lr=2), lambda: fm.State.__new__(fm.State)):
         with pytest.raises(TypeError, match=r"^a State must come from init\(\), not from its class$"):
-            make()
+            create()
     with pytest.raises(TypeError):
         type("Sub", (fm.State,), {})
 
@@ -112,8 +113,8 @@ def test_prefixes(rng: np.random.Generator) -> None:
     for options in prefixes:
         params = model(rng)
         expected = copied(params)
-        state = fm.init(params, **{"lr": 0.1, **options})
-        other = reference.init(params, **{"lr": 0.1, **options})
+        state = make(fm, params, **{"lr": 0.1, **options})
+        other = make(reference, params, **{"lr": 0.1, **options})
         for _ in range(3):
             grads = model(rng)
             fm.step(params, grads, state)
@@ -311,7 +312,7 @@ def test_state_dict(rng: np.random.Generator) -> None:
 def test_state_dict_equals_that_of_the_reference(rng: np.random.Generator) -> None:
     params = model(rng)
     options = {"lr": {"w": 0.1, "enc": [0.2, 0.3]}, "nesterov": np.True_, "weight_decay": 1}
-    state, other = fm.init(params, **options), reference.init(params, **options)
+    state, other = make(fm, params, **options), make(reference, params, **options)
     grads = model(rng)
     grads["w"] = None
     expected = copied(params)

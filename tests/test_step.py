@@ -24,6 +24,7 @@ from helpers import (
     assert_steps_agree,
     copied,
     isa_in_use,
+    make,
     random_like,
     threads_in_use,
 )
@@ -69,7 +70,7 @@ def test_equals_the_reference(model: Any, options: dict[str, Any], isa: str, thr
     params, grads = model
     expected = copied(params)
     outside = [copied(p if p.base is None else p.base) for p in params]
-    state, other = fm.init(params, **options), reference.init(expected, **options)
+    state, other = make(fm, params, **options), make(reference, expected, **options)
     with isa_in_use(isa), threads_in_use(threads):
         for g in grads:
             fm.step(params, g, state)
@@ -102,7 +103,7 @@ def test_splitting_an_array_changes_no_bit(seed: int, n: int, cut: int, options:
     rng = np.random.default_rng(seed)
     whole = random_like((n,), np.float32, rng)
     parts = copied([whole[:cut], whole[cut:]])
-    state, states = fm.init(whole, **options), fm.init(parts, **options)
+    state, states = make(fm, whole, **options), make(fm, parts, **options)
     for _ in range(3):
         g = random_like((n,), np.float32, rng)
         fm.step(whole, g, state)
@@ -117,7 +118,7 @@ def test_permuting_elements_changes_no_bit(seed: int, n: int, options: dict[str,
     a = random_like((n,), np.float64, rng)
     order = rng.permutation(n)
     b = a[order]
-    state_a, state_b = fm.init(a, **options), fm.init(b, **options)
+    state_a, state_b = make(fm, a, **options), make(fm, b, **options)
     for _ in range(3):
         g = random_like((n,), np.float64, rng)
         fm.step(a, g, state_a)
@@ -131,8 +132,8 @@ def test_grouping_into_calls_changes_no_bit(seed: int, options: dict[str, Any]) 
     rng = np.random.default_rng(seed)
     together = [random_like((int(n),), np.float32, rng) for n in rng.integers(0, 50, 6)]
     alone = copied(together)
-    state = fm.init(together, **options)
-    states = [fm.init(p, **options) for p in alone]
+    state = make(fm, together, **options)
+    states = [make(fm, p, **options) for p in alone]
     for _ in range(3):
         grads = [random_like(p.shape, p.dtype, rng) for p in together]
         fm.step(together, grads, state)
@@ -149,8 +150,8 @@ class Training(RuleBasedStateMachine):
         self.rng = np.random.default_rng(seed)
         self.params = [random_like((n,), np.float32, self.rng) for n in (3, 17)]
         self.expected = copied(self.params)
-        self.state = fm.init(self.params, **options)
-        self.other = reference.init(self.expected, **options)
+        self.state = make(fm, self.params, **options)
+        self.other = make(reference, self.expected, **options)
 
     @rule(skip=st.sampled_from([None, 0, 1]))
     def step(self, skip: int | None) -> None:

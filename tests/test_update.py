@@ -30,6 +30,7 @@ from helpers import (
     guarded,
     isa_in_use,
     leaves,
+    make,
     random_like,
     threads_in_use,
 )
@@ -587,7 +588,7 @@ def test_grouping(extra: dict[str, Any], isa: str, rng: np.random.Generator) -> 
     options, call = for_init_and_step(extra)
     whole = random_like((n,), np.float32, rng)
     pieces = [whole[k : k + piece].copy() for k in range(0, n, piece)]
-    one, many = fm.init(whole, lr=0.1, **options), fm.init(pieces, lr=0.1, **options)
+    one, many = make(fm, whole, **{"lr": 0.1, **options}), make(fm, pieces, **{"lr": 0.1, **options})
     for _ in range(3):
         g = random_like((n,), np.float32, rng)
         parts = [g[k : k + piece].copy() for k in range(0, n, piece)]
