@@ -80,6 +80,11 @@ def make(package: Any, params: Any, *, rule: str = "momentum", **options: Any) -
     return getattr(package, made_by)(params, **options)
 
 
+def kind_of(state: Any) -> dict[str, Any]:
+    """What `make` has to be told for another state like this one."""
+    return {"rule": state.rule} | ({"form": state.form} if state.form else {})
+
+
 def option_id(options: dict[str, Any]) -> str:
     return "-".join(str(v) if k in ("rule", "form") else k for k, v in options.items() if v and k != "lr")
 

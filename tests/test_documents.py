@@ -79,6 +79,7 @@ def test_public_names() -> None:
     assert set(fm.__all__) == {
         "ConcurrentStepError", "NonFiniteGradientError", "State", "__version__", "get_include", "get_num_threads",
         "global_norm", "init", "lookahead", "reference", "set_num_threads", "show_config", "step", "theory", "tuning",
+        *(row["made_by"] for row in _core.rules),
     }  # fmt: skip
     assert fm.show_config is _config.show_config
     assert fm.__version__ == _core.config()["version"]

@@ -25,6 +25,7 @@ from helpers import (
     assert_bits,
     copied,
     edit,
+    kind_of,
     leaves,
     make,
     option_id,
@@ -332,7 +333,7 @@ def test_a_single_array_has_the_empty_path() -> None:
 def test_load_state_dict_resumes(options: dict[str, Any], rng: np.random.Generator) -> None:
     params, state = stepped(rng, 3, **options)
     resumed_params = copied(params)
-    resumed = fm.init(params, lr=7.0, form=state.form)
+    resumed = make(fm, params, lr=7.0, **kind_of(state))
     live = resumed.velocity
     resumed.load_state_dict(state.state_dict())
     assert_bits(live, state.velocity)  # copied into the buffers that there were

@@ -24,6 +24,7 @@ from helpers import (
     assert_steps_agree,
     copied,
     isa_in_use,
+    kind_of,
     make,
     random_like,
     threads_in_use,
@@ -171,7 +172,7 @@ class Training(RuleBasedStateMachine):
 
     @rule()
     def save_and_load(self) -> None:
-        fresh = fm.init(self.params, lr=1.0, form=self.state.form)
+        fresh = make(fm, self.params, lr=1.0, **kind_of(self.state))
         fresh.load_state_dict(self.state.state_dict())
         self.state = fresh
 

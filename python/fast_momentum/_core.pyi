@@ -25,6 +25,7 @@ __all__ = [
     "global_norm",
     "init",
     "lookahead",
+    "qhm",
     "set_num_threads",
     "step",
 ]
@@ -49,6 +50,10 @@ class State:
     def dampening(self) -> Any: ...
     @dampening.setter
     def dampening(self, value: _Prefix) -> None: ...
+    @property
+    def nu(self) -> Any: ...
+    @nu.setter
+    def nu(self, value: _Prefix) -> None: ...
     @property
     def weight_decay(self) -> Any: ...
     @weight_decay.setter
@@ -84,7 +89,7 @@ class State:
     @property
     def rule(self) -> str: ...
     @property
-    def form(self) -> _Form: ...
+    def form(self) -> Any: ...  # None where the rule has but one
     @property
     def velocity_dtype(self) -> str | None: ...
     @property
@@ -126,6 +131,22 @@ def init(
     nonfinite: _Nonfinite = "propagate",
     average_decay: _Number | None = None,
     velocity_dtype: Any = None,  # a name, or what numpy.dtype() takes
+    compensated: bool | np.bool_ = False,
+) -> State: ...
+def qhm(
+    params: _Arrays,
+    *,
+    lr: _Prefix,
+    momentum: _Prefix = 0.999,
+    nu: _Prefix = 0.7,
+    weight_decay: _Prefix = 0.0,
+    decoupled_weight_decay: bool | np.bool_ = False,
+    maximize: bool | np.bool_ = False,
+    clip_norm: _Number | None = None,
+    clip_value: _Number | None = None,
+    nonfinite: _Nonfinite = "propagate",
+    average_decay: _Number | None = None,
+    velocity_dtype: Any = None,
     compensated: bool | np.bool_ = False,
 ) -> State: ...
 def step(

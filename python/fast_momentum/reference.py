@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     Slots = dict[str, NDArray[Any]]  # what is kept of an array, by name
 
-__all__ = ["State", "global_norm", "init", "lookahead", "prepare", "round_to", "step", "update"]
+__all__ = ["State", "global_norm", "init", "lookahead", "prepare", "qhm", "round_to", "step", "update"]
 
 # What is fixed when a state is made; all else of its settings is among the hyperparameters of a checkpoint.
 FIXED = ("form", "velocity_dtype", "compensated")
@@ -138,7 +138,15 @@ def _momentum(
     return displacement, {"velocity": v}
 
 
-RULES = {"momentum": _momentum}
+def _qhm(
+    d: NDArray[Any], slots: Slots, _steps: int, _form: str | None, h: dict[str, Any]
+) -> tuple[NDArray[Any], Slots]:
+    rounded = d.dtype.type
+    v = rounded(h["momentum"]) * slots["velocity"] + rounded(1 - h["momentum"]) * d
+    return rounded(h["lr"]) * (rounded(1 - h["nu"]) * d + rounded(h["nu"]) * v), {"velocity": v}
+
+
+RULES = {"momentum": _momentum, "qhm": _qhm}
 
 
 def prepare(
@@ -460,6 +468,37 @@ def init(
     array([0., 0., 0.])
     """
     return State("momentum", **locals())
+
+
+def qhm(
+    params: Any,
+    *,
+    lr: Any,
+    momentum: Any = 0.999,
+    nu: Any = 0.7,
+    weight_decay: Any = 0.0,
+    decoupled_weight_decay: bool = False,
+    maximize: bool = False,
+    clip_norm: float | None = None,
+    clip_value: float | None = None,
+    nonfinite: str = "propagate",
+    average_decay: float | None = None,
+    velocity_dtype: Any = None,
+    compensated: bool = False,
+) -> State:
+    """Return a `State` that steps by ``v = momentum*v + (1-momentum)*d`` and ``p = p - lr*((1-nu)*d + nu*v)``; see
+    `fast_momentum.qhm`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fast_momentum import reference
+    >>> w = np.ones(2)
+    >>> reference.step(w, np.ones(2), reference.qhm(w, lr=0.5, momentum=0.5, nu=0.5))
+    >>> w
+    array([0.625, 0.625])
+    """
+    return State("qhm", form=None, **locals())
 
 
 def step(params: Any, grads: Any, state: State, *, grad_scale: float = 1.0, zero_grads: bool = False) -> None:

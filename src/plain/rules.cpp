@@ -31,6 +31,15 @@ void ema(const Values& h, long long, Coefficients& c) {
     c.scale = h[Setting::lr];
 }
 
+void quasi_hyperbolic(const Values& h, long long, Coefficients& c) {
+    c.keep = h[Setting::momentum];
+    c.gain = 1 - h[Setting::momentum];
+    c.direct = 1 - h[Setting::nu];
+    c.carried = h[Setting::nu];
+    c.scale = h[Setting::lr];
+    c.variant += Term::nesterov;
+}
+
 constexpr unsigned of_momentum = bits(Setting::momentum, Setting::nesterov, Setting::form);
 
 const std::vector<Rule> rows = {
@@ -39,6 +48,15 @@ const std::vector<Rule> rows = {
     {"momentum", "init", "lr_inside", Formula::linear, of_momentum, bits(Slot::velocity), Rule::momentum,
      lr_inside},
     {"momentum", "init", "ema", Formula::linear, of_momentum, bits(Slot::velocity), Rule::lr_momentum, ema},
+    {"qhm",
+     "qhm",
+     nullptr,
+     Formula::linear,
+     bits(Setting::momentum, Setting::nu),
+     bits(Slot::velocity),
+     Rule::none,
+     quasi_hyperbolic,
+     {{Setting::momentum, "0.999"}}},
 };
 
 }  // namespace

@@ -49,6 +49,7 @@ struct Setting {
         lr,
         momentum,
         dampening,
+        nu,
         nesterov,
         weight_decay,
         decoupled_weight_decay,
@@ -83,6 +84,9 @@ constexpr Setting all_settings[] = {
     {Setting::momentum, "momentum", Kind::number, "0.9", below_one, some_rules, settable, 1, "In [0, 1)."},
     {Setting::dampening, "dampening", Kind::number, "0.0", up_to_one, some_rules, settable, 1,
      "In [0, 1]; 0 in the forms lr_inside and ema."},
+    {Setting::nu, "nu", Kind::number, "0.7", up_to_one, some_rules, settable, 3,
+     "Share of the velocity in the step, in [0, 1]: with 0 it is plain gradient descent, with 1 the form\n"
+     "ema, with momentum the Nesterov step of ema."},
     {Setting::nesterov, "nesterov", Kind::flag, "False", any_value, some_rules, settable, 1,
      "Whether the step goes along ``u`` instead of ``v``. Not together with dampening."},
     {Setting::weight_decay, "weight_decay", Kind::number, "0.0", not_negative, every_rule, settable, 1,

@@ -41,6 +41,32 @@ Examples
 >>> state
 <State lr_outside, lr=0.1, momentum=0.9, dampening=0.0, weight_decay=per array, nesterov, 2 arrays, 9 elements, 0 steps>
 )doc"},
+    {"qhm",
+     R"doc(Return a `State` for quasi-hyperbolic momentum, with one zero velocity for each array of `params`.
+
+With ``d`` the gradient (negated if `maximize`), plus ``weight_decay*p`` if the decay is coupled, a step is::
+
+    v = momentum*v + (1-momentum)*d
+    u = (1-nu)*d + nu*v
+    p = p - lr*u
+)doc",
+     R"doc(
+References
+----------
+.. [1] Ma, J., Yarats, D., "Quasi-hyperbolic momentum and Adam for deep learning", ICLR 2019.
+
+Examples
+--------
+>>> import numpy as np
+>>> import fast_momentum as fm
+>>> w = np.ones(2)
+>>> state = fm.qhm(w, lr=0.5, momentum=0.5, nu=0.5)
+>>> fm.step(w, np.ones(2), state)
+>>> w
+array([0.625, 0.625])
+>>> state
+<State qhm, lr=0.5, momentum=0.5, nu=0.5, weight_decay=0.0, 1 array, 2 elements, 1 step>
+)doc"},
 };
 
 constexpr const char* before_parameters_doc = R"doc(
@@ -224,7 +250,7 @@ Examples
 3
 )doc";
 
-constexpr const char* rule_doc = "The name of the rule: 'momentum'; fixed when the State is made.";
+constexpr const char* rule_doc = "The name of the rule: 'momentum' or 'qhm'; fixed when the State is made.";
 constexpr const char* step_count_doc = "The number of steps made.";
 constexpr const char* velocity_doc =
     "The velocities, in new containers of the types given to `init`: read-only arrays that show each later "

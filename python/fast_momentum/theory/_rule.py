@@ -21,6 +21,7 @@ class Settings(TypedDict, total=False):
     rule: str
     momentum: ArrayLike
     dampening: ArrayLike
+    nu: ArrayLike
     nesterov: bool
     weight_decay: ArrayLike
     decoupled_weight_decay: bool
