@@ -4,9 +4,10 @@
 
 namespace fast_momentum {
 
-// Each is a file of kernels/formulas, which says what it does with its constants.
+// Each is a file of kernels/formulas, which says what it does with its constants. Plain ones keep a velocity
+// and nothing else, and come first.
 struct Formula {
-    enum Name : unsigned { linear, n };
+    enum Name : unsigned { linear, n_plain, n = n_plain };
 };
 
 // The terms of a formula that are absent, and not only multiplied by 0 or 1, where they are not wanted. A
@@ -17,7 +18,7 @@ struct Term {
 constexpr unsigned n_term_sets = 6;
 
 // A formula with a set of terms, for which there is a kernel of each kind.
-constexpr unsigned n_variants = Formula::n * n_term_sets;
+constexpr unsigned n_variants = Formula::n * n_term_sets, n_plain_variants = Formula::n_plain * n_term_sets;
 
 // In double; a kernel rounds each of them once to its dtype.
 struct Coefficients {

@@ -69,16 +69,10 @@ void narrow_step(char* param_, const char* grad_, char* velocity_, float* scales
 }
 
 template <class T, unsigned variant>
-void displace(const char* param_, const char* grad_, char* velocity_, char* displacement_, std::size_t n,
+void displace(const char* param, const char* grad, char* const* slots, char* displacement, std::size_t n,
               const Coefficients& c) noexcept {
-    const Variant<T, variant> formula(c);
-    const T* RESTRICT param = reinterpret_cast<const T*>(param_);
-    const T* RESTRICT grad = reinterpret_cast<const T*>(grad_);
-    T* RESTRICT velocity = reinterpret_cast<T*>(velocity_);
-    T* RESTRICT displacement = reinterpret_cast<T*>(displacement_);
-    velocity_line(formula, param, grad, velocity, n);
-    for (std::size_t i = 0; i < n; ++i)
-        displacement[i] = formula.displacement(param[i], grad[i], velocity[i]);
+    Variant<T, variant>(c).displace(reinterpret_cast<const T*>(param), reinterpret_cast<const T*>(grad),
+                                    slots, reinterpret_cast<T*>(displacement), n);
 }
 
 template <class T>
@@ -95,51 +89,56 @@ double rounded(double value) {
     return double(T(value));
 }
 
-// What there is of each variant.
 template <unsigned... variants>
-struct Kinds {
-    template <class T>
-    static constexpr DtypeKernels dtype(const char* name, int number) {
-        return {name,
-                number,
-                sizeof(T),
-                rounded<T>,
-                {step<T, variants>...},
-                lookahead<T>,
-                {prepare<T>,
-                 {displace<T, variants>...},
-                 subtract<T>,
-                 compensate<T>,
-                 average<T>,
-                 finite<T>,
-                 squares<T>}};
-    }
+struct Pack {};
 
-    template <class Stored, class Alike>
-    static constexpr Storage storage(const char* name, bool has_scales) {
-        return {name,
-                sizeof(typename Stored::Item),
-                has_scales,
-                load<Stored>,
-                store<Stored>,
-                {narrow_step<variants, Float32, Stored>...},
-                {narrow_step<variants, Alike, Stored>...}};
-    }
-};
-
+// Those below n.
 template <unsigned n, unsigned... variants>
 struct Below : Below<n - 1, n - 1, variants...> {};
 template <unsigned... variants>
-struct Below<0, variants...> : Kinds<variants...> {};
-using All = Below<n_variants>;
+struct Below<0, variants...> {
+    using Variants = Pack<variants...>;
+};
+constexpr typename Below<n_variants>::Variants all;
+constexpr typename Below<n_plain_variants>::Variants all_plain;
+
+template <class T, unsigned... plain, unsigned... any>
+constexpr DtypeKernels dtype(const char* name, int number, Pack<plain...>, Pack<any...>) {
+    return {name,
+            number,
+            sizeof(T),
+            rounded<T>,
+            {step<T, plain>...},
+            lookahead<T>,
+            {prepare<T>,
+             {displace<T, any>...},
+             add<T>,
+             subtract<T>,
+             compensate<T>,
+             average<T>,
+             finite<T>,
+             squares<T>}};
+}
+
+template <class Stored, class Alike, unsigned... plain>
+constexpr Storage storage(const char* name, bool has_scales, Pack<plain...>) {
+    return {name,
+            sizeof(typename Stored::Item),
+            has_scales,
+            load<Stored>,
+            store<Stored>,
+            {narrow_step<plain, Float32, Stored>...},
+            {narrow_step<plain, Alike, Stored>...}};
+}
 
 // One row per dtype that is worked in, and one per way to store what is worked on in float32.
 extern const Kernels kernels;
 const Kernels kernels = {
     FAST_MOMENTUM_FLAGS,
-    {All::dtype<float>("float32", 11), All::dtype<double>("float64", 12)},
-    {All::storage<Float16, Float16>("float16", false), All::storage<Bfloat16, Bfloat16>("bfloat16", false),
+    {dtype<float>("float32", 11, all_plain, all), dtype<double>("float64", 12, all_plain, all)},
+    {storage<Float16, Float16>("float16", false, all_plain),
+     storage<Bfloat16, Bfloat16>("bfloat16", false, all_plain),
      // No gradients are stored with scales.
-     All::storage<Int8, Float32>("int8", true)}};
+     storage<Int8, Float32>("int8", true, all_plain)}};
 
 }  // namespace fast_momentum::FAST_MOMENTUM_ISA

@@ -27,11 +27,13 @@ struct Preparation {
 struct Stages {
     void (*prepare)(char* out, const char* grad, std::size_t n, const Preparation& preparation) noexcept;
     // The step, but for its last line: `displacement` is what it takes from the parameters.
-    void (*displace[n_variants])(const char* param, const char* grad, char* velocity, char* displacement,
+    // `slots` are those that the rule keeps, in their order.
+    void (*displace[n_variants])(const char* param, const char* grad, char* const* slots, char* displacement,
                                  std::size_t n, const Coefficients& coefficients) noexcept;
-    // displacement = displacement + compensation; difference = param - displacement
-    void (*subtract)(char* difference, const char* param, char* displacement, const char* compensation,
-                     std::size_t n) noexcept;
+    // displacement = displacement + compensation
+    void (*add)(char* displacement, const char* compensation, std::size_t n) noexcept;
+    // difference = param - displacement
+    void (*subtract)(char* difference, const char* param, const char* displacement, std::size_t n) noexcept;
     // compensation = (after - before) + displacement
     void (*compensate)(char* compensation, const char* after, const char* before, const char* displacement,
                        std::size_t n) noexcept;
@@ -46,7 +48,7 @@ struct DtypeKernels {
     int number;  // numpy.dtype.num
     std::size_t itemsize;
     double (*rounded)(double);  // to this dtype and back
-    Kernel step[n_variants];
+    Kernel step[n_plain_variants];
     Kernel lookahead;
     Stages stages;
 };
@@ -65,7 +67,7 @@ struct Storage {
     void (*load)(float* to, const char* from, const float* scales, std::size_t n) noexcept;
     void (*store)(char* to, float* scales, const float* from, std::size_t n) noexcept;
     // Of velocities that lie so, with gradients in float32 and with gradients that lie so too.
-    NarrowKernel step[n_variants], step_alike[n_variants];
+    NarrowKernel step[n_plain_variants], step_alike[n_plain_variants];
 };
 
 constexpr unsigned n_storages = 3;

@@ -29,16 +29,18 @@ void prepare(char* out_, const char* grad_, std::size_t n, const Preparation& pr
 
 // Kahan's compensated summation: what a rounding of the parameters adds is taken away by the next step.
 template <class T>
-void subtract(char* difference_, const char* param_, char* displacement_, const char* compensation_,
-              std::size_t n) noexcept {
-    T* RESTRICT difference = reinterpret_cast<T*>(difference_);
-    const T* RESTRICT param = reinterpret_cast<const T*>(param_);
+void add(char* displacement_, const char* compensation_, std::size_t n) noexcept {
     T* RESTRICT displacement = reinterpret_cast<T*>(displacement_);
     const T* RESTRICT compensation = reinterpret_cast<const T*>(compensation_);
-    UNROLLED for (std::size_t i = 0; i < n; ++i) {
-        displacement[i] = displacement[i] + compensation[i];
-        difference[i] = param[i] - displacement[i];
-    }
+    UNROLLED for (std::size_t i = 0; i < n; ++i) displacement[i] = displacement[i] + compensation[i];
+}
+
+template <class T>
+void subtract(char* difference_, const char* param_, const char* displacement_, std::size_t n) noexcept {
+    T* RESTRICT difference = reinterpret_cast<T*>(difference_);
+    const T* RESTRICT param = reinterpret_cast<const T*>(param_);
+    const T* RESTRICT displacement = reinterpret_cast<const T*>(displacement_);
+    UNROLLED for (std::size_t i = 0; i < n; ++i) difference[i] = param[i] - displacement[i];
 }
 
 template <class T>

@@ -29,13 +29,13 @@ class Block {
     void step() {
         char* param = params();
         if (update_.coefficients) {
-            if (slot(Slot::compensation).data)
-                compensated_step(param);
+            const Coefficients& c = *update_.coefficients;
+            if (slot(Slot::compensation).data || c.variant >= n_plain_variants)
+                displaced_step(param);
             else if (slot(Slot::velocity).storage)
                 narrow_step(param);
             else
-                update_.dtype->step[update_.coefficients->variant](
-                    param, gradients(), at(slot(Slot::velocity).data), n_, *update_.coefficients);
+                update_.dtype->step[c.variant](param, gradients(), at(slot(Slot::velocity).data), n_, c);
             if (!slot(Slot::compensation).data) write(update_.param, own, param, param_);
             if (work_.pass.zeroes_grads) zero_grads();
         }
@@ -46,7 +46,7 @@ class Block {
 
     void lookahead() {
         const char* param = read(update_.param, own, param_);
-        char* velocity = read(slot(Slot::velocity), dense, velocity_);
+        char* velocity = read(slot(Slot::velocity), dense, slots_[Slot::velocity]);
         char* out = place(update_.partner, partner, grad_);
         update_.dtype->lookahead(out, param, velocity, n_, *update_.coefficients);
         write(update_.partner, partner, out, grad_);
@@ -158,23 +158,37 @@ class Block {
             n_, *update_.coefficients);
     }
 
-    // Leaves the new parameters in `param` and stores them.
-    void compensated_step(char* param) {
-        const DtypeKernels& dtype = *update_.dtype;
-        const char* grad = gradients();
-        char* velocity = read(slot(Slot::velocity), dense, velocity_);
+    // run(k, name) for each slot that the rule keeps.
+    template <class Run>
+    void each_slot_of_the_rule(const Run& run) {
+        unsigned k = 0;
+        for (const Slot& row : all_slots)
+            if (row.when == Slot::kept_by_the_rule && slot(row.place).data) run(k++, row.place);
+    }
+
+    // The way of formulas that are not plain, and of all with a compensation. Leaves the new parameters in
+    // `param`.
+    void displaced_step(char* param) {
+        char* values[Slot::n];
+        each_slot_of_the_rule(
+            [&](unsigned k, Slot::Name name) { values[k] = read(slot(name), dense, slots_[name]); });
+        const Stages& stages = update_.dtype->stages;
         char *displacement = displacement_.bytes, *before = before_.bytes;
-        char* compensation = read(slot(Slot::compensation), dense, compensation_);
-        dtype.stages.displace[update_.coefficients->variant](param, grad, velocity, displacement, n_,
-                                                             *update_.coefficients);
-        write(slot(Slot::velocity), dense, velocity, velocity_);
-        std::memcpy(before, param, n_ * dtype.itemsize);
-        dtype.stages.subtract(param, before, displacement, compensation, n_);
+        stages.displace[update_.coefficients->variant](param, gradients(), values, displacement, n_,
+                                                       *update_.coefficients);
+        each_slot_of_the_rule(
+            [&](unsigned k, Slot::Name name) { write(slot(name), dense, values[k], slots_[name]); });
+        std::memcpy(before, param, n_ * update_.dtype->itemsize);
+        const Operand& compensated = slot(Slot::compensation);
+        if (!compensated.data) return stages.subtract(param, before, displacement, n_);
+        char* compensation = read(compensated, dense, slots_[Slot::compensation]);
+        stages.add(displacement, compensation, n_);
+        stages.subtract(param, before, displacement, n_);
         write(update_.param, own, param, param_);
         if (update_.param.storage)  // with the rounding that storing made
             update_.param.storage->load(reinterpret_cast<float*>(param), rounded(), nullptr, n_);
-        dtype.stages.compensate(compensation, param, before, displacement, n_);
-        write(slot(Slot::compensation), dense, compensation, compensation_);
+        stages.compensate(compensation, param, before, displacement, n_);
+        write(compensated, dense, compensation, slots_[Slot::compensation]);
     }
 
     // The parameters as write() has stored them.
@@ -185,7 +199,7 @@ class Block {
     const Work& work_;
     const Update& update_;
     const std::size_t begin_, n_;
-    Copies param_, grad_, velocity_, compensation_;
+    Copies param_, grad_, slots_[Slot::n];
     Buffer prepared_, displacement_, before_;
 };
 

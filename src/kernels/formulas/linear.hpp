@@ -5,6 +5,10 @@
 //     param = param - (scale*u + decay*param)
 #pragma once
 
+#include <cstddef>
+
+#include "kernels/compilers.hpp"
+
 namespace fast_momentum::FAST_MOMENTUM_ISA {
 
 // `terms` says at compile time which terms exist: 0*param would turn an infinite parameter into NaN.
@@ -47,6 +51,15 @@ struct Linear {
     }
 
     T new_param(T param, T grad, T velocity) const { return param - displacement(param, grad, velocity); }
+
+    // Both of a block: the slots after the step, and what it takes from the parameters.
+    void displace(const T* RESTRICT param, const T* RESTRICT grad, char* const* slots, T* RESTRICT out,
+                  std::size_t n) const {
+        T* RESTRICT velocity = reinterpret_cast<T*>(slots[0]);
+        UNROLLED for (std::size_t i = 0; i < n; ++i) velocity[i] =
+            new_velocity(param[i], grad[i], velocity[i]);
+        for (std::size_t i = 0; i < n; ++i) out[i] = displacement(param[i], grad[i], velocity[i]);
+    }
 };
 
 template <>
