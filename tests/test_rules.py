@@ -82,6 +82,8 @@ def test_the_stub_has_each_setting() -> None:
     for node in state.body:
         if isinstance(node, ast.FunctionDef):
             found.setdefault(node.name, set()).update(ast.unparse(d) for d in node.decorator_list)
+    for name in {slot for row in _core.rules for slot in row["keeps"]}:
+        assert found.get(name) == {"property"}, name
     for name, setting in _core.settings.items():
         expected = {"property"} if setting["fixed"] else {"property", f"{name}.setter"}
         assert found.get(name) == expected, name

@@ -17,6 +17,8 @@ import numpy as np
 from ._containers import Keys, at, leaves, mapped, path_of
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import NDArray
 
     Slots = dict[str, NDArray[Any]]  # what is kept of an array, by name
@@ -115,7 +117,7 @@ def _displacement(
         d = -grad if h["maximize"] else grad
         if h["weight_decay"] != 0 and not h["decoupled_weight_decay"]:
             d = d + rounded(h["weight_decay"]) * param
-        displacement, slots = RULES[rule](d, slots, steps, form, h)
+        displacement, slots = RULES[rule][0](d, slots, steps, form, h)
         if h["weight_decay"] != 0 and h["decoupled_weight_decay"]:
             displacement = displacement + rounded(h["lr"] * h["weight_decay"]) * param
         return displacement, slots
@@ -146,7 +148,11 @@ def _qhm(
     return rounded(h["lr"]) * (rounded(1 - h["nu"]) * d + rounded(h["nu"]) * v), {"velocity": v}
 
 
-RULES = {"momentum": _momentum, "qhm": _qhm}
+# Each with what it keeps, which begins with zeros.
+RULES: dict[str, tuple[Callable[..., tuple[NDArray[Any], Slots]], tuple[str, ...]]] = {
+    "momentum": (_momentum, ("velocity",)),
+    "qhm": (_qhm, ("velocity",)),
+}
 
 
 def prepare(
@@ -366,7 +372,9 @@ class State:
         self.grad_norm: Any = None
         self.swapped = False
         self.steps = {keys: 0 for keys, _ in leaves(params)}  # that each array has made
-        self.velocity = mapped(lambda param: np.zeros_like(param, _working(param)), params)
+        self.keeps = RULES[rule][1]
+        for name in self.keeps:
+            setattr(self, name, mapped(lambda param: np.zeros_like(param, _working(param)), params))
         self.average = None if settings["average_decay"] is None else mapped(_widened, params)
         # Of the arrays that have one.
         narrow = {keys: param for keys, param in leaves(params) if param.dtype.itemsize == 2}
@@ -414,7 +422,10 @@ class State:
             "grad_norm": self.grad_norm,
             "swapped": self.swapped,
             "hyperparameters": {name: mapped(_plain, getattr(self, name)) for name in self.hyperparameters},
-            "velocity": {path_of(keys): v.copy() for keys, v in leaves(self.velocity)},
+            **{
+                name: {path_of(keys): v.copy() for keys, v in leaves(getattr(self, name))}
+                for name in self.keeps
+            },
             "steps": {path_of(keys): steps for keys, steps in self.steps.items()},
             "average": {
                 path_of(keys): average.copy() for keys, average in leaves(self.average) if average is not None
@@ -572,7 +583,7 @@ def _step_one(keys: Keys, param: NDArray[Any], grad: NDArray[Any], state: State)
     compensation = state.compensation.get(keys)
     hyperparameters = {name: _plain(at(getattr(state, name), keys)) for name in state.hyperparameters}
     before = state._worked_on(keys, param)
-    slots = {"velocity": at(state.velocity, keys)}
+    slots = {name: at(getattr(state, name), keys) for name in state.keeps}
     displacement, new = _displacement(
         state.rule, state.form, before, grad, slots, state.steps[keys], hyperparameters
     )

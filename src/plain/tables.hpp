@@ -149,14 +149,20 @@ struct Slot {
     As as;             // the dtype that it is stored as
     bool begins_zero;  // and does so again after reset(); else as a copy of the parameters
     int since;         // the first format of checkpoints that has it
+    const char* doc;   // of the attribute of State, if there is one
 };
 
 // In the order of checkpoints.
 constexpr Slot all_slots[] = {
-    {Slot::velocity, "velocity", Slot::kept_by_the_rule, Slot::velocity_dtype, true, 1},
-    {Slot::average, "average", Slot::average_wanted, Slot::worked_in, false, 2},
-    {Slot::compensation, "compensation", Slot::compensation_wanted, Slot::params, true, 2},
-    {Slot::master, "master", Slot::params_narrow, Slot::worked_in, false, 2},
+    {Slot::velocity, "velocity", Slot::kept_by_the_rule, Slot::velocity_dtype, true, 1,
+     "The velocities, in new containers of the types given to `init`: read-only arrays that show each later\n"
+     "step. Where they are stored as another `velocity_dtype`, copies in float32."},
+    {Slot::average, "average", Slot::average_wanted, Slot::worked_in, false, 2,
+     "The average of the parameters, in new containers: read-only arrays that show each later step. None "
+     "where\n"
+     "there is none."},
+    {Slot::compensation, "compensation", Slot::compensation_wanted, Slot::params, true, 2, nullptr},
+    {Slot::master, "master", Slot::params_narrow, Slot::worked_in, false, 2, nullptr},
 };
 
 // ---- a row for each name, in their order ----

@@ -258,9 +258,11 @@ PYBIND11_MODULE(_core, m) {
         .def_property_readonly(
             "grad_norm", [](const State& s) { return s.progress().grad_norm; }, grad_norm_doc)
         .def_property_readonly(
-            "step_count", [](const State& s) { return s.progress().step_count; }, step_count_doc)
-        .def_property_readonly("average", &State::average_containers, average_doc)
-        .def_property_readonly("velocity", &State::velocity_containers, velocity_doc);
+            "step_count", [](const State& s) { return s.progress().step_count; }, step_count_doc);
+    for (const Slot& slot : all_slots)
+        if (slot.doc)
+            state.def_property_readonly(
+                slot.name, [name = slot.place](State& s) { return s.containers(name); }, slot.doc);
     def(state, "swap_average", &swap_average, swap_average_doc, "params"_a);
     def(state, "state_dict", &State::state_dict, state_dict_doc);
     def(

@@ -174,21 +174,20 @@ void State::finish_step(const Leaves& grads) noexcept {
     ++progress_.step_count;
 }
 
-py::object State::velocity_containers() {
-    const Arrays& velocity = kept_.velocity();
-    const bool live = settings_.common()[Setting::velocity_dtype] == static_cast<double>(Stored::native);
-    if (live) return tree_.build([&](std::size_t i) -> py::object { return velocity.view(i); });
+py::object State::containers(Slot::Name name) {
+    if (all_slots[name].when == Slot::kept_by_the_rule && !kept_.slots[name])
+        throw py::attribute_error(std::string("a State of the rule ") + settings_.rule().name + " has no " +
+                                  all_slots[name].name);
+    if (!has_slot(name)) return py::none();
+    const Arrays& arrays = *kept_.slots[name];
+    if (arrays.size() == 0 || arrays[0].stored == Stored::native)
+        return tree_.build([&](std::size_t i) -> py::object { return arrays.view(i); });
     const Mark::Hold hold(mark, Mark::reading);
     return tree_.build([&](std::size_t i) -> py::object {
-        py::array values = velocity.copy(i);
+        py::array values = arrays.copy(i);
         values.attr("setflags")("write"_a = false);
         return values;
     });
-}
-
-py::object State::average_containers() const {
-    if (!progress_.average_started) return py::none();
-    return tree_.build([&](std::size_t i) -> py::object { return kept_.slots[Slot::average]->view(i); });
 }
 
 std::string State::repr() const {

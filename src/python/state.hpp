@@ -46,8 +46,8 @@ class State {
     const py::object& shown(Setting::Name name) const;
     void set(Setting::Name name, py::handle value);
 
-    py::object velocity_containers();
-    py::object average_containers() const;  // None where there is none
+    // The arrays of a slot, None where it is empty. Throws where the rule has no such slot.
+    py::object containers(Slot::Name slot);
     std::string repr() const;
     void reset(py::handle path);
     // Multiplies each velocity with the factor of its array, or throws and changes nothing.
