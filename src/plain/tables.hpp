@@ -175,4 +175,15 @@ constexpr bool in_order(const Row (&rows)[n]) {
 }
 static_assert(in_order(all_settings) && in_order(all_slots));
 
+// ---- the format of checkpoints ----
+
+// Format 1 had no options of a whole update, and nothing that is kept for them. Format 2 had no rule, and
+// said only whether an array has made a step. Later ones have more rows.
+template <class Row, unsigned n>
+constexpr int newest(const Row (&rows)[n], int format) {
+    for (const Row& row : rows) format = row.since > format ? row.since : format;
+    return format;
+}
+constexpr int checkpoint_format = newest(all_slots, newest(all_settings, 3));
+
 }  // namespace fast_momentum

@@ -30,9 +30,6 @@ struct Saved {
 
 namespace {
 
-// Format 1 had no options of a whole update, and nothing that is kept for them. Format 2 had no rule, and
-// only said whether an array has made a step.
-constexpr int format = 3;
 const std::string root = "state_dict";
 
 std::string item_path(const char* name) {
@@ -64,14 +61,9 @@ void check_items(const Items& items, const std::string& path, const std::set<std
         if (!keys.count(key)) throw py::value_error(path + " must not have the key " + brief(py::str(key)));
 }
 
-// What was not there yet, as it was then.
-void complete(Items& items, long long given) {
-    if (given < 2)
-        items.merge(
-            Items{{"skipped_steps", py::int_(0)}, {"grad_norm", py::none()}, {"swapped", py::bool_(false)}});
-    if (given < 3) items.emplace("rule", py::str(all_rules()[0].name));
-    for (const Slot& slot : all_slots)
-        if (slot.since > given) items.emplace(slot.name, py::dict());
+// Whether checkpoints of the rule have that slot, be it empty.
+bool is_item(const Rule& rule, const Slot& slot) {
+    return slot.when != Slot::kept_by_the_rule || rule.keeps_slot(slot.place);
 }
 
 Saved checked_saved(Items found) {
@@ -79,11 +71,17 @@ Saved checked_saved(Items found) {
     Items& items = saved.items = std::move(found);
     if (!items.count("format")) check_items(items, root, {"format"});
     const long long given = checked_count(item_path("format"), items.at("format"), 1);
-    if (given > format)
-        throw py::value_error(item_path("format") + " must be at most " + std::to_string(format) + ", not " +
-                              std::to_string(given) + "; a newer version of fast_momentum has written it");
-    complete(items, given);
-    if (given < 3) saved.steps_key = "started";
+    if (given > checkpoint_format)
+        throw py::value_error(item_path("format") + " must be at most " + std::to_string(checkpoint_format) +
+                              ", not " + std::to_string(given) +
+                              "; a newer version of fast_momentum has written it");
+    if (given < 2)
+        items.merge(
+            Items{{"skipped_steps", py::int_(0)}, {"grad_norm", py::none()}, {"swapped", py::bool_(false)}});
+    if (given < 3) {
+        items.emplace("rule", py::str(all_rules()[0].name));
+        saved.steps_key = "started";
+    }
     for (const char* key : {"rule", "hyperparameters"})
         if (!items.count(key)) check_items(items, root, {key});
     const py::object name = items.at("rule");
@@ -104,8 +102,11 @@ Saved checked_saved(Items found) {
             (setting.fixed ? items : hyperparameters)
                 .emplace(setting.name, fallback(*saved.rule, setting.place));
     }
-    for (const Slot& slot : all_slots)
-        if (slot.when != Slot::kept_by_the_rule || saved.rule->keeps_slot(slot.place)) keys.insert(slot.name);
+    for (const Slot& slot : all_slots) {
+        if (!is_item(*saved.rule, slot)) continue;
+        keys.insert(slot.name);
+        if (slot.since > given) items.emplace(slot.name, py::dict());
+    }
     check_items(items, root, keys);
     check_items(hyperparameters, item_path("hyperparameters"), names);
     for (const Setting& setting : all_settings)
@@ -154,7 +155,7 @@ bool State::has_slot(Slot::Name slot) const {
 py::dict State::summary() const {
     const Rule& rule = settings_.rule();
     py::dict hyperparameters, summary;
-    summary["format"] = format;
+    summary["format"] = checkpoint_format;
     summary["rule"] = rule.name;
     summary["form"] = settings_.shown(Setting::form);
     for (const Setting& setting : all_settings)
@@ -177,7 +178,7 @@ py::dict State::state_dict() {
         py::dict values;
         for (std::size_t i = 0; has_slot(slot.place) && i < all.size(); ++i)
             if (kept_.has(slot.place, i)) values[py::str(all[i])] = kept_.slots[slot.place]->copy(i);
-        if (slot.when == Slot::kept_by_the_rule && !has_slot(slot.place)) continue;
+        if (!is_item(settings_.rule(), slot)) continue;
         result[slot.name] = values;
         if (slot.place == Slot::velocity) result["steps"] = steps;
     }
@@ -200,7 +201,7 @@ py::tuple State::pickled() {
         for (std::size_t i = 0; has_slot(slot.place) && i < kept_.size(); ++i)
             values.append(kept_.has(slot.place, i) ? py::object(kept_.slots[slot.place]->copy(i))
                                                    : py::none());
-        if (slot.when == Slot::kept_by_the_rule && !has_slot(slot.place)) continue;
+        if (!is_item(settings_.rule(), slot)) continue;
         rest[slot.name] = has_slot(slot.place) ? py::object(py::tuple(values)) : py::none();
     }
     rest["velocity"] = py::none();  // which says what the containers are
