@@ -19,6 +19,7 @@ import fast_momentum as fm
 from fast_momentum import _containers, reference
 from helpers import (
     COPIES,
+    FORMAT,
     assert_bits,
     assert_states_agree,
     both_states,
@@ -674,7 +675,7 @@ def test_state_dict_is_that_of_the_reference(name: str, rng: np.random.Generator
     ours, theirs = state.state_dict(), other.state_dict()
     assert set(ours) == set(theirs) == set(KEYS)
     assert ours["hyperparameters"] == theirs["hyperparameters"]
-    assert ours["format"] == 3
+    assert ours["format"] == FORMAT
     for key in ("velocity", "average", "compensation", "master"):
         assert all(array.flags.owndata and array.flags.writeable for array in ours[key].values())
     json.dumps(
@@ -764,8 +765,8 @@ def test_loading_ends_what_the_checkpoint_does_not_have(rng: np.random.Generator
 COUNT = "must be at least 0 and below 2**62, not"
 LOADS: list[tuple[str, list[Any], Any, type[Exception], str]] = [
     *[(f"no {key}", [key], KeyError, V, f"state_dict must have the key '{key}', not lack it") for key in KEYS],
-    ("a newer format", ["format"], 4, V,
-     "state_dict['format'] must be at most 3, not 4; a newer version of fast_momentum has written it"),
+    ("a newer format", ["format"], FORMAT + 1, V,
+     f"state_dict['format'] must be at most {FORMAT}, not {FORMAT + 1}; a newer version of fast_momentum has written it"),
     ("format 0", ["format"], 0, V, "state_dict['format'] must be at least 1 and below 2**62, not 0"),
     ("no clip_norm", ["hyperparameters", "clip_norm"], KeyError, V,
      "state_dict['hyperparameters'] must have the key 'clip_norm', not lack it"),

@@ -18,6 +18,7 @@ from numpy.lib.stride_tricks import as_strided
 import fast_momentum as fm
 from fast_momentum import reference
 from helpers import (
+    FORMAT,
     FORMS,
     LAYOUTS,
     NAN_PATTERNS,
@@ -807,7 +808,7 @@ def test_state_dict_has_everything(rng: np.random.Generator) -> None:
     p = {"a": random_like((3,), np.float16, rng), "b": random_like((2,), np.float32, rng)}
     state = reference.init(p, lr=0.1, velocity_dtype=np.int8, clip_norm=1, average_decay=0.5)
     found = state.state_dict()
-    assert (found["format"], found["velocity_dtype"], found["compensated"]) == (3, "int8", False)
+    assert (found["format"], found["velocity_dtype"], found["compensated"]) == (FORMAT, "int8", False)
     assert found["hyperparameters"]["clip_norm"] == 1.0
     assert found["hyperparameters"]["nonfinite"] == "propagate"
     assert found["hyperparameters"]["clip_value"] is None

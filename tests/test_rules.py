@@ -105,7 +105,8 @@ def test_the_stub_has_each_rule(rule: str) -> None:
 def test_theory_knows_each_number_and_flag() -> None:
     from fast_momentum.theory._rule import Hyperparameters
 
-    kinds = {name for name, setting in _core.settings.items() if setting["kind"] in ("number", "flag")}
+    taken = {name for row in _core.rules if row["linear"] for name in row["takes"]}
+    kinds = {name for name in taken if _core.settings[name]["kind"] in ("number", "flag")}
     of_a_step = {name for name in kinds if not _core.settings[name]["fixed"]}
     assert set(Hyperparameters.__annotations__) | {"lr"} == of_a_step | {"rule", "form"}
 

@@ -20,6 +20,7 @@ import fast_momentum as fm
 from fast_momentum import reference
 from helpers import (
     COPIES,
+    FORMAT,
     FORMS,
     OPTIONS,
     assert_bits,
@@ -254,7 +255,7 @@ def test_tampered_pickles_are_refused(rng: np.random.Generator) -> None:
     bad: list[Any] = [
         (None, None), (containers, None), (containers, [rest]), (None, rest), ([1.0], rest), (containers, {}),
         ({"w": containers["w"]}, rest), (wide, rest),
-        tampered(format=4), tampered(form="adam"), tampered(form="\ud800"), tampered(step_count=-1),
+        tampered(format=FORMAT + 1), tampered(form="adam"), tampered(form="\ud800"), tampered(step_count=-1),
         tampered(step_count=1.5), tampered(step_count=2**63 - 1), tampered(steps=None), tampered(steps=(1,)), tampered(rule="sgd"), tampered(rule=3),
         tampered(steps=(True, True, True)), tampered(steps=(0, 0, 0)), tampered(steps=(2, -1, 2)), tampered(hyperparameters={}),
         tampered(hyperparameters={**rest["hyperparameters"], "momentum": 2.0}),
@@ -289,7 +290,7 @@ def test_state_dict(rng: np.random.Generator) -> None:
         "format", "rule", "form", "velocity_dtype", "compensated", "step_count", "skipped_steps", "grad_norm", "swapped",
         "hyperparameters", "velocity", "steps", "average", "compensation", "master",
     ]  # fmt: skip
-    assert (d["format"], d["form"], d["step_count"]) == (3, "lr_outside", 2)
+    assert (d["format"], d["form"], d["step_count"]) == (FORMAT, "lr_outside", 2)
     assert [d["velocity_dtype"], d["compensated"], d["skipped_steps"], d["grad_norm"], d["swapped"]] == [
         None, False, 0, None, False,
     ]  # fmt: skip
@@ -407,8 +408,8 @@ LOADS: list[tuple[str, Callable[[Any], Any], type[Exception], str]] = [
     ("empty", edit([], {}), ValueError, "state_dict must have the key 'format', not lack it"),
     ("no format", edit(["format"], KeyError), ValueError, "state_dict must have the key 'format', not lack it"),
     ("extra key", edit(["epoch"], 3), ValueError, "state_dict must not have the key 'epoch'"),
-    ("format 4", edit(["format"], 4), ValueError,
-     "state_dict['format'] must be at most 3, not 4; a newer version of fast_momentum has written it"),
+    ("a later format", edit(["format"], FORMAT + 1), ValueError,
+     f"state_dict['format'] must be at most {FORMAT}, not {FORMAT + 1}; a newer version of fast_momentum has written it"),
     ("format text", edit(["format"], "1"), TypeError, "state_dict['format'] must be an integer, not str"),
     ("form differs", edit(["form"], "ema"), ValueError, "state_dict['form'] must be 'lr_outside', as in init(), not 'ema'"),
     ("form unknown", edit(["form"], "sgd"), ValueError,

@@ -186,7 +186,8 @@ class Training(RuleBasedStateMachine):
     @rule()
     def reset(self) -> None:
         self.state.reset("[0]")
-        self.other.velocity[0][...] = 0
+        for name in self.other.keeps:
+            getattr(self.other, name)[0][...] = 0
         self.other.steps[0,] = 0
 
     @rule()
@@ -198,7 +199,8 @@ class Training(RuleBasedStateMachine):
     def equal(self) -> None:
         if hasattr(self, "state"):
             assert_bits(self.params, self.expected)
-            assert_bits(self.state.velocity, self.other.velocity)
+            for name in self.other.keeps:
+                assert_bits(getattr(self.state, name), getattr(self.other, name))
             assert self.state.step_count == self.other.step_count
 
 

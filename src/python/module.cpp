@@ -65,7 +65,8 @@ py::list rules_table() {
         for (const Slot& slot : all_slots)
             if (rule.keeps_slot(slot.place)) keeps.append(slot.name);
         table.append(py::dict("rule"_a = rule.name, "form"_a = rule.form, "made_by"_a = rule.made_by,
-                              "takes"_a = takes, "defaults"_a = defaults, "keeps"_a = keeps));
+                              "linear"_a = rule.formula == Formula::linear, "takes"_a = takes,
+                              "defaults"_a = defaults, "keeps"_a = keeps));
     }
     return table;
 }

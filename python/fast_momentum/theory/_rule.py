@@ -54,11 +54,10 @@ class Rule(NamedTuple):
 
 
 def rows(rule: str = "momentum") -> list[dict[str, Any]]:
-    """What each form of a rule takes."""
-    found = [row for row in _core.rules if row["rule"] == rule]
-    if not found:
-        choice("rule", rule, tuple(dict.fromkeys(row["rule"] for row in _core.rules)))
-    return found
+    """What each form of a rule takes, which must be a linear one."""
+    linear = [row for row in _core.rules if row["linear"]]
+    choice("rule", rule, tuple(dict.fromkeys(row["rule"] for row in linear)))
+    return [row for row in linear if row["rule"] == rule]
 
 
 def forms(rule: str = "momentum") -> tuple[str, ...]:
