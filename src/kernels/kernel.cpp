@@ -103,8 +103,9 @@ constexpr typename Below<n_variants>::Variants all;
 constexpr typename Below<n_plain_variants>::Variants all_plain;
 
 template <class T, unsigned... plain, unsigned... any>
-constexpr DtypeKernels dtype(const char* name, int number, Pack<plain...>, Pack<any...>) {
-    return {name,
+constexpr DtypeKernels dtype(Dtype place, const char* name, int number, Pack<plain...>, Pack<any...>) {
+    return {place,
+            name,
             number,
             sizeof(T),
             rounded<T>,
@@ -120,25 +121,36 @@ constexpr DtypeKernels dtype(const char* name, int number, Pack<plain...>, Pack<
              squares<T>}};
 }
 
-template <class Stored, class Alike, unsigned... plain>
-constexpr Storage storage(const char* name, bool has_scales, Pack<plain...>) {
-    return {name,
-            sizeof(typename Stored::Item),
+template <class Narrow, class Alike, unsigned... plain>
+constexpr Storage storage(Stored place, const char* name, bool has_scales, Pack<plain...>) {
+    return {place,
+            name,
+            sizeof(typename Narrow::Item),
             has_scales,
-            load<Stored>,
-            store<Stored>,
-            {narrow_step<plain, Float32, Stored>...},
-            {narrow_step<plain, Alike, Stored>...}};
+            load<Narrow>,
+            store<Narrow>,
+            {narrow_step<plain, Float32, Narrow>...},
+            {narrow_step<plain, Alike, Narrow>...}};
 }
 
 // One row per dtype that is worked in, and one per way to store what is worked on in float32.
+constexpr Kernels table = {FAST_MOMENTUM_FLAGS,
+                           {dtype<float>(Dtype::float32, "float32", 11, all_plain, all),
+                            dtype<double>(Dtype::float64, "float64", 12, all_plain, all)},
+                           {storage<Float16, Float16>(Stored::float16, "float16", false, all_plain),
+                            storage<Bfloat16, Bfloat16>(Stored::bfloat16, "bfloat16", false, all_plain),
+                            // No gradients are stored with scales.
+                            storage<Int8, Float32>(Stored::int8, "int8", true, all_plain)}};
+
+template <class Row, unsigned n>
+constexpr bool in_order(const Row (&rows)[n]) {
+    for (unsigned i = 0; i < n; ++i)
+        if (unsigned(rows[i].place) != i) return false;
+    return true;
+}
+static_assert(in_order(table.dtypes) && in_order(table.storages), "a row for each name, in their order");
+
 extern const Kernels kernels;
-const Kernels kernels = {
-    FAST_MOMENTUM_FLAGS,
-    {dtype<float>("float32", 11, all_plain, all), dtype<double>("float64", 12, all_plain, all)},
-    {storage<Float16, Float16>("float16", false, all_plain),
-     storage<Bfloat16, Bfloat16>("bfloat16", false, all_plain),
-     // No gradients are stored with scales.
-     storage<Int8, Float32>("int8", true, all_plain)}};
+const Kernels kernels = table;
 
 }  // namespace fast_momentum::FAST_MOMENTUM_ISA

@@ -9,6 +9,15 @@
 
 namespace fast_momentum {
 
+// The dtypes that arrays are worked on in.
+enum class Dtype : unsigned char { float32, float64 };
+constexpr unsigned n_dtypes = 2;
+
+// As what an array lies in memory: as one of the storages of what is worked on in float32, as the dtype that
+// it is worked on in, or not at all.
+enum class Stored : unsigned char { float16, bfloat16, int8, native, absent };
+constexpr unsigned n_storages = unsigned(Stored::native);
+
 // A kernel works on n consecutive elements of three disjoint arrays, its operands:
 //     step        param, grad, velocity    writes param and velocity
 //     lookahead   out, param, velocity     writes out
@@ -44,6 +53,7 @@ struct Stages {
 };
 
 struct DtypeKernels {
+    Dtype place;
     const char* name;
     int number;  // numpy.dtype.num
     std::size_t itemsize;
@@ -53,14 +63,13 @@ struct DtypeKernels {
     Stages stages;
 };
 
-constexpr unsigned n_dtypes = 2;
-
 // As a Kernel; velocities lie in memory in another way, perhaps with scales.
 using NarrowKernel = void (*)(char* param, const char* grad, char* velocity, float* scales, std::size_t n,
                               const Coefficients& coefficients) noexcept;
 
 // How numbers that are worked on in float32 can lie in memory.
 struct Storage {
+    Stored place;
     const char* name;
     std::size_t itemsize;
     bool has_scales;  // one for each scale_block elements, counted from the first one of an array
@@ -70,7 +79,6 @@ struct Storage {
     NarrowKernel step[n_plain_variants], step_alike[n_plain_variants];
 };
 
-constexpr unsigned n_storages = 3;
 constexpr std::size_t scale_block = 256;
 
 struct Kernels {

@@ -138,17 +138,17 @@ INLINED void by_scale(const float* scales, std::size_t n, const Run& run) {
         run(begin, n - begin < scale_block ? n : begin + scale_block, scales[begin / scale_block]);
 }
 
-template <class Stored>
+template <class Narrow>
 void load(float* RESTRICT to, const char* from_, const float* scales, std::size_t n) noexcept {
-    const auto* RESTRICT from = reinterpret_cast<const typename Stored::Item*>(from_);
+    const auto* RESTRICT from = reinterpret_cast<const typename Narrow::Item*>(from_);
     by_scale(scales, n, [&](std::size_t begin, std::size_t end, float scale) {
-        UNROLLED for (std::size_t i = begin; i < end; ++i) to[i] = Stored::value(from[i], scale);
+        UNROLLED for (std::size_t i = begin; i < end; ++i) to[i] = Narrow::value(from[i], scale);
     });
 }
 
-template <class Stored>
+template <class Narrow>
 void store(char* to, float* scales, const float* from, std::size_t n) noexcept {
-    Stored::store(reinterpret_cast<typename Stored::Item*>(to), scales, from, n);
+    Narrow::store(reinterpret_cast<typename Narrow::Item*>(to), scales, from, n);
 }
 
 }  // namespace fast_momentum::FAST_MOMENTUM_ISA

@@ -23,6 +23,9 @@ const std::vector<Isa>& isas();
 std::vector<std::string> disable_isas(const std::string& names);
 
 const Isa& isa_in_use();
+inline const DtypeKernels& dtype_kernels(Dtype dtype) {
+    return isa_in_use().kernels->dtypes[unsigned(dtype)];
+}
 
 // Returns false, and changes nothing, where this CPU cannot run `name`.
 bool use_isa(const std::string& name);

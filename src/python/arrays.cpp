@@ -86,15 +86,15 @@ const Storage* storage_of(Stored stored) {
     return row < n_storages ? &isa_in_use().kernels->storages[row] : nullptr;
 }
 
-Stored stored_as(py::handle name, unsigned char dtype) {
+Stored stored_as(py::handle name, Dtype dtype) {
     const Storage* rows = isa_in_use().kernels->storages;
     for (unsigned row = 0; row < n_storages; ++row)
-        if (dtype == 0 && !rows[row].has_scales && py::str(rows[row].name).equal(name)) return Stored(row);
+        if (dtype == Dtype::float32 && !rows[row].has_scales && py::str(rows[row].name).equal(name))
+            return Stored(row);
     throw py::value_error("storage must be one that parameters can have, not " + brief(name));
 }
 
-Arrays::Arrays(const Leaves& params, const std::vector<unsigned char>& dtypes,
-               const std::vector<Stored>& stored) {
+Arrays::Arrays(const Leaves& params, const std::vector<Dtype>& dtypes, const std::vector<Stored>& stored) {
     for (std::size_t i = 0; i < params.size(); ++i) {
         const py::detail::PyArray_Proxy& param = *py::detail::array_proxy(params[i]);
         arrays_.push_back({dtypes[i], stored[i], param.nd, 0, 1, dimensions_.size(), 0, 0});
@@ -158,13 +158,13 @@ void Arrays::allocate() {
 }
 
 const DtypeKernels& Arrays::dtype(std::size_t i) const {
-    return isa_in_use().kernels->dtypes[arrays_[i].dtype];
+    return dtype_kernels(arrays_[i].dtype);
 }
 
 std::size_t Arrays::itemsize(const Array& array) const {
     if (array.stored == Stored::absent) return 0;
     const Storage* storage = storage_of(array.stored);
-    return storage ? storage->itemsize : isa_in_use().kernels->dtypes[array.dtype].itemsize;
+    return storage ? storage->itemsize : dtype_kernels(array.dtype).itemsize;
 }
 
 float* Arrays::scales(std::size_t i) const {

@@ -17,19 +17,15 @@
 
 namespace fast_momentum {
 
-// As what an array lies in memory: by a row of Kernels::storages, as the dtype that it is worked on in, or
-// not at all.
-enum class Stored : unsigned char { float16, bfloat16, int8, native, absent };
-
 // The row, or nullptr.
 const Storage* storage_of(Stored stored);
 // By the name of the row, which must be one for parameters that are worked on in `dtype`.
-Stored stored_as(py::handle name, unsigned char dtype);
+Stored stored_as(py::handle name, Dtype dtype);
 
 class Arrays {
   public:
     struct Array {
-        unsigned char dtype;  // that it is worked on in; index of Kernels::dtypes
+        Dtype dtype;  // that it is worked on in
         Stored stored;
         int ndim;
         int contiguity;          // NumPy's flags
@@ -40,7 +36,7 @@ class Arrays {
     };
 
     // One for each array of `params`, which have been checked and are worked on in `dtypes`.
-    Arrays(const Leaves& params, const std::vector<unsigned char>& dtypes, const std::vector<Stored>& stored);
+    Arrays(const Leaves& params, const std::vector<Dtype>& dtypes, const std::vector<Stored>& stored);
     // Of the shapes and orders of `model`.
     Arrays(const Arrays& model, const std::vector<Stored>& stored);
     Arrays(const Arrays& other);
@@ -88,7 +84,7 @@ class Arrays {
 
 // Of `params`: the dtype in which each is worked on, and as what it is stored.
 struct ParamDtypes {
-    std::vector<unsigned char> dtypes;
+    std::vector<Dtype> dtypes;
     std::vector<Stored> stored;
 };
 

@@ -43,7 +43,7 @@ class Checker {
         call.bounds.begin(roles * velocities_.size() + Slot::n);
     }
 
-    const DtypeKernels& dtype(std::size_t i) const { return dtypes_[velocities_[i].dtype]; }
+    const DtypeKernels& dtype(std::size_t i) const { return dtypes_[unsigned(velocities_[i].dtype)]; }
 
     // `stored` becomes as what it is stored.
     template <bool is_written, bool whole>
@@ -112,11 +112,11 @@ class Checker {
     }
 
     // No array that is written may share memory with another one. Nearly always their bounds tell.
-    void check_overlap(Others others, const Written& written) {
+    void check_overlap(Partner partner, const Written& written) {
         for (const Slot& slot : all_slots)
             if (const auto& arrays = kept_.slots[slot.place])
                 call_.bounds.add(arrays->span(written.slot(slot.place)));
-        if (call_.bounds.meet()) check_disjoint(tree_, kept_, call_.params, call_.others, others, written);
+        if (call_.bounds.meet()) check_disjoint(tree_, kept_, call_.params, call_.partners, partner, written);
     }
 
   private:
@@ -198,7 +198,7 @@ void check_arrays(Checker& checker, const Kept& kept, const Constants& constants
         Stored stored = Stored::native;
         const ArrayStruct& param =
             checker.checked<true, whole>(Role::params, i, dtype, call.params[i], stored);
-        PyObject* given = call.others[i];
+        PyObject* given = call.partners[i];
         if (given == Py_None) {
             if (whole && pass.averages())
                 checker.add_update(i, memory_of(param), {}, Stored::native, nullptr);
@@ -220,7 +220,7 @@ void check_arrays(Checker& checker, const Kept& kept, const Constants& constants
 
 void Call::clear() {
     params.clear();
-    others.clear();
+    partners.clear();
     work.clear();
     if (norm.bytes() > 0) norm.clear();
     if (!scalars.empty()) scalars.clear();
@@ -234,7 +234,7 @@ ParamDtypes checked_dtypes(const Tree& tree, const Leaves& params) {
         const ArrayStruct& array = array_struct(params[i]);
         const Found found = found_dtype(array);
         if (!found.dtype) refuse_param(array, path(), true);
-        dtypes.dtypes.push_back(static_cast<unsigned char>(found.dtype - isa_in_use().kernels->dtypes));
+        dtypes.dtypes.push_back(found.dtype->place);
         dtypes.stored.push_back(found.stored);
     }
     return dtypes;
@@ -261,7 +261,7 @@ void check_step(const Tree& tree, const Kept& kept, const Constants& constants,
     else
         check_arrays<true>(checker, kept, constants, steps, plan, call);
     const Pass& pass = call.work.pass;
-    checker.check_overlap(Others::grads, {true, pass.zeroes_grads, true, pass.averages()});
+    checker.check_overlap(Partner::grads, {true, pass.zeroes_grads, true, pass.averages()});
 }
 
 void check_lookahead(const Tree& tree, const Kept& kept, const Constants& constants, Call& call) {
@@ -274,7 +274,7 @@ void check_lookahead(const Tree& tree, const Kept& kept, const Constants& consta
         const Memory param =
             memory_of(checker.checked<false, true>(Role::params, i, dtype, call.params[i], stored));
         const Memory point =
-            memory_of(checker.checked<true, true>(Role::out, i, dtype, call.others[i], stored));
+            memory_of(checker.checked<true, true>(Role::out, i, dtype, call.partners[i], stored));
         const Coefficients* coefficients = constants.of(i, true);
         if (plan.slices)
             checker.add_slice(i, point, param, checker.velocity_of(i), dtype.itemsize, dtype.lookahead,
@@ -282,7 +282,7 @@ void check_lookahead(const Tree& tree, const Kept& kept, const Constants& consta
         else
             checker.add_update(i, param, point, kept.params[i], coefficients);
     }
-    checker.check_overlap(Others::out, {false, true, false, false});
+    checker.check_overlap(Partner::out, {false, true, false, false});
 }
 
 void check_swap(const Tree& tree, const Kept& kept, Call& call) {
@@ -293,7 +293,7 @@ void check_swap(const Tree& tree, const Kept& kept, Call& call) {
             checker.checked<true, true>(Role::params, i, checker.dtype(i), call.params[i], stored);
         checker.add_update(i, memory_of(param), {}, Stored::native, nullptr);
     }
-    checker.check_overlap(Others::none, {true, false, true, true});
+    checker.check_overlap(Partner::none, {true, false, true, true});
 }
 
 py::object empty_like(const Kept& kept, std::size_t i, py::handle param) {

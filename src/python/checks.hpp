@@ -15,7 +15,7 @@ namespace fast_momentum {
 
 // What a call works on, and the memory that checking it takes. Reused from step to step.
 struct Call {
-    Leaves params, others;  // others: the gradients, or the arrays that lookahead() writes
+    Leaves params, partners;  // the gradients, or the arrays that lookahead() writes
     Work work;
     Norm norm;                   // of the gradients
     std::deque<double> scalars;  // gradients that are NumPy scalars
@@ -51,7 +51,7 @@ struct Plan {
         : slices(kept.is_plain() && pass.is_bare()), plain(slices && !pass.looks_first()) {}
 };
 
-// Check call.params and call.others and fill call.work, whose pass is set. `tree` is for the messages.
+// Check call.params and call.partners and fill call.work, whose pass is set. `tree` is for the messages.
 // `steps` are those that each array has made.
 void check_step(const Tree& tree, const Kept& kept, const Constants& constants,
                 const std::vector<long long>& steps, const Plan& plan, Call& call);

@@ -10,16 +10,16 @@
 
 namespace fast_momentum {
 
-// What the second container of a call is.
-enum class Others { none, grads, out };
+// What stands beside params in a call.
+enum class Partner { none, grads, out };
 
-constexpr const char* name_of(Others others) {
-    return others == Others::out ? "out" : "grads";
+constexpr const char* name_of(Partner partner) {
+    return partner == Partner::out ? "out" : "grads";
 }
 
 // Which arrays a call writes.
 struct Written {
-    bool params, others, velocity, average;
+    bool params, partners, velocity, average;
 
     bool slot(Slot::Name name) const { return name == Slot::average ? average : velocity; }
 };
@@ -31,7 +31,7 @@ Region region_of(PyObject* array, const DtypeKernels& dtype, bool written);
 void check_own_elements(const Region& elements, const std::string& path);
 
 // Of arrays whose bounds meet: throws where they overlap, or where that they do not cannot be proved.
-void check_disjoint(const Tree& tree, const Kept& kept, const Leaves& params, const Leaves& others,
-                    Others others_are, const Written& written);
+void check_disjoint(const Tree& tree, const Kept& kept, const Leaves& params, const Leaves& partners,
+                    Partner role, const Written& written);
 
 }  // namespace fast_momentum

@@ -29,7 +29,7 @@ std::string type_text(const Setting& setting, const Rule& rule) {
             return choices_text(setting, rule) + rest;
         case Kind::dtype: {
             const Kernels& kernels = *isa_in_use().kernels;
-            std::string names = std::string("{None, '") + kernels.dtypes[0].name + "'";
+            std::string names = std::string("{None, '") + dtype_kernels(Dtype::float32).name + "'";
             for (const Storage& storage : kernels.storages) names += std::string(", '") + storage.name + "'";
             return names + "}, or such a NumPy dtype" + rest;
         }

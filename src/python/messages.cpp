@@ -56,7 +56,7 @@ void refuse_dtype(const ArrayStruct& array, const std::string& path, const std::
 void refuse_param(const ArrayStruct& array, const std::string& path, bool is_written) {
     const Kernels& kernels = *isa_in_use().kernels;
     const int number = dtype_number(array);
-    const DtypeKernels* wanted = &kernels.dtypes[0];
+    const DtypeKernels* wanted = &dtype_kernels(Dtype::float32);
     std::string names;
     for (const DtypeKernels& dtype : kernels.dtypes) {
         if (dtype.number == number) wanted = &dtype;

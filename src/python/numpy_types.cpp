@@ -56,7 +56,7 @@ Found found_dtype(const ArrayStruct& array) {
                                    [&](const DtypeKernels& dtype) { return has_dtype(array, dtype); });
     if (row != rows + n_dtypes) return {row, Stored::native};
     const Stored stored = narrow_storage(array);
-    return {stored == Stored::native ? nullptr : rows, stored};
+    return {stored == Stored::native ? nullptr : &dtype_kernels(Dtype::float32), stored};
 }
 
 }  // namespace fast_momentum

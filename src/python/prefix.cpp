@@ -48,7 +48,7 @@ struct PrefixReader {
     const Setting& setting;
     const Rule& rule;
     const Tree& tree;
-    const std::vector<unsigned char>& dtypes;
+    const std::vector<Dtype>& dtypes;
     std::vector<double>& numbers;
 
     py::object read(const Tree::Node& node, py::handle value, const Path& path) {
@@ -104,7 +104,7 @@ struct PrefixReader {
 
     // What a value must still be after it was rounded to the dtype of array i.
     void check_rounded(double x, const Path& path, std::size_t i) const {
-        const DtypeKernels& dtype = isa_in_use().kernels->dtypes[dtypes[i]];
+        const DtypeKernels& dtype = dtype_kernels(dtypes[i]);
         if (const char* requirement = missed_rounding(setting.range, x, dtype))
             throw py::value_error(path.str() + " must " + requirement + " when rounded to " + dtype.name +
                                   ", the dtype of params" + tree.path(i) + ", not be " +
@@ -115,7 +115,7 @@ struct PrefixReader {
 }  // namespace
 
 py::object read_prefix(const Setting& setting, const Rule& rule, py::handle value, const Tree& tree,
-                       const std::vector<unsigned char>& dtypes, std::vector<double>& numbers) {
+                       const std::vector<Dtype>& dtypes, std::vector<double>& numbers) {
     numbers.assign(tree.n_leaves(), 0);
     PrefixReader reader{setting, rule, tree, dtypes, numbers};
     return reader.read(tree.root(), value, Path::of(setting.name));

@@ -17,7 +17,7 @@ namespace fast_momentum {
 // as it is read back: a float, or nested tuples and read-only mappings. Throws, with the requirement that a
 // value misses. `dtypes` are those that the leaves of `tree` are worked on in.
 py::object read_prefix(const Setting& setting, const Rule& rule, py::handle value, const Tree& tree,
-                       const std::vector<unsigned char>& dtypes, std::vector<double>& numbers);
+                       const std::vector<Dtype>& dtypes, std::vector<double>& numbers);
 
 // A real number of Python or NumPy. `way_out` is for those who give an array.
 double checked_real(py::handle value, const Path& path, const char* way_out = "");

@@ -25,14 +25,14 @@ py::object parsed(const char* text) {
 
 // One number for all arrays, which each dtype that they are worked on in must hold.
 double checked_for_all(const char* name, const Range& range, py::handle value, const Tree& tree,
-                       const std::vector<unsigned char>& dtypes) {
+                       const std::vector<Dtype>& dtypes) {
     const double number = checked_real(value, Path::of(name));
     if (!range.contains(number))
         throw py::value_error(std::string(name) + " must " + range.requirement + ", not " +
                               repr_of(py::float_(number)));
     for (std::size_t i = 0; range.is_rounded && i < dtypes.size(); ++i) {
         if (i > 0 && dtypes[i] == dtypes[i - 1]) continue;
-        const DtypeKernels& dtype = isa_in_use().kernels->dtypes[dtypes[i]];
+        const DtypeKernels& dtype = dtype_kernels(dtypes[i]);
         if (const char* requirement = missed_rounding(range, number, dtype))
             throw py::value_error(std::string(name) + " must " + requirement + " when rounded to " +
                                   dtype.name + ", in which params" + tree.path(i) + " is worked on, not be " +
@@ -53,10 +53,10 @@ std::string dtype_name(py::handle value) {
 
 // A way to store float32, and its name as it reads back.
 std::pair<Stored, const char*> checked_dtype(const char* setting, py::handle value, const Tree& tree,
-                                             const std::vector<unsigned char>& dtypes) {
+                                             const std::vector<Dtype>& dtypes) {
     if (value.is_none()) return {Stored::native, nullptr};
     const Kernels& kernels = *isa_in_use().kernels;
-    const char* float32 = kernels.dtypes[0].name;
+    const char* float32 = dtype_kernels(Dtype::float32).name;
     const std::string given = dtype_name(value);
     std::pair<Stored, const char*> found = {Stored::native, given == float32 ? float32 : nullptr};
     std::string names = std::string("'") + float32 + "'";
@@ -68,7 +68,7 @@ std::pair<Stored, const char*> checked_dtype(const char* setting, py::handle val
         throw py::value_error(std::string(setting) + " must be None or one of " + names + ", not " +
                               brief(value));
     for (std::size_t i = 0; i < dtypes.size(); ++i)
-        if (dtypes[i] != 0)
+        if (dtypes[i] != Dtype::float32)
             throw py::value_error(std::string(setting) +
                                   " must be None where an array is float64, as params" + tree.path(i) +
                                   " is, not '" + found.second + "'; use float32 arrays");
@@ -96,12 +96,11 @@ const Rule& checked_form(const Rule& rule, py::handle form) {
     return *find_rule(rule.name, forms[checked_name(setting.name, form, forms)]);
 }
 
-double checked_grad_scale(py::handle value, const Tree& tree, const std::vector<unsigned char>& dtypes) {
+double checked_grad_scale(py::handle value, const Tree& tree, const std::vector<Dtype>& dtypes) {
     return checked_for_all("grad_scale", positive, value, tree, dtypes);
 }
 
-Settings::Settings(const Rule& rule, const Given& given, const Tree& tree,
-                   const std::vector<unsigned char>& dtypes)
+Settings::Settings(const Rule& rule, const Given& given, const Tree& tree, const std::vector<Dtype>& dtypes)
     : rule_(&rule) {
     if (rule.form) rule_ = &checked_form(rule, given[Setting::form]);  // which says what others may be
     items_[Setting::form].shown = py::none();
@@ -109,8 +108,7 @@ Settings::Settings(const Rule& rule, const Given& given, const Tree& tree,
         if (is_keyword(rule, setting.place)) set(setting.place, given[setting.place], tree, dtypes);
 }
 
-void Settings::set(Setting::Name name, py::handle value, const Tree& tree,
-                   const std::vector<unsigned char>& dtypes) {
+void Settings::set(Setting::Name name, py::handle value, const Tree& tree, const std::vector<Dtype>& dtypes) {
     const Setting& setting = all_settings[name];
     Item& item = items_[name];
     switch (setting.kind) {

@@ -22,16 +22,14 @@ py::object fallback(const Rule& rule, Setting::Name name);
 // That form of the rule.
 const Rule& checked_form(const Rule& rule, py::handle form);
 
-double checked_grad_scale(py::handle value, const Tree& tree, const std::vector<unsigned char>& dtypes);
+double checked_grad_scale(py::handle value, const Tree& tree, const std::vector<Dtype>& dtypes);
 
 // Each value is checked for itself; how they go together is for State to say.
 class Settings {
   public:
     // `rule` is any form of it, `dtypes` are those that the leaves of `tree` are worked on in.
-    Settings(const Rule& rule, const Given& given, const Tree& tree,
-             const std::vector<unsigned char>& dtypes);
-    void set(Setting::Name name, py::handle value, const Tree& tree,
-             const std::vector<unsigned char>& dtypes);
+    Settings(const Rule& rule, const Given& given, const Tree& tree, const std::vector<Dtype>& dtypes);
+    void set(Setting::Name name, py::handle value, const Tree& tree, const std::vector<Dtype>& dtypes);
 
     const Rule& rule() const { return *rule_; }
     // As it is read back.

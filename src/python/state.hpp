@@ -107,7 +107,7 @@ class State {
     void take_over(Saved& saved) noexcept;
 
     Tree tree_;
-    std::vector<unsigned char> dtypes_;  // that arrays are worked on in
+    std::vector<Dtype> dtypes_;  // that arrays are worked on in
     Settings settings_;
     Kept kept_;
     std::vector<long long> steps_;  // that each array has made

@@ -59,10 +59,10 @@ void run_unlocked(const Work& work) {
 
 [[noreturn]] void raise_nonfinite(const State& state, const Call& call, double scale) {
     py::list paths, grads;
-    for (std::size_t i = 0; i < call.others.size(); ++i) {
-        if (call.others[i] == Py_None) continue;
+    for (std::size_t i = 0; i < call.partners.size(); ++i) {
+        if (call.partners[i] == Py_None) continue;
         paths.append("grads" + state.tree().path(i));
-        grads.append(py::handle(call.others[i]));
+        grads.append(py::handle(call.partners[i]));
     }
     throw NonFiniteGradientError(py::module_::import("fast_momentum._nonfinite")
                                      .attr("message")(paths, grads, scale)
@@ -106,7 +106,7 @@ void step(py::handle params, py::handle grads, py::handle state_, py::handle gra
     const Cleared cleared(state.call);
     Call& call = state.call;
     state.tree().match(params, "params", "init()", call.params);
-    state.tree().match(grads, "grads", "params", call.others);
+    state.tree().match(grads, "grads", "params", call.partners);
     const Constants& constants = state.kept_constants();
     call.work.pass = state.pass(grad_scale, zero_grads);
     const Pass& pass = call.work.pass;
@@ -117,7 +117,7 @@ void step(py::handle params, py::handle grads, py::handle state_, py::handle gra
     if (!looks) state.set_grad_norm(std::nullopt);
     if (looks && !look_at_gradients(state, call)) return skip_step(state);
     run_unlocked(call.work);
-    state.finish_step(call.others);
+    state.finish_step(call.partners);
 }
 
 py::object lookahead(py::handle params, py::handle state_, py::object out) {
@@ -129,7 +129,7 @@ py::object lookahead(py::handle params, py::handle state_, py::object out) {
     const Constants constants = state.constants();  // its own: another look-ahead may be running
     if (out.is_none())
         out = state.tree().build([&](std::size_t i) { return empty_like(state.kept(), i, call.params[i]); });
-    state.tree().match(out, "out", "params", call.others);
+    state.tree().match(out, "out", "params", call.partners);
     call.work.pass.task = Task::lookahead;
     check_lookahead(state.tree(), state.kept(), constants, call);
     run_unlocked(call.work);
