@@ -593,6 +593,30 @@ def test_concurrent_step_error() -> None:
     assert fm.ConcurrentStepError.__module__ == "fast_momentum"
 
 
+def test_options_that_are_set_while_a_step_runs_count_from_the_next_one() -> None:
+    """All elements are alike, and stay so where a step takes the same options for all of them."""
+    params, grads = np.zeros(2_000_000, np.float32), np.full(2_000_000, 5, np.float32)
+    state = fm.init(params, lr=1e-3, clip_value=1.0, average_decay=0.5)
+    done = threading.Event()
+
+    def change() -> None:
+        for clip_value, decay in itertools.cycle([(0.5, 0.9), (2.0, None), (1.0, 0.25)]):
+            state.clip_value, state.average_decay = clip_value, decay
+            if done.is_set():
+                return
+
+    thread = threading.Thread(target=change)
+    thread.start()
+    try:
+        for _ in range(40):
+            fm.step(params, grads, state)
+            assert params.min() == params.max()
+            assert state.average.min() == state.average.max()
+    finally:
+        done.set()
+        thread.join()
+
+
 def test_what_may_be_done_while_a_step_runs() -> None:
     def use(_p: Any, _g: Any, s: fm.State) -> None:
         s.lr = 1e-3
