@@ -74,6 +74,51 @@ static PyObject* message(PyObject* self, PyObject* code) {
     return PyUnicode_FromString(api->message((int)PyLong_AsLong(code)));
 }
 
+#if FAST_MOMENTUM_ABI_VERSION >= 2
+
+/* The bytes of the struct, with its size and all members by name. */
+static PyObject* settings(PyObject* self, PyObject* args) {
+    int rule;
+    long long flags, steps;
+    double lr, momentum, dampening, weight_decay, nu;
+    (void)self;
+    if (!PyArg_ParseTuple(args, "iLLddddd", &rule, &flags, &steps, &lr, &momentum, &dampening, &weight_decay,
+                          &nu))
+        return NULL;
+    const fast_momentum_settings settings = {.size = sizeof settings,
+                                             .rule = rule,
+                                             .flags = flags,
+                                             .steps = steps,
+                                             .lr = lr,
+                                             .momentum = momentum,
+                                             .dampening = dampening,
+                                             .weight_decay = weight_decay,
+                                             .nu = nu};
+    return PyBytes_FromStringAndSize((const char*)&settings, sizeof settings);
+}
+
+static PyObject* update(PyObject* self, PyObject* args) {
+    Py_ssize_t settings, param, grad, velocity;
+    long long n;
+    int dtype;
+    (void)self;
+    if (!PyArg_ParseTuple(args, "ninnnL", &settings, &dtype, &param, &grad, &velocity, &n)) return NULL;
+    ANSWER(api->update((const fast_momentum_settings*)settings, dtype, (void*)param, (const void*)grad,
+                       (void*)velocity, n));
+}
+
+static PyObject* lookahead_with(PyObject* self, PyObject* args) {
+    Py_ssize_t settings, out, param, velocity;
+    long long n;
+    int dtype;
+    (void)self;
+    if (!PyArg_ParseTuple(args, "ninnnL", &settings, &dtype, &out, &param, &velocity, &n)) return NULL;
+    ANSWER(api->lookahead_with((const fast_momentum_settings*)settings, dtype, (void*)out, (const void*)param,
+                               (const void*)velocity, n));
+}
+
+#endif
+
 static PyMethodDef methods[] = {{"step_float32", step_float32, METH_VARARGS, NULL},
                                 {"step_float64", step_float64, METH_VARARGS, NULL},
                                 {"step", step, METH_VARARGS, NULL},
@@ -81,6 +126,11 @@ static PyMethodDef methods[] = {{"step_float32", step_float32, METH_VARARGS, NUL
                                 {"lookahead_float64", lookahead_float64, METH_VARARGS, NULL},
                                 {"lookahead", lookahead, METH_VARARGS, NULL},
                                 {"message", message, METH_O, NULL},
+#if FAST_MOMENTUM_ABI_VERSION >= 2
+                                {"settings", settings, METH_VARARGS, NULL},
+                                {"update", update, METH_VARARGS, NULL},
+                                {"lookahead_with", lookahead_with, METH_VARARGS, NULL},
+#endif
                                 {NULL, NULL, 0, NULL}};
 
 static struct PyModuleDef module = {

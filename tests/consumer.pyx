@@ -60,6 +60,31 @@ def lookahead(int dtype, intptr_t out, intptr_t param, intptr_t velocity, int64_
     return code
 
 
+def settings(int rule, int64_t flags, int64_t steps, double lr, double momentum, double dampening,
+             double weight_decay, double nu):
+    """The bytes of the struct, with its size and all members by name."""
+    cdef cm.Settings given = cm.Settings(
+        size=sizeof(cm.Settings), rule=rule, flags=flags, steps=steps, lr=lr, momentum=momentum,
+        dampening=dampening, weight_decay=weight_decay, nu=nu)
+    return (<const char *>&given)[:sizeof(given)]
+
+
+def update(intptr_t settings, int dtype, intptr_t param, intptr_t grad, intptr_t velocity, int64_t n):
+    cdef int code
+    with nogil:
+        code = cm.update(<const cm.Settings *>settings, dtype, <void *>param, <const void *>grad,
+                         <void *>velocity, n)
+    return code
+
+
+def lookahead_with(intptr_t settings, int dtype, intptr_t out, intptr_t param, intptr_t velocity, int64_t n):
+    cdef int code
+    with nogil:
+        code = cm.lookahead_with(<const cm.Settings *>settings, dtype, <void *>out, <const void *>param,
+                                 <const void *>velocity, n)
+    return code
+
+
 def message(int code):
     return cm.message(code).decode()
 

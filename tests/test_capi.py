@@ -2,37 +2,44 @@
 
 from __future__ import annotations
 
+import ctypes
 import importlib.util
 import itertools
 import math
 import os
 import re
 import shutil
+import struct
 import subprocess
 import sys
 import sysconfig
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 
 import fast_momentum as fm
-from fast_momentum import reference
+from fast_momentum import _core, reference
 from fast_momentum._include import get_include
 from helpers import (
     DTYPES,
     FORMS,
     ISAS,
+    OPTIONS,
     OPTIONS_OF_MOMENTUM,
     assert_bits,
     assert_guards,
     guarded,
     isa_in_use,
+    make,
     option_id,
     random_like,
 )
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
 
 TESTS = Path(__file__).parent
 PACKAGE = Path(fm.__file__).parent
@@ -116,6 +123,14 @@ def program(request: pytest.FixtureRequest) -> Any:
     return request.getfixturevalue(f"{request.param}_program")
 
 
+@pytest.fixture(params=["cython", "c"])
+def newer_program(request: pytest.FixtureRequest) -> Any:
+    """Which knows the functions that take settings, too."""
+    if not shutil.which(COMPILER):
+        pytest.skip(f"needs {COMPILER}")
+    return request.getfixturevalue(f"{request.param}_program")
+
+
 def address(array: np.ndarray[Any, Any]) -> int:
     return int(array.__array_interface__["data"][0])
 
@@ -139,6 +154,32 @@ def arguments(options: dict[str, Any], first: bool) -> tuple[Any, ...]:
     flags = {k: v for k, v in options.items() if v is True}
     numbers = {k: v for k, v in options.items() if isinstance(v, float)}
     return C[options["form"].upper()], flags_of(**flags, first=first), *numbers_of(**numbers)
+
+
+# What the header offers: later rules may be missing there.
+ROWS = [row for row in _core.rules if (row["form"] or row["rule"]).upper() in C]
+RULES = [row["form"] or row["rule"] for row in ROWS]  # by their numbers
+TAKEN = [name for name in _core.settings if any(name in row["takes"] for row in ROWS)]
+NUMBERS = [name for name in TAKEN if _core.settings[name]["kind"] == "number"]
+FLAGS = [
+    name for name in TAKEN if _core.settings[name]["kind"] == "flag" and not _core.settings[name]["fixed"]
+]
+
+
+def settings_of(program: Any, state: Any, steps: int) -> bytes:
+    numbers = {name: getattr(state, name, 0.0) for name in NUMBERS}
+    flags = flags_of(**{name: getattr(state, name, False) for name in FLAGS})
+    return settings(program, rule=RULES.index(state.form or state.rule), flags=flags, steps=steps, **numbers)
+
+
+def settings(program: Any, *, rule: int, flags: int = 0, steps: int = 0, lr: float = 0.1, momentum: float = 0.0,
+             dampening: float = 0.0, weight_decay: float = 0.0, nu: float = 0.0) -> bytes:  # fmt: skip
+    return bytes(program.settings(rule, flags, steps, lr, momentum, dampening, weight_decay, nu))
+
+
+def pointed(given: bytes | None) -> int:
+    """Its address, for as long as it lives; that of none is null."""
+    return 0 if given is None else address(np.frombuffer(given, np.uint8))
 
 
 # ---- the same bits ----
@@ -194,6 +235,55 @@ def test_lookahead_has_the_bits_of_lookahead(
             assert_guards(array)
 
 
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("options", OPTIONS, ids=option_id)
+def test_update_has_the_bits_of_step(
+    newer_program: Any, options: dict[str, Any], dtype: np.dtype[Any], isa: str, rng: np.random.Generator
+) -> None:
+    for n in LENGTHS:
+        param, velocity = random_like((n,), dtype, rng), guarded(np.zeros(n, dtype), 7)
+        ours, expected, stepped = guarded(param, 3), param.copy(), param.copy()
+        state, expected_state = make(fm, stepped, **options), make(reference, expected, **options)
+        for steps in range(3):
+            grad = guarded(random_like((n,), dtype, rng), 5)
+            before = grad.copy()
+            given = settings_of(newer_program, state, steps)
+            arrays = address(ours), address(grad), address(velocity)
+            with isa_in_use(isa):
+                code = newer_program.update(pointed(given), C[dtype.name.upper()], *arrays, n)
+            assert code == C["OK"], CODES[code]
+            fm.step(stepped, grad, state)
+            reference.step(expected, grad, expected_state)
+            assert_bits(grad, before)
+            assert_bits([ours, velocity], [expected, expected_state.velocity])
+            assert_bits(stepped, expected)
+            assert_guards(ours)
+            assert_guards(velocity)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("options", OPTIONS, ids=option_id)
+def test_lookahead_with_has_the_bits_of_lookahead(
+    newer_program: Any, options: dict[str, Any], dtype: np.dtype[Any], rng: np.random.Generator
+) -> None:
+    """And refuses what lookahead() refuses."""
+    param = random_like((513,), dtype, rng)
+    state = make(fm, param, **options)
+    fm.step(param, random_like((513,), dtype, rng), state)
+    out = guarded(np.zeros_like(param), 3)
+    expected, refusal = out.copy(), "OK"
+    try:
+        expected = fm.lookahead(param, state)
+    except ValueError as refused:
+        refusal = "BAD_FLAGS" if "nesterov" in str(refused) else "BAD_FORM"
+    given, arrays = settings_of(newer_program, state, 1), [address(x) for x in (out, param, state.velocity)]
+    code = newer_program.lookahead_with(pointed(given), C[dtype.name.upper()], *arrays, 513)
+    assert CODES[code] == refusal
+    assert_bits(out, expected)
+    assert_guards(out)
+
+
 @needs_compiler
 def test_threads_at_once_without_the_gil(cython_program: Any, rng: np.random.Generator) -> None:
     target = rng.normal(size=300)
@@ -231,7 +321,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"dtype": 23}, "BAD_DTYPE"),
     ({"dtype": 0}, "BAD_DTYPE"),
     ({"dtype": -1}, "BAD_DTYPE"),
-    ({"form": 3}, "BAD_FORM"),
+    ({"form": len(RULES)}, "BAD_FORM"),
     ({"form": -1}, "BAD_FORM"),
     ({"flags": 16}, "BAD_FLAGS"),
     ({"flags": -1}, "BAD_FLAGS"),
@@ -282,6 +372,22 @@ BAD_IN = {
         ({"lr": 1e200, "weight_decay": 1e200, "flags": C["DECOUPLED_WEIGHT_DECAY"]}, "BAD_PRODUCT"),
     ],
 }
+BAD_FORMS = [({"form": number}, "BAD_FORM") for number in range(len(FORMS), len(RULES))]
+QHM = C["QHM"]
+# Of functions that take settings, whose rule is the form.
+BAD_SETTINGS: list[tuple[dict[str, Any], str]] = [
+    ({"flags": C["FIRST"]}, "BAD_FLAGS"),
+    ({"flags": 2**40}, "BAD_FLAGS"),
+    ({"flags": C["NESTEROV"], "form": QHM}, "BAD_FLAGS"),
+    ({"dampening": 0.3, "form": QHM}, "BAD_DAMPENING"),
+    ({"nu": 0.7}, "BAD_NU"),
+    ({"nu": math.nan}, "BAD_NU"),
+    ({"nu": 1.1, "form": QHM}, "BAD_NU"),
+    ({"nu": -0.1, "form": QHM}, "BAD_NU"),
+    ({"nu": math.nan, "form": QHM}, "BAD_NU"),
+    ({"steps": -1}, "BAD_SETTINGS"),
+    ({"steps": -(2**63)}, "BAD_SETTINGS"),
+]
 BAD_LOOKAHEAD = [
     ({"lr": 1e-30, "momentum": 1e-30}, "float32"),
     ({"lr": 1e-200, "momentum": 1e-200, "form": C["EMA"]}, "float64"),
@@ -303,13 +409,24 @@ def called(program: Any, function: str, base: np.ndarray[Any, Any], **changed: A
     return int(getattr(program, function)(*values))
 
 
+def called_with(
+    program: Any, function: str, base: np.ndarray[Any, Any], *raw: bytes | None, **changed: Any
+) -> int:
+    """The same, of a function that takes settings; or with raw ones."""
+    given = {**GOOD, "dtype": C[base.dtype.name.upper()], **changed}
+    arrays = [pointer(base, given.pop(name)) for name in ("param", "grad", "velocity")]
+    dtype, n, rule = given.pop("dtype"), given.pop("n"), given.pop("form")
+    packed = raw[0] if raw else settings(program, rule=rule, **given)
+    return int(getattr(program, function)(pointed(packed), dtype, *arrays, n))
+
+
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 def test_every_code(program: Any, dtype: np.dtype[Any], rng: np.random.Generator) -> None:
     """The code of each fault, in each function that can have it; and nothing is written."""
     base = random_like((24,), dtype, rng)
     before = base.tobytes()
     seen = {C["OK"]}
-    for changed, code in BAD + BAD_IN[dtype.name]:
+    for changed, code in BAD + BAD_FORMS + BAD_IN[dtype.name]:
         functions = ["step"]
         if "dtype" not in changed:
             functions.append(f"step_{dtype}")
@@ -323,9 +440,57 @@ def test_every_code(program: Any, dtype: np.dtype[Any], rng: np.random.Generator
             assert CODES[called(program, "lookahead", base, **changed)] == "BAD_PRODUCT"
             assert called(program, "lookahead", base, n=0, **{**changed, "form": C["LR_INSIDE"]}) == C["OK"]
     assert base.tobytes() == before
-    assert seen == set(CODES)
+    assert seen == set(CODES) - {C["BAD_NU"], C["BAD_SETTINGS"]}
     assert called(program, "step", base) == C["OK"]
     assert base.tobytes() != before
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_every_code_with_settings(newer_program: Any, dtype: np.dtype[Any], rng: np.random.Generator) -> None:
+    base = random_like((24,), dtype, rng)
+    before = base.tobytes()
+    seen = {C["OK"]}
+    small = [({"nu": 1e-60, "form": QHM}, "BAD_NU")] if dtype.name == "float32" else []
+    for changed, code in BAD + BAD_SETTINGS + BAD_IN[dtype.name] + small:
+        assert CODES[called_with(newer_program, "update", base, **changed)] == code, changed
+        seen.add(C[code])
+        if changed.get("flags") != C["NESTEROV"] and changed.get("form") != QHM:
+            assert CODES[called_with(newer_program, "lookahead_with", base, **changed)] == code, changed
+    for changed, only in BAD_LOOKAHEAD:
+        if only == dtype.name:
+            assert CODES[called_with(newer_program, "lookahead_with", base, **changed)] == "BAD_PRODUCT"
+    assert base.tobytes() == before
+    assert seen == set(CODES)
+
+
+def test_settings_have_no_padding(newer_program: Any) -> None:
+    values = 1, 2, 3, 0.4, 0.5, 0.6, 0.7, 0.8
+    assert newer_program.settings(*values) == struct.pack("=Ii2q5d", 64, *values)
+
+
+def resized(given: bytes, size: int) -> bytes:
+    return size.to_bytes(4, sys.byteorder) + given[4:size].ljust(size - 4, b"\0")
+
+
+@pytest.mark.parametrize(
+    ("function", "form"), [("update", "EMA"), ("update", "QHM"), ("lookahead_with", "EMA")]
+)
+def test_settings_of_another_header(newer_program: Any, function: str, form: str) -> None:
+    """What they lack is 0; what they have more must be."""
+    full = settings(newer_program, rule=C[form], momentum=0.9)
+    expected, base = np.arange(24.0), np.arange(24.0)
+    assert called_with(newer_program, function, expected, full) == C["OK"]
+    assert expected.tobytes() != base.tobytes()
+    for size in (56, 72, 1024):
+        base = np.arange(24.0)
+        assert called_with(newer_program, function, base, resized(full, size)) == C["OK"]
+        assert_bits(base, expected)
+    longer = resized(full, 80)
+    wrong = [longer[:place] + b"\1" + longer[place + 1 :] for place in range(64, 80)]
+    wrong += [resized(full, size) for size in (4, 8, 48, 55, 57, 60, 63, 65, 68, 71)]
+    for given in (None, bytes(4) + full[4:], *wrong):
+        assert CODES[called_with(newer_program, function, base, given)] == "BAD_SETTINGS"
+    assert_bits(base, expected)
 
 
 def test_what_is_read_twice_may_overlap(program: Any) -> None:
@@ -345,30 +510,54 @@ VALUES = {
     "momentum": [0.0, 0.9, 1 - 2**-25, 1 - 2**-26, 1 - 2**-53, 1e-46],
     "dampening": [0.0, 0.3, 1.0, 1e-46],
     "weight_decay": [0.0, 0.01, 1e-20, 1e38, 1e39, 1e-46, 5e-324],
+    "nu": [0.0, 0.7, 1.0, 1 + 2**-52, 1e-46],
 }
+OF_MOMENTUM = ("lr", "momentum", "dampening", "weight_decay")
+
+
+def pairs(names: Iterable[str], flags: Sequence[str]) -> Iterator[tuple[dict[str, float], dict[str, bool]]]:
+    """All pairs of values of two of the names, with all values of the flags."""
+    for one, other in itertools.combinations(names, 2):
+        for x, y, *on in itertools.product(VALUES[one], VALUES[other], *[[False, True]] * len(flags)):
+            yield {one: x, other: y}, dict(zip(flags, on, strict=True))
+
+
+def accepts(dtype: np.dtype[Any], kind: dict[str, Any], values: dict[str, Any]) -> bool:
+    """Whether a State makes a step whose hyperparameters are set to these."""
+    param = np.ones(24, dtype)
+    state = make(fm, param, lr=0.1, **kind)
+    try:
+        for name, value in values.items():
+            setattr(state, name, value)
+        fm.step(param, np.ones(24, dtype), state)
+    except ValueError:
+        return False
+    return True
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("form", FORMS)
 def test_hyperparameters_are_refused_as_in_step(program: Any, form: str, dtype: np.dtype[Any]) -> None:
-    """By a State whose hyperparameters are set, as by a call, for all pairs of values."""
-    for one, other in itertools.combinations(VALUES, 2):
-        for x, y, nesterov, decoupled in itertools.product(
-            VALUES[one], VALUES[other], [False, True], [False, True]
-        ):
-            param = np.ones(24, dtype)
-            state = fm.init(param, lr=0.1, form=form)
-            flags = {"nesterov": nesterov, "decoupled_weight_decay": decoupled}
-            try:
-                for name, value in [*flags.items(), (one, x), (other, y)]:
-                    setattr(state, name, value)
-                fm.step(param, np.ones(24, dtype), state)
-                accepted = True
-            except ValueError:
-                accepted = False
-            code = called(program, "step", np.ones(24, dtype), form=C[form.upper()], flags=flags_of(**flags),
-                          **{one: x, other: y})  # fmt: skip
-            assert (code == C["OK"]) == accepted, (one, x, other, y, flags, CODES[code])
+    for numbers, flags in pairs(OF_MOMENTUM, ["nesterov", "decoupled_weight_decay"]):
+        code = called(
+            program, "step", np.ones(24, dtype), form=C[form.upper()], flags=flags_of(**flags), **numbers
+        )
+        accepted = accepts(dtype, {"form": form}, {**flags, **numbers})
+        assert (code == C["OK"]) == accepted, (numbers, flags, CODES[code])
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("rule", range(len(RULES)), ids=RULES)
+def test_settings_are_refused_as_in_step(newer_program: Any, rule: int, dtype: np.dtype[Any]) -> None:
+    row = ROWS[rule]
+    kind = {key: row[key] for key in ("rule", "form") if row[key]}
+    taken = [name for name in NUMBERS if name in row["takes"]]
+    others = {name: row["defaults"].get(name, 0.1) for name in taken}
+    for numbers, flags in pairs(taken, [name for name in FLAGS if name in row["takes"]]):
+        code = called_with(newer_program, "update", np.ones(24, dtype), form=rule, flags=flags_of(**flags),
+                           **{**others, **numbers})  # fmt: skip
+        accepted = accepts(dtype, kind, {**flags, **numbers})
+        assert (code == C["OK"]) == accepted, (numbers, flags, CODES[code])
 
 
 def test_messages(program: Any) -> None:
@@ -377,9 +566,11 @@ def test_messages(program: Any) -> None:
     unknown = program.message(max(CODES) + 1)
     assert len({*texts, unknown}) == len(CODES) + 1
     assert unknown == program.message(-1) == program.message(2**31 - 1) == program.message(-(2**31))
-    for name in VALUES:
+    for row, name in itertools.product(ROWS, NUMBERS):
+        if name not in row["takes"]:
+            continue
         with pytest.raises(ValueError, match="must") as refused:
-            fm.init(np.ones(1), **{"lr": 0.1, name: -1.0})
+            make(fm, np.ones(1), rule=row["rule"], **{"lr": 0.1, name: -1.0})
         requirement = str(refused.value).removesuffix(", not -1.0")
         assert requirement != str(refused.value)
         assert program.message(C[f"BAD_{name.upper()}"]).startswith(requirement)
@@ -388,8 +579,10 @@ def test_messages(program: Any) -> None:
 # ---- the header and the declarations ----
 
 
-def test_forms_have_their_numbers() -> None:
-    assert [C[form.upper()] for form in FORMS] == list(range(len(FORMS)))
+def test_rows_of_the_tables_have_their_numbers() -> None:
+    assert _core.rules[: len(ROWS)] == ROWS
+    assert [C[rule.upper()] for rule in RULES] == list(range(len(RULES)))
+    assert {f"BAD_{name.upper()}" for name in NUMBERS} | {name.upper() for name in FLAGS} <= C.keys()
     assert {C[dtype.name.upper()] for dtype in DTYPES} == {dtype.num for dtype in DTYPES}
 
 
@@ -398,6 +591,7 @@ def test_pxd_agrees_with_the_header() -> None:
 
     def declared(pattern: str, text: str) -> dict[str, str]:
         plain = re.sub(r"\s*\*\s*", "*", re.sub(r"\s+", " ", text))
+        plain = plain.replace("fast_momentum_settings", "Settings")
         return {name: result.strip() + given for result, name, given in re.findall(pattern, plain)}
 
     in_pxd = declared(r"cdef ((?:int |const char\*))(\w+)(\([^)]*\)) noexcept nogil", PXD)
@@ -405,11 +599,33 @@ def test_pxd_agrees_with_the_header() -> None:
     assert len(in_pxd) == PXD.count("noexcept nogil")
     assert in_pxd == in_header
 
+    def members(pattern: str, text: str) -> list[str]:
+        body = re.sub(r"/\*.*?\*/", "", re.search(pattern, text, re.DOTALL)[1])  # type: ignore[index]
+        return [" ".join(line.strip(" ;").split()) for line in body.splitlines() if line.strip()]
+
+    assert members(r"cdef struct Settings:\n(.*?)\n\n", PXD) == members(
+        r"typedef struct \{([^}]*)\} fast_momentum_settings;", HEADER
+    )
+
 
 def test_numbers_that_are_compiled_already_stay() -> None:
     old = constants((ABI_1 / "fast_momentum.h").read_text())
     assert old
     assert old.items() <= C.items()
+
+
+def test_capsules() -> None:
+    """Programs of ABI 1 look for a version, a size and seven functions; in ABI 2 the size comes first."""
+    get = ctypes.pythonapi.PyCapsule_GetPointer
+    get.restype, get.argtypes = ctypes.c_void_p, [ctypes.py_object, ctypes.c_char_p]
+    name = ctypes.pythonapi.PyCapsule_GetName
+    name.restype, name.argtypes = ctypes.c_char_p, [ctypes.py_object]
+    functions = [get(capsule, name(capsule)) for capsule in _core._pyx_capi.values()]
+    word = ctypes.sizeof(ctypes.c_void_p)
+    for capsule, count, head in (("_C_API", 7, (1, 8 + 7 * word)), ("_C_API_2", 9, (8 + 9 * word, 2))):
+        table = get(getattr(_core, capsule), f"fast_momentum._core.{capsule}".encode())
+        assert struct.unpack("=II", ctypes.string_at(table, 8)) == head
+        assert list((ctypes.c_void_p * count).from_address(table + 8)) == functions[:count]
 
 
 def test_get_include() -> None:
@@ -461,8 +677,9 @@ def test_codes_of_the_page() -> None:
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("ABI_VERSION 1", "ABI_VERSION 2",
-         r"^fast_momentum must have ABI version 2, for which this module was compiled, not 1; compile it again$"),
+        ("_C_API_2", "_C_API_3",
+         "^fast_momentum must have ABI version 2, for which this module was compiled; upgrade it, or compile this "
+         "module again$"),
         ("} fast_momentum_api;", "void (*another)(void);\n} fast_momentum_api;",
          "^fast_momentum must not be older than the one whose header this module was compiled with; upgrade it$"),
     ],

@@ -166,6 +166,7 @@ def set_num_threads(threads: int) -> None: ...
 settings: dict[str, dict[str, Any]]  # the tables of src/plain
 rules: list[dict[str, Any]]
 _C_API: object  # capsules
+_C_API_2: object
 _pyx_capi: dict[str, object]
 
 def unpickled(containers: Any, rest: dict[str, Any]) -> State: ...

@@ -1,10 +1,11 @@
 # The kernels of fast_momentum for Cython; include/fast_momentum.h has the contract. None of these needs the GIL.
-from libc.stdint cimport int64_t
+from libc.stdint cimport int32_t, int64_t, uint32_t
 
 cdef enum:
     LR_OUTSIDE = 0
     LR_INSIDE = 1
     EMA = 2
+    QHM = 3
 
 cdef enum:
     NESTEROV = 1
@@ -30,6 +31,16 @@ cdef enum:
     NULL_POINTER = 10
     MISALIGNED = 11
     OVERLAP = 12
+    BAD_NU = 13
+    BAD_SETTINGS = 14
+
+cdef struct Settings:
+    uint32_t size
+    int32_t rule
+    int64_t flags
+    int64_t steps
+    double lr, momentum, dampening, weight_decay
+    double nu
 
 cdef int step_float32(float *param, const float *grad, float *velocity, int64_t n, int form, int flags,
                       double lr, double momentum, double dampening, double weight_decay) noexcept nogil
@@ -46,3 +57,8 @@ cdef int lookahead(int dtype, void *out, const void *param, const void *velocity
                    double lr, double momentum) noexcept nogil
 
 cdef const char *message(int code) noexcept nogil
+
+cdef int update(const Settings *settings, int dtype, void *param, const void *grad, void *velocity,
+                int64_t n) noexcept nogil
+cdef int lookahead_with(const Settings *settings, int dtype, void *out, const void *param,
+                        const void *velocity, int64_t n) noexcept nogil

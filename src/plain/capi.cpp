@@ -1,7 +1,10 @@
 #include "plain/capi.hpp"
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <type_traits>
+#include <utility>
 
 #include "plain/isa.hpp"
 #include "plain/limits.hpp"
@@ -11,8 +14,54 @@ namespace fast_momentum {
 
 namespace {
 
-constexpr int all_flags = FAST_MOMENTUM_NESTEROV | FAST_MOMENTUM_DECOUPLED_WEIGHT_DECAY |
-                          FAST_MOMENTUM_MAXIMIZE | FAST_MOMENTUM_FIRST;
+using CSettings = fast_momentum_settings;
+
+struct Code {
+    const char* message;
+    Setting::Name setting = Setting::n;  // the number that it is about
+    double CSettings::* number = nullptr;
+};
+
+// By code.
+constexpr Code codes[] = {
+    {"ok"},
+    {"dtype must be FAST_MOMENTUM_FLOAT32 or FAST_MOMENTUM_FLOAT64"},
+    {"form must be FAST_MOMENTUM_LR_OUTSIDE, FAST_MOMENTUM_LR_INSIDE or FAST_MOMENTUM_EMA; rule must be one "
+     "of fast_momentum.h, and one with a look-ahead where that is called for"},
+    {"flags must have no other bits than those of fast_momentum.h that have a meaning in the call"},
+    {"lr must be finite and >= 0, stay so when rounded to dtype, and not vanish by it", Setting::lr,
+     &CSettings::lr},
+    {"momentum must be in [0, 1), stay so when rounded to dtype, and not vanish by it", Setting::momentum,
+     &CSettings::momentum},
+    {"dampening must be in [0, 1], not vanish when rounded to dtype, and be 0 with nesterov, and in another "
+     "form than lr_outside",
+     Setting::dampening, &CSettings::dampening},
+    {"weight_decay must be finite and >= 0, stay so when rounded to dtype, and not vanish by it",
+     Setting::weight_decay, &CSettings::weight_decay},
+    {"lr * weight_decay of a decoupled decay, and lr * momentum of a look-ahead, must stay finite when "
+     "rounded to dtype, and not vanish by it"},
+    {"n must be >= 0, and so many elements must fit into memory"},
+    {"pointers must not be null where n is above 0"},
+    {"addresses must be multiples of the size of an element"},
+    {"an array that is written must share no memory with another one"},
+    {"nu must be in [0, 1], not vanish when rounded to dtype, and be 0 in another rule than qhm", Setting::nu,
+     &CSettings::nu},
+    {"settings must not be null, and must have their size, steps >= 0, and 0 beyond what is known here"},
+};
+
+constexpr std::pair<int, Setting::Name> flags[] = {
+    {FAST_MOMENTUM_NESTEROV, Setting::nesterov},
+    {FAST_MOMENTUM_DECOUPLED_WEIGHT_DECAY, Setting::decoupled_weight_decay},
+    {FAST_MOMENTUM_MAXIMIZE, Setting::maximize},
+};
+
+constexpr std::size_t n_numbers() {
+    std::size_t found = 0;
+    for (const Code& code : codes) found += code.number != nullptr;
+    return found;
+}
+static_assert(sizeof(CSettings) == offsetof(CSettings, lr) + n_numbers() * sizeof(double),
+              "each member has its code");
 
 const DtypeKernels* kernels_of(int dtype) {
     for (const DtypeKernels& row : isa_in_use().kernels->dtypes)
@@ -20,167 +69,166 @@ const DtypeKernels* kernels_of(int dtype) {
     return nullptr;
 }
 
-const Rule* rule_of(int form) {
-    return form >= 0 && form <= FAST_MOMENTUM_EMA ? &all_rules()[unsigned(form)] : nullptr;
-}
-
-bool is_good(Setting::Name name, const Values& values, const DtypeKernels& dtype) {
-    const Range& range = all_settings[name].range;
-    return range.contains(values[name]) && !missed_rounding(range, values[name], dtype);
-}
-
-int check_numbers(const Rule& rule, const Values& h, const DtypeKernels& dtype) {
-    if (!is_good(Setting::lr, h, dtype)) return FAST_MOMENTUM_BAD_LR;
-    if (!is_good(Setting::momentum, h, dtype)) return FAST_MOMENTUM_BAD_MOMENTUM;
-    if (!is_good(Setting::dampening, h, dtype)) return FAST_MOMENTUM_BAD_DAMPENING;
-    if (h[Setting::dampening] != 0 && (!rule.takes_setting(Setting::dampening) || excludes_dampening(h)))
-        return FAST_MOMENTUM_BAD_DAMPENING;
-    if (!is_good(Setting::weight_decay, h, dtype)) return FAST_MOMENTUM_BAD_WEIGHT_DECAY;
-    if (h[Setting::decoupled_weight_decay] && missed_product(h[Setting::lr], h[Setting::weight_decay], dtype))
-        return FAST_MOMENTUM_BAD_PRODUCT;
+// Each number for itself. A loop over the codes is shorter, and makes a call take 14 ns more.
+template <int code = 0>
+int read_numbers(const CSettings& given, const Rule& rule, const DtypeKernels& dtype, Values& values) {
+    if constexpr (code < std::size(codes)) {
+        constexpr Code row = codes[code];
+        if constexpr (row.number != nullptr) {
+            const Range& range = all_settings[row.setting].range;
+            const double value = values[row.setting] = given.*row.number;
+            if (rule.takes_setting(row.setting) ? !range.contains(value) : value != 0) return code;
+            if (value != 0 && missed_rounding(range, value, dtype)) return code;
+        }
+        return read_numbers<code + 1>(given, rule, dtype, values);
+    }
     return FAST_MOMENTUM_OK;
 }
 
-struct Memory {
-    const void* data;
-    bool written;
-};
+int read(const CSettings& given, const Rule& rule, const DtypeKernels& dtype, Values& values) {
+    std::int64_t left = given.flags;
+    for (const auto& [bit, setting] : flags)
+        if (rule.takes_setting(setting)) {
+            values[setting] = (left & bit) != 0;
+            left &= ~bit;
+        }
+    if (left) return FAST_MOMENTUM_BAD_FLAGS;
+    if (const int code = read_numbers(given, rule, dtype, values)) return code;
+    if (given.dampening != 0 && excludes_dampening(values)) return FAST_MOMENTUM_BAD_DAMPENING;
+    if (values[Setting::decoupled_weight_decay] && missed_product(given.lr, given.weight_decay, dtype))
+        return FAST_MOMENTUM_BAD_PRODUCT;
+    return FAST_MOMENTUM_OK;
+}
 
 // No memory has more, whatever the dtype.
 constexpr std::int64_t most_elements = PTRDIFF_MAX / 16;
 
-// Without a division, which would take as long as the step of a small array.
-bool is_aligned(const void* data, std::size_t itemsize) {
-    return (reinterpret_cast<std::uintptr_t>(data) & (itemsize - 1)) == 0;
+// Of the arrays of a look-ahead, only the first is written; of those of a step, all but one.
+int check_memory(const void* const (&arrays)[n_operands], bool ahead, std::int64_t n,
+                 const DtypeKernels& dtype) {
+    if (n < 0 || n > most_elements) return FAST_MOMENTUM_BAD_LENGTH;
+    for (unsigned i = 0; n > 0 && i < n_operands; ++i) {
+        const auto a = reinterpret_cast<std::uintptr_t>(arrays[i]);
+        if (!a) return FAST_MOMENTUM_NULL_POINTER;
+        // Without a division, which would take as long as the step of a small array.
+        if (a & (dtype.itemsize - 1)) return FAST_MOMENTUM_MISALIGNED;
+        for (unsigned j = 0; j < (ahead ? std::min(i, 1u) : i); ++j) {
+            const auto b = reinterpret_cast<std::uintptr_t>(arrays[j]);
+            if ((a < b ? b - a : a - b) < std::uintptr_t(n) * dtype.itemsize) return FAST_MOMENTUM_OVERLAP;
+        }
+    }
+    return FAST_MOMENTUM_OK;
 }
 
-int check_memory(const Memory (&arrays)[n_operands], std::int64_t n, const DtypeKernels& dtype) {
-    if (n < 0 || n > most_elements) return FAST_MOMENTUM_BAD_LENGTH;
-    if (n == 0) return FAST_MOMENTUM_OK;
-    for (const Memory& array : arrays)
-        if (!array.data) return FAST_MOMENTUM_NULL_POINTER;
-    for (const Memory& array : arrays)
-        if (!is_aligned(array.data, dtype.itemsize)) return FAST_MOMENTUM_MISALIGNED;
-    const std::uintptr_t bytes = std::uintptr_t(n) * dtype.itemsize;
-    for (unsigned i = 0; i < n_operands; ++i)
-        for (unsigned j = 0; j < i; ++j) {
-            const auto a = reinterpret_cast<std::uintptr_t>(arrays[i].data);
-            const auto b = reinterpret_cast<std::uintptr_t>(arrays[j].data);
-            if ((arrays[i].written || arrays[j].written) && (a < b ? b - a : a - b) < bytes)
-                return FAST_MOMENTUM_OVERLAP;
-        }
+// A step if the third array is written, else a look-ahead.
+template <class Third>
+int run(const CSettings& given, int dtype, void* first, const void* second, Third* third, std::int64_t n) {
+    constexpr bool ahead = std::is_const_v<Third>;
+    const DtypeKernels* kernels = kernels_of(dtype);
+    if (!kernels) return FAST_MOMENTUM_BAD_DTYPE;
+    if (unsigned(given.rule) > FAST_MOMENTUM_QHM) return FAST_MOMENTUM_BAD_FORM;  // the last one that C has
+    const Rule& rule = all_rules()[unsigned(given.rule)];
+    if (ahead && rule.ahead == Rule::none) return FAST_MOMENTUM_BAD_FORM;
+    if (ahead && (given.flags & FAST_MOMENTUM_NESTEROV)) return FAST_MOMENTUM_BAD_FLAGS;
+    if (given.steps < 0) return FAST_MOMENTUM_BAD_SETTINGS;
+    Values values{};
+    if (const int code = read(given, rule, *kernels, values)) return code;
+    if (ahead && rule.ahead == Rule::lr_momentum && missed_product(given.lr, given.momentum, *kernels))
+        return FAST_MOMENTUM_BAD_PRODUCT;
+    if (const int code = check_memory({first, second, third}, ahead, n, *kernels)) return code;
+    const Coefficients constants = coefficients(rule, values, given.steps);
+    const Kernel kernel = ahead ? kernels->lookahead : kernels->step[constants.variant];
+    kernel(static_cast<char*>(first), static_cast<const char*>(second),
+           static_cast<char*>(const_cast<void*>(third)), static_cast<std::size_t>(n), constants);
     return FAST_MOMENTUM_OK;
+}
+
+// The settings may come from a program that was compiled with another header.
+template <class Third>
+int run_with(const CSettings* given, int dtype, void* first, const void* second, Third* third,
+             std::int64_t n) noexcept {
+    if (!given || given->size < offsetof(CSettings, nu) || given->size % sizeof(double))
+        return FAST_MOMENTUM_BAD_SETTINGS;
+    if (given->size == sizeof(CSettings)) return run(*given, dtype, first, second, third, n);
+    CSettings known{};
+    const char *bytes = reinterpret_cast<const char*>(given), *end = bytes + given->size;
+    const char* shared_end = bytes + std::min<std::size_t>(given->size, sizeof known);
+    std::copy(bytes, shared_end, reinterpret_cast<char*>(&known));
+    if (std::any_of(shared_end, end, [](char byte) { return byte != 0; })) return FAST_MOMENTUM_BAD_SETTINGS;
+    return run(known, dtype, first, second, third, n);
+}
+
+CSettings settings_of(int form, int flags, double lr, double momentum, double dampening,
+                      double weight_decay) {
+    CSettings given{};
+    given.rule = form <= FAST_MOMENTUM_EMA ? form : -1;
+    given.flags = flags & ~FAST_MOMENTUM_FIRST;
+    given.steps = flags & FAST_MOMENTUM_FIRST ? 0 : 1;
+    given.lr = lr;
+    given.momentum = momentum;
+    given.dampening = dampening;
+    given.weight_decay = weight_decay;
+    return given;
 }
 
 int step(int dtype, void* param, const void* grad, void* velocity, std::int64_t n, int form, int flags,
          double lr, double momentum, double dampening, double weight_decay) noexcept {
-    const DtypeKernels* kernels = kernels_of(dtype);
-    if (!kernels) return FAST_MOMENTUM_BAD_DTYPE;
-    const Rule* rule = rule_of(form);
-    if (!rule) return FAST_MOMENTUM_BAD_FORM;
-    if (flags & ~all_flags) return FAST_MOMENTUM_BAD_FLAGS;
-    Values values{};
-    values[Setting::lr] = lr;
-    values[Setting::momentum] = momentum;
-    values[Setting::dampening] = dampening;
-    values[Setting::weight_decay] = weight_decay;
-    values[Setting::nesterov] = (flags & FAST_MOMENTUM_NESTEROV) != 0;
-    values[Setting::decoupled_weight_decay] = (flags & FAST_MOMENTUM_DECOUPLED_WEIGHT_DECAY) != 0;
-    values[Setting::maximize] = (flags & FAST_MOMENTUM_MAXIMIZE) != 0;
-    if (const int code = check_numbers(*rule, values, *kernels)) return code;
-    if (const int code = check_memory({{param, true}, {grad, false}, {velocity, true}}, n, *kernels))
-        return code;
-    const Coefficients constants = coefficients(*rule, values, (flags & FAST_MOMENTUM_FIRST) ? 0 : 1);
-    kernels->step[constants.variant](static_cast<char*>(param), static_cast<const char*>(grad),
-                                     static_cast<char*>(velocity), static_cast<std::size_t>(n), constants);
-    return FAST_MOMENTUM_OK;
-}
-
-template <class T, int dtype>
-int typed_step(T* param, const T* grad, T* velocity, std::int64_t n, int form, int flags, double lr,
-               double momentum, double dampening, double weight_decay) noexcept {
-    return step(dtype, param, grad, velocity, n, form, flags, lr, momentum, dampening, weight_decay);
+    return run(settings_of(form, flags, lr, momentum, dampening, weight_decay), dtype, param, grad, velocity,
+               n);
 }
 
 int lookahead(int dtype, void* out, const void* param, const void* velocity, std::int64_t n, int form,
               double lr, double momentum) noexcept {
-    const DtypeKernels* kernels = kernels_of(dtype);
-    if (!kernels) return FAST_MOMENTUM_BAD_DTYPE;
-    const Rule* rule = rule_of(form);
-    if (!rule) return FAST_MOMENTUM_BAD_FORM;
-    Values values{};
-    values[Setting::lr] = lr;
-    values[Setting::momentum] = momentum;
-    if (const int code = check_numbers(*rule, values, *kernels)) return code;
-    if (rule->ahead == Rule::lr_momentum && missed_product(lr, momentum, *kernels))
-        return FAST_MOMENTUM_BAD_PRODUCT;
-    if (const int code = check_memory({{out, true}, {param, false}, {velocity, false}}, n, *kernels))
-        return code;
-    const Coefficients constants = coefficients(*rule, values, 1);
-    kernels->lookahead(static_cast<char*>(out), static_cast<const char*>(param),
-                       const_cast<char*>(static_cast<const char*>(velocity)), static_cast<std::size_t>(n),
-                       constants);
-    return FAST_MOMENTUM_OK;
+    return run(settings_of(form, 0, lr, momentum, 0, 0), dtype, out, param, velocity, n);
 }
 
-template <class T, int dtype>
-int typed_lookahead(T* out, const T* param, const T* velocity, std::int64_t n, int form, double lr,
-                    double momentum) noexcept {
-    return lookahead(dtype, out, param, velocity, n, form, lr, momentum);
+template <auto function, int dtype, class... Arguments>
+int typed(Arguments... arguments) noexcept {
+    return function(dtype, arguments...);
 }
-
-// By code.
-constexpr const char* messages[] = {
-    "ok",
-    "dtype must be FAST_MOMENTUM_FLOAT32 or FAST_MOMENTUM_FLOAT64",
-    "form must be FAST_MOMENTUM_LR_OUTSIDE, FAST_MOMENTUM_LR_INSIDE or FAST_MOMENTUM_EMA",
-    "flags must have no other bits than those of fast_momentum.h",
-    "lr must be finite and >= 0, stay so when rounded to dtype, and not vanish by it",
-    "momentum must be in [0, 1), stay so when rounded to dtype, and not vanish by it",
-    "dampening must be in [0, 1], not vanish when rounded to dtype, and be 0 with nesterov, and in another "
-    "form than lr_outside",
-    "weight_decay must be finite and >= 0, stay so when rounded to dtype, and not vanish by it",
-    "lr * weight_decay of a decoupled decay, and lr * momentum of a look-ahead, must stay finite when "
-    "rounded to dtype, and not vanish by it",
-    "n must be >= 0, and so many elements must fit into memory",
-    "pointers must not be null where n is above 0",
-    "addresses must be multiples of the size of an element",
-    "an array that is written must share no memory with another one",
-};
 
 const char* message(int code) noexcept {
-    const bool known = code >= 0 && code < int(sizeof messages / sizeof *messages);
-    return known ? messages[code] : "no code of fast_momentum";
+    return unsigned(code) < std::size(codes) ? codes[code].message : "no code of fast_momentum";
 }
 
-constexpr auto step_float32 = typed_step<float, FAST_MOMENTUM_FLOAT32>;
-constexpr auto step_float64 = typed_step<double, FAST_MOMENTUM_FLOAT64>;
-constexpr auto lookahead_float32 = typed_lookahead<float, FAST_MOMENTUM_FLOAT32>;
-constexpr auto lookahead_float64 = typed_lookahead<double, FAST_MOMENTUM_FLOAT64>;
+constexpr int float32 = FAST_MOMENTUM_FLOAT32, float64 = FAST_MOMENTUM_FLOAT64;
+
+constexpr fast_momentum_api table(std::uint32_t first, std::int32_t second) {
+    return {first,
+            second,
+            typed<step, float32>,
+            typed<step, float64>,
+            step,
+            typed<lookahead, float32>,
+            typed<lookahead, float64>,
+            lookahead,
+            message,
+            run_with<void>,
+            run_with<const void>};
+}
 
 }  // namespace
 
-const fast_momentum_api c_api = {
-    FAST_MOMENTUM_ABI_VERSION, sizeof(fast_momentum_api), step_float32, step_float64, step,
-    lookahead_float32,         lookahead_float64,         lookahead,    message,
-};
+const fast_momentum_api c_api = table(sizeof(fast_momentum_api), FAST_MOMENTUM_ABI_VERSION);
+// There, the version comes before the size.
+const fast_momentum_api c_api_1 = table(1, offsetof(fast_momentum_api, update));
+
+#define STEP "int64_t, int, int, double, double, double, double)"
+#define LOOKAHEAD "int64_t, int, double, double)"
+#define SETTINGS "struct __pyx_t_13fast_momentum_15cython_momentum_Settings const *, "
 
 const CythonFunction cython_functions[n_cython_functions] = {
-    {"step_float32",
-     "int (float *, float const *, float *, int64_t, int, int, double, double, double, double)",
-     reinterpret_cast<void*>(step_float32)},
-    {"step_float64",
-     "int (double *, double const *, double *, int64_t, int, int, double, double, double, double)",
-     reinterpret_cast<void*>(step_float64)},
-    {"step", "int (int, void *, void const *, void *, int64_t, int, int, double, double, double, double)",
-     reinterpret_cast<void*>(step)},
-    {"lookahead_float32", "int (float *, float const *, float const *, int64_t, int, double, double)",
-     reinterpret_cast<void*>(lookahead_float32)},
-    {"lookahead_float64", "int (double *, double const *, double const *, int64_t, int, double, double)",
-     reinterpret_cast<void*>(lookahead_float64)},
-    {"lookahead", "int (int, void *, void const *, void const *, int64_t, int, double, double)",
-     reinterpret_cast<void*>(lookahead)},
-    {"message", "char const *(int)", reinterpret_cast<void*>(message)},
+    {"step_float32", "int (float *, float const *, float *, " STEP, c_api.step_float32},
+    {"step_float64", "int (double *, double const *, double *, " STEP, c_api.step_float64},
+    {"step", "int (int, void *, void const *, void *, " STEP, c_api.step},
+    {"lookahead_float32", "int (float *, float const *, float const *, " LOOKAHEAD, c_api.lookahead_float32},
+    {"lookahead_float64", "int (double *, double const *, double const *, " LOOKAHEAD,
+     c_api.lookahead_float64},
+    {"lookahead", "int (int, void *, void const *, void const *, " LOOKAHEAD, c_api.lookahead},
+    {"message", "char const *(int)", c_api.message},
+    {"update", "int (" SETTINGS "int, void *, void const *, void *, int64_t)", c_api.update},
+    {"lookahead_with", "int (" SETTINGS "int, void *, void const *, void const *, int64_t)",
+     c_api.lookahead_with},
 };
 
 }  // namespace fast_momentum

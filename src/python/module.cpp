@@ -225,7 +225,8 @@ void def_step(py::module_& m) {
 }
 
 void def_c_api(py::module_& m) {
-    m.attr("_C_API") = py::capsule(&c_api, "fast_momentum._core._C_API");
+    m.attr("_C_API") = py::capsule(&c_api_1, "fast_momentum._core._C_API");
+    m.attr("_C_API_2") = py::capsule(&c_api, "fast_momentum._core._C_API_2");
     py::dict capsules;
     for (const CythonFunction& item : cython_functions)
         capsules[item.name] = py::capsule(item.function, item.signature);

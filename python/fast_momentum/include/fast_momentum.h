@@ -15,14 +15,15 @@
 extern "C" {
 #endif
 
-/* Changes only with what breaks programs that are compiled already. */
-#define FAST_MOMENTUM_ABI_VERSION 1
+/* Changes only with what breaks programs that are compiled already; those of ABI 1 go on running. */
+#define FAST_MOMENTUM_ABI_VERSION 2
 
-/* What the velocity holds. With d the gradient: */
+/* A rule, of which those of momentum are its forms. With d the gradient: */
 enum {
     FAST_MOMENTUM_LR_OUTSIDE = 0, /* v = momentum*v + (1 - dampening)*d,  p = p - lr*v;  first v = d */
     FAST_MOMENTUM_LR_INSIDE = 1,  /* v = momentum*v + lr*d,               p = p - v */
-    FAST_MOMENTUM_EMA = 2         /* v = momentum*v + (1 - momentum)*d,   p = p - lr*v */
+    FAST_MOMENTUM_EMA = 2,        /* v = momentum*v + (1 - momentum)*d,   p = p - lr*v */
+    FAST_MOMENTUM_QHM = 3         /* v = momentum*v + (1 - momentum)*d,   p = p - lr*((1 - nu)*d + nu*v) */
 };
 
 /* Joined by |, or 0. */
@@ -30,7 +31,7 @@ enum {
     FAST_MOMENTUM_NESTEROV = 1,
     FAST_MOMENTUM_DECOUPLED_WEIGHT_DECAY = 2,
     FAST_MOMENTUM_MAXIMIZE = 4,
-    FAST_MOMENTUM_FIRST = 8 /* the first step of this array, whose velocity is zero */
+    FAST_MOMENTUM_FIRST = 8 /* the first step of this array, whose velocity is zero; not in settings */
 };
 
 /* The numbers that NumPy gives them (NPY_FLOAT32, NPY_FLOAT64). */
@@ -50,15 +51,30 @@ enum {
     FAST_MOMENTUM_BAD_LENGTH = 9,
     FAST_MOMENTUM_NULL_POINTER = 10,
     FAST_MOMENTUM_MISALIGNED = 11,
-    FAST_MOMENTUM_OVERLAP = 12
+    FAST_MOMENTUM_OVERLAP = 12,
+    FAST_MOMENTUM_BAD_NU = 13,
+    FAST_MOMENTUM_BAD_SETTINGS = 14
 };
 
-/* Members are only ever added, at the end. Where n is 0, pointers are not looked at, and may be null. */
+/* Of one array. Members are only ever added, at the end, without padding. What a program does not know, as
+ * its header is older, is 0, and what fast_momentum does not know must be 0; so must be what the rule does
+ * not take, and there are no other defaults. */
 typedef struct {
-    int32_t abi_version;
-    uint32_t struct_size;
+    uint32_t size; /* sizeof(fast_momentum_settings) */
+    int32_t rule;
+    int64_t flags;
+    int64_t steps; /* that the array has made; before the first one, its velocity is zero */
+    double lr, momentum, dampening, weight_decay;
+    double nu;
+} fast_momentum_settings;
 
-    /* Update param and velocity, each of n elements that follow one another; grad is read. */
+/* Members are only ever added, at the end. Where n is 0, arrays are not looked at, and may be null. */
+typedef struct {
+    uint32_t struct_size;
+    int32_t abi_version;
+
+    /* Update param and velocity, each of n elements that follow one another; grad is read. By a form of
+     * momentum; update() takes every rule. */
     int (*step_float32)(float* param, const float* grad, float* velocity, int64_t n, int form, int flags,
                         double lr, double momentum, double dampening, double weight_decay);
     int (*step_float64)(double* param, const double* grad, double* velocity, int64_t n, int form, int flags,
@@ -76,6 +92,13 @@ typedef struct {
 
     /* What a code means, in English; for any int. */
     const char* (*message)(int code);
+
+    /* As step and lookahead, by any rule. Only momentum has a look-ahead, and not with
+     * FAST_MOMENTUM_NESTEROV. */
+    int (*update)(const fast_momentum_settings* settings, int dtype, void* param, const void* grad,
+                  void* velocity, int64_t n);
+    int (*lookahead_with)(const fast_momentum_settings* settings, int dtype, void* out, const void* param,
+                          const void* velocity, int64_t n);
 } fast_momentum_api;
 
 #ifdef Py_PYTHON_H
@@ -84,15 +107,13 @@ typedef struct {
  * GIL held. NULL with an exception set where it is missing, or does not fit this header. */
 static inline const fast_momentum_api* fast_momentum_import(void) {
     const fast_momentum_api* api =
-        (const fast_momentum_api*)PyCapsule_Import("fast_momentum._core._C_API", 0);
-    if (!api) return NULL;
-    if (api->abi_version != FAST_MOMENTUM_ABI_VERSION) {
+        (const fast_momentum_api*)PyCapsule_Import("fast_momentum._core._C_API_2", 0);
+    if (!api && PyErr_ExceptionMatches(PyExc_AttributeError))
         PyErr_Format(PyExc_ImportError,
-                     "fast_momentum must have ABI version %d, for which this module was compiled, not %d; "
-                     "compile it again",
-                     (int)FAST_MOMENTUM_ABI_VERSION, (int)api->abi_version);
-        return NULL;
-    }
+                     "fast_momentum must have ABI version %d, for which this module was compiled; "
+                     "upgrade it, or compile this module again",
+                     FAST_MOMENTUM_ABI_VERSION);
+    if (!api) return NULL;
     if (api->struct_size < sizeof(fast_momentum_api)) {
         PyErr_SetString(PyExc_ImportError,
                         "fast_momentum must not be older than the one whose header this module was compiled "
