@@ -8,6 +8,14 @@
 
 namespace fast_momentum {
 
+// What several say: the last of the errors, a paper, and how examples begin.
+#define SUTSKEVER                                                                                         \
+    "\nReferences\n----------\n"                                                                          \
+    ".. [1] Sutskever, I., Martens, J., Dahl, G., Hinton, G., \"On the importance of initialization and " \
+    "momentum in deep\n   learning\", ICML 2013.\n"
+#define EXAMPLES "\nExamples\n--------\n>>> import numpy as np\n>>> import fast_momentum as fm\n"
+#define ANOTHER_THREAD "ConcurrentStepError\n    Another thread is using this state.\n"
+
 // What a function that makes a State says: its own part before the parameters and its own part at the end.
 // The rest is made of the rows of its settings, or the same for all.
 struct MakerDoc {
@@ -31,12 +39,7 @@ References
 .. [2] Sutskever, I., Martens, J., Dahl, G., Hinton, G., "On the importance of initialization and momentum in deep
    learning", ICML 2013.
 .. [3] Kahan, W., "Further remarks on reducing truncation errors", 1965 (`compensated`).
-
-Examples
---------
->>> import numpy as np
->>> import fast_momentum as fm
->>> params = {"w": np.ones((2, 3), np.float32), "b": np.zeros(3, np.float32)}
+)doc" EXAMPLES R"doc(>>> params = {"w": np.ones((2, 3), np.float32), "b": np.zeros(3, np.float32)}
 >>> state = fm.init(params, lr=0.1, nesterov=True, weight_decay={"w": 1e-4, "b": 0.0})
 >>> state
 <State lr_outside, lr=0.1, momentum=0.9, dampening=0.0, weight_decay=per array, nesterov, 2 arrays, 9 elements, 0 steps>
@@ -54,12 +57,7 @@ With ``d`` the gradient (negated if `maximize`), plus ``weight_decay*p`` if the 
 References
 ----------
 .. [1] Ma, J., Yarats, D., "Quasi-hyperbolic momentum and Adam for deep learning", ICLR 2019.
-
-Examples
---------
->>> import numpy as np
->>> import fast_momentum as fm
->>> w = np.ones(2)
+)doc" EXAMPLES R"doc(>>> w = np.ones(2)
 >>> state = fm.qhm(w, lr=0.5, momentum=0.5, nu=0.5)
 >>> fm.step(w, np.ones(2), state)
 >>> w
@@ -149,25 +147,13 @@ ValueError
     were set since do not go together.
 NonFiniteGradientError
     With ``nonfinite='raise'``, a gradient has a NaN or an infinity after it was scaled.
-ConcurrentStepError
-    Another thread is using this state.
-
+)doc" ANOTHER_THREAD R"doc(
 Notes
 -----
 Whatever is raised, nothing has been written. The result equals that of `fast_momentum.reference.step` bit
 for bit. From 1 MiB moved the GIL is released. Resizing an array in another thread meanwhile is not guarded
 against.
-
-References
-----------
-.. [1] Sutskever, I., Martens, J., Dahl, G., Hinton, G., "On the importance of initialization and momentum in deep
-   learning", ICML 2013.
-
-Examples
---------
->>> import numpy as np
->>> import fast_momentum as fm
->>> w = np.ones(3)
+)doc" SUTSKEVER EXAMPLES R"doc(>>> w = np.ones(3)
 >>> state = fm.init(w, lr=0.1, momentum=0.9)
 >>> fm.step(w, np.ones(3), state)
 >>> fm.step(w, np.ones(3), state)
@@ -209,12 +195,7 @@ TypeError, ValueError, ConcurrentStepError
 References
 ----------
 .. [1] Nesterov, Y., "A method of solving a convex programming problem with convergence rate O(1/k^2)", 1983.
-
-Examples
---------
->>> import numpy as np
->>> import fast_momentum as fm
->>> w = np.array([4.0])
+)doc" EXAMPLES R"doc(>>> w = np.array([4.0])
 >>> state = fm.init(w, lr=0.25, momentum=0.5)
 >>> for _ in range(2):
 ...     point = fm.lookahead(w, state)
@@ -236,12 +217,7 @@ Raises
 ConcurrentStepError
     It is being used by another thread. Hyperparameters may be set and velocities read all the same, but for
     those that are stored as another dtype.
-
-Examples
---------
->>> import numpy as np
->>> import fast_momentum as fm
->>> w = np.zeros(2)
+)doc" EXAMPLES R"doc(>>> w = np.zeros(2)
 >>> state = fm.init(w, lr=0.1)
 >>> for t in range(3):
 ...     state.lr = 0.1 / (1 + t)
@@ -276,14 +252,7 @@ Raises
 ------
 TypeError, ValueError
     As in `step`; also where there is no average. Nothing has been written.
-ConcurrentStepError
-    Another thread is using this state.
-
-Examples
---------
->>> import numpy as np
->>> import fast_momentum as fm
->>> w = np.ones(2)
+)doc" ANOTHER_THREAD EXAMPLES R"doc(>>> w = np.ones(2)
 >>> state = fm.init(w, lr=0.5, average_decay=0.5)
 >>> fm.step(w, np.ones(2), state)
 >>> state.swap_average(w)
@@ -311,14 +280,7 @@ dict
 
 Raises
 ------
-ConcurrentStepError
-    Another thread is using this state.
-
-Examples
---------
->>> import numpy as np
->>> import fast_momentum as fm
->>> fm.init([np.zeros(2)], lr=0.1).state_dict()["velocity"]
+)doc" ANOTHER_THREAD EXAMPLES R"doc(>>> fm.init([np.zeros(2)], lr=0.1).state_dict()["velocity"]
 {'[0]': array([0., 0.])}
 )doc";
 
@@ -341,14 +303,7 @@ Raises
 ------
 TypeError, ValueError
     What does not agree. Nothing has been changed.
-ConcurrentStepError
-    Another thread is using this state.
-
-Examples
---------
->>> import numpy as np
->>> import fast_momentum as fm
->>> w = np.zeros(2)
+)doc" ANOTHER_THREAD EXAMPLES R"doc(>>> w = np.zeros(2)
 >>> state, resumed = fm.init(w, lr=0.1), fm.init(w, lr=1.0)
 >>> fm.step(w, np.ones(2), state)
 >>> resumed.load_state_dict(state.state_dict())
@@ -371,14 +326,7 @@ Raises
 ------
 TypeError, ValueError
     There is no such path.
-ConcurrentStepError
-    Another thread is using this state.
-
-Examples
---------
->>> import numpy as np
->>> import fast_momentum as fm
->>> params = {"w": np.zeros(2), "b": np.zeros(1)}
+)doc" ANOTHER_THREAD EXAMPLES R"doc(>>> params = {"w": np.zeros(2), "b": np.zeros(1)}
 >>> state = fm.init(params, lr=0.1)
 >>> fm.step(params, {"w": np.ones(2), "b": np.ones(1)}, state)
 >>> state.reset("['w']")
@@ -415,19 +363,7 @@ Raises
 ValueError
     The form is unknown; or lr is 0 and the velocity would have no finite value; or an array with dampening has made
     no step, as its first one is not damped; or a converted number is out of range.
-ConcurrentStepError
-    Another thread is using this state.
-
-References
-----------
-.. [1] Sutskever, I., Martens, J., Dahl, G., Hinton, G., "On the importance of initialization and momentum in deep
-   learning", ICML 2013.
-
-Examples
---------
->>> import numpy as np
->>> import fast_momentum as fm
->>> w = np.ones(2)
+)doc" ANOTHER_THREAD SUTSKEVER EXAMPLES R"doc(>>> w = np.ones(2)
 >>> state = fm.init(w, lr=0.5, momentum=0.75)
 >>> fm.step(w, np.ones(2), state)
 >>> other = state.to_form("ema")
@@ -458,9 +394,7 @@ Raises
 ------
 TypeError, ValueError
     `lr` is not as in `init`, or the old lr is 0 and a velocity of the form lr_inside is not. Nothing has been changed.
-ConcurrentStepError
-    Another thread is using this state.
-
+)doc" ANOTHER_THREAD R"doc(
 Notes
 -----
 In lr_inside the velocities are copied, multiplied and copied back. Between these, another thread that steps the same
@@ -469,12 +403,7 @@ state would not be noticed.
 References
 ----------
 .. [1] Goyal, P., et al., "Accurate, large minibatch SGD: training ImageNet in 1 hour", 2017, section 2.1, remark 2.
-
-Examples
---------
->>> import numpy as np
->>> import fast_momentum as fm
->>> w = np.zeros(1)
+)doc" EXAMPLES R"doc(>>> w = np.zeros(1)
 >>> state = fm.init(w, lr=0.1, form="lr_inside")
 >>> fm.step(w, np.ones(1), state)
 >>> state.set_lr(0.01)
@@ -508,12 +437,7 @@ Raises
 ------
 TypeError, ValueError
     An item is no such array, or misaligned.
-
-Examples
---------
->>> import numpy as np
->>> import fast_momentum as fm
->>> fm.global_norm({"w": np.full((2, 2), 2e200), "b": np.zeros(3, np.float32)})
+)doc" EXAMPLES R"doc(>>> fm.global_norm({"w": np.full((2, 2), 2e200), "b": np.zeros(3, np.float32)})
 4e+200
 )doc";
 
@@ -521,12 +445,7 @@ constexpr const char* non_finite_gradient_error_doc =
     R"doc(A gradient has a NaN or an infinity, and the state was told to raise; nothing has been written.
 
 The message names the array, the first place, and the counts.
-
-Examples
---------
->>> import numpy as np
->>> import fast_momentum as fm
->>> state = fm.init(np.zeros(2), lr=0.1, nonfinite="raise")
+)doc" EXAMPLES R"doc(>>> state = fm.init(np.zeros(2), lr=0.1, nonfinite="raise")
 >>> try:
 ...     fm.step(np.zeros(2), np.array([1.0, np.nan]), state)
 ... except fm.NonFiniteGradientError as error:
