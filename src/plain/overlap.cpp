@@ -145,7 +145,7 @@ class Search {
         for (const std::uintptr_t modulus : moduli(group)) {
             work_ -= static_cast<long>(group.size());
             if (work_ < 0) return clash(Verdict::unknown, group[0], group[1]);
-            const std::vector<Group> parts = modulus ? by_residue(group, modulus) : by_bounds(group);
+            const std::vector<Group> parts = by_residue(group, modulus);
             if (parts.size() == 1) continue;
             for (const Group& part : parts) {
                 const Clash found = within(part);
@@ -163,7 +163,8 @@ class Search {
         return {verdict, std::min(a, b), std::max(a, b)};
     }
 
-    // 0, which stands for the bounds, the strides of the group, largest first, and what divides all of them.
+    // One above all addresses, so that their residues are their bounds, the strides of the group, largest
+    // first, and what divides all of them.
     std::vector<std::uintptr_t> moduli(const Group& group) const {
         constexpr std::size_t most = 8;
         std::vector<std::uintptr_t> strides;
@@ -177,17 +178,8 @@ class Search {
         for (const std::uintptr_t stride : strides) divisor = std::gcd(divisor, stride);
         strides.resize(std::min(strides.size(), most));
         if (divisor != 0) strides.push_back(divisor);
-        strides.insert(strides.begin(), 0);
+        strides.insert(strides.begin(), UINTPTR_MAX);
         return strides;
-    }
-
-    std::vector<Group> by_bounds(const Group& group) const {
-        std::vector<Interval> intervals;
-        for (const std::size_t i : group) {
-            const Span span = regions_[i].span();
-            intervals.push_back({span.low, span.high(), i});
-        }
-        return chains(intervals);
     }
 
     // Strides that are multiples of the modulus leave the residue of an address as it is, so a region
@@ -208,16 +200,12 @@ class Search {
         }
         std::vector<Group> parts = chains(intervals);
         // What wraps round lies in the last group; the first ones may meet it there.
-        while (parts.size() > 1 && begins_below(parts.front(), modulus, wrapped)) {
+        const auto meets = [&](std::size_t i) { return regions_[i].span().low % modulus < wrapped; };
+        while (parts.size() > 1 && std::any_of(parts.front().begin(), parts.front().end(), meets)) {
             parts.back().insert(parts.back().end(), parts.front().begin(), parts.front().end());
             parts.erase(parts.begin());
         }
         return parts;
-    }
-
-    bool begins_below(const Group& group, std::uintptr_t modulus, std::uintptr_t residue) const {
-        return std::any_of(group.begin(), group.end(),
-                           [&](std::size_t i) { return regions_[i].span().low % modulus < residue; });
     }
 
     // Groups of intervals in which each meets the one before it or an earlier one.
