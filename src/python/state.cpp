@@ -215,7 +215,8 @@ std::string State::repr() const {
 }
 
 std::vector<std::string> State::paths() const {
-    std::vector<std::string> paths = tree_.paths();
+    std::vector<std::string> paths;
+    for (std::size_t i = 0; i < tree_.n_leaves(); ++i) paths.push_back(tree_.path(i));
     const std::set<std::string> distinct(paths.begin(), paths.end());
     if (distinct.size() != paths.size())
         throw py::value_error("the keys of params must differ in their repr(), not name two arrays alike");

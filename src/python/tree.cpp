@@ -208,10 +208,6 @@ py::object build_node(const Tree::Node& node, const std::function<py::object(std
     return is_list ? items : new_container(node.type, PyTuple_Type, py::make_tuple(items));
 }
 
-std::string item_text(const Tree::Node& node, std::size_t at) {
-    return "[" + (node.kind == Tree::Node::mapping ? repr_of(node.keys[at]) : std::to_string(at)) + "]";
-}
-
 }  // namespace
 
 py::object item_at(const Tree::Node& node, std::size_t at, py::handle object, const Path& path,
@@ -307,22 +303,11 @@ std::string Tree::path(std::size_t i) const {
             at = static_cast<std::size_t>(std::upper_bound(children.begin(), children.end(), i, after) -
                                           children.begin());
         }
-        text += item_text(*node, at);
+        text += "[" + (node->kind == Node::mapping ? repr_of(node->keys[at]) : std::to_string(at)) + "]";
         if (children.empty()) break;
         node = &children[at];
     }
     return text;
-}
-
-std::vector<std::string> Tree::paths() const {
-    std::vector<std::string> all;
-    const std::function<void(const Node&, const std::string&)> walk = [&](const Node& node,
-                                                                          const std::string& path) {
-        if (node.kind == Node::leaf) return all.push_back(path);
-        node.each([&](std::size_t at, const Node& child) { walk(child, path + item_text(node, at)); });
-    };
-    walk(root_, "");
-    return all;
 }
 
 }  // namespace fast_momentum

@@ -82,9 +82,8 @@ class Tree {
     // New containers of the types given to init(), with item(i) for leaf i.
     py::object build(const std::function<py::object(std::size_t)>& item) const;
 
-    // The place of leaf i, such as ['encoder'][2]; and of all leaves.
+    // The place of leaf i, such as ['encoder'][2].
     std::string path(std::size_t i) const;
-    std::vector<std::string> paths() const;
 
     const Node& root() const { return root_; }
     std::size_t n_leaves() const { return root_.n_leaves; }
