@@ -36,21 +36,15 @@ void append_dense_strides(std::vector<std::ptrdiff_t>& dimensions, const Py_ssiz
                           const Py_ssize_t* strides, int ndim, std::size_t itemsize) {
     std::vector<int> order(static_cast<std::size_t>(ndim));
     std::iota(order.begin(), order.end(), 0);
+    // The last one runs fastest. Dimensions that cannot be told apart by their strides stay in C order.
     std::stable_sort(order.begin(), order.end(),
-                     [&](int a, int b) { return std::abs(strides[a]) < std::abs(strides[b]); });
-    // Dimensions that cannot be told apart by their strides are in C order.
-    for (auto begin = order.begin(); begin != order.end();) {
-        const auto end = std::find_if(
-            begin, order.end(), [&](int d) { return std::abs(strides[d]) != std::abs(strides[*begin]); });
-        std::reverse(begin, end);
-        begin = end;
-    }
+                     [&](int a, int b) { return std::abs(strides[a]) > std::abs(strides[b]); });
     const std::size_t first = dimensions.size();
     dimensions.resize(first + order.size());
     auto stride = static_cast<std::ptrdiff_t>(itemsize);
-    for (const int d : order) {
-        dimensions[first + static_cast<std::size_t>(d)] = stride;
-        stride *= std::max<std::ptrdiff_t>(shape[d], 1);
+    for (auto d = order.rbegin(); d != order.rend(); ++d) {
+        dimensions[first + static_cast<std::size_t>(*d)] = stride;
+        stride *= std::max<std::ptrdiff_t>(shape[*d], 1);
     }
 }
 
