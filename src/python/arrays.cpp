@@ -228,29 +228,24 @@ void Arrays::set_zero(std::size_t i) noexcept {
 namespace {
 
 template <class T>
-void multiply(void* values_, std::size_t n, double factor) {
-    T* values = static_cast<T*>(values_);
-    for (std::size_t i = 0; i < n; ++i) values[i] = static_cast<T>(static_cast<double>(values[i]) * factor);
-}
-
-template <class T>
-bool stays_finite(const void* before_, const void* after_, std::size_t n) {
-    const T *before = static_cast<const T*>(before_), *after = static_cast<const T*>(after_);
-    for (std::size_t i = 0; i < n; ++i)
-        if (std::isfinite(before[i]) && !std::isfinite(after[i])) return false;
+bool multiplied(Arrays& arrays, std::size_t i, double factor) {
+    const py::array before = arrays.copy(i);
+    py::array values = arrays.copy(i);
+    T* product = static_cast<T*>(values.mutable_data());
+    const std::size_t n = arrays[i].size;
+    for (std::size_t k = 0; k < n; ++k) product[k] = static_cast<T>(static_cast<double>(product[k]) * factor);
+    arrays.set(i, product);
+    const py::array after = arrays.copy(i);
+    const T *was = static_cast<const T*>(before.data()), *is = static_cast<const T*>(after.data());
+    for (std::size_t k = 0; k < n; ++k)
+        if (std::isfinite(was[k]) && !std::isfinite(is[k])) return false;
     return true;
 }
 
 }  // namespace
 
 bool Arrays::scale(std::size_t i, double factor) {
-    const bool single = dtype(i).itemsize == sizeof(float);
-    const std::size_t n = arrays_[i].size;
-    const py::array before = copy(i);
-    py::array values = copy(i);
-    (single ? multiply<float> : multiply<double>)(values.mutable_data(), n, factor);
-    set(i, values.data());
-    return (single ? stays_finite<float> : stays_finite<double>)(before.data(), copy(i).data(), n);
+    return (dtype(i).itemsize == sizeof(float) ? multiplied<float> : multiplied<double>)(*this, i, factor);
 }
 
 void Arrays::take(const Arrays& other) noexcept {
