@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    Slots = dict[str, NDArray[Any]]  # what is kept of an array, by name
+    Array = NDArray[Any]
+    Slots = dict[str, Array]  # what is kept of an array, by name
 
 __all__ = ["State", "global_norm", "init", "lookahead", "prepare", "qhm", "round_to", "step", "update"]
 
@@ -37,9 +38,9 @@ SMALLEST_NORMAL = np.float32(2**-126)
 
 
 def update(
-    param: NDArray[Any],
-    grad: NDArray[Any],
-    velocity: NDArray[Any],
+    param: Array,
+    grad: Array,
+    velocity: Array,
     *,
     first: bool,
     lr: float,
@@ -50,7 +51,7 @@ def update(
     decoupled_weight_decay: bool,
     maximize: bool,
     form: str,
-) -> tuple[NDArray[Any], NDArray[Any]]:
+) -> tuple[Array, Array]:
     """Return the new `(param, velocity)` of one array; nothing is modified.
 
     With ``d`` the gradient, negated if `maximize`, plus ``weight_decay*param`` if the decay is coupled::
@@ -103,14 +104,8 @@ def update(
 
 
 def _displacement(
-    rule: str,
-    form: str | None,
-    param: NDArray[Any],
-    grad: NDArray[Any],
-    slots: Slots,
-    steps: int,
-    h: dict[str, Any],
-) -> tuple[NDArray[Any], Slots]:
+    rule: str, form: str | None, param: Array, grad: Array, slots: Slots, steps: int, h: dict[str, Any]
+) -> tuple[Array, Slots]:
     """What a step subtracts from `param`, and what the array then keeps; it has made `steps` before this one."""
     rounded = param.dtype.type
     with np.errstate(all="ignore"):
@@ -123,9 +118,7 @@ def _displacement(
         return displacement, slots
 
 
-def _momentum(
-    d: NDArray[Any], slots: Slots, steps: int, form: str | None, h: dict[str, Any]
-) -> tuple[NDArray[Any], Slots]:
+def _momentum(d: Array, slots: Slots, steps: int, form: str | None, h: dict[str, Any]) -> tuple[Array, Slots]:
     velocity, rounded = slots["velocity"], d.dtype.type
     m, lr = rounded(h["momentum"]), rounded(h["lr"])
     if form == "lr_outside":
@@ -140,9 +133,7 @@ def _momentum(
     return displacement, {"velocity": v}
 
 
-def _qhm(
-    d: NDArray[Any], slots: Slots, _steps: int, _form: str | None, h: dict[str, Any]
-) -> tuple[NDArray[Any], Slots]:
+def _qhm(d: Array, slots: Slots, _steps: int, _form: str | None, h: dict[str, Any]) -> tuple[Array, Slots]:
     rounded = d.dtype.type
     v = rounded(h["momentum"]) * slots["velocity"] + rounded(1 - h["momentum"]) * d
     return rounded(h["lr"]) * (rounded(1 - h["nu"]) * d + rounded(h["nu"]) * v), {"velocity": v}
@@ -156,13 +147,13 @@ RULES: dict[str, tuple[Callable[..., tuple[NDArray[Any], Slots]], tuple[str, ...
 
 
 def prepare(
-    grad: NDArray[Any],
+    grad: Array,
     dtype: Any,
     *,
     grad_scale: float = 1.0,
     coefficient: float = 1.0,
     clip_value: float | None = None,
-) -> NDArray[Any]:
+) -> Array:
     """Return the gradient that `update` takes; nothing is modified.
 
     In `dtype`, with `grad_scale` and the other numbers rounded to it once, and each product rounded::
@@ -196,13 +187,13 @@ def prepare(
     """
     rounded = np.dtype(dtype).type
     with np.errstate(all="ignore"):
-        g: NDArray[Any] = rounded(coefficient) * (rounded(grad_scale) * grad.astype(rounded))
+        g: Array = rounded(coefficient) * (rounded(grad_scale) * grad.astype(rounded))
         if clip_value is not None:
             g = np.minimum(np.maximum(g, -rounded(clip_value)), rounded(clip_value))
         return g
 
 
-def round_to(values: NDArray[Any], dtype_name: str) -> NDArray[Any]:
+def round_to(values: Array, dtype_name: str) -> Array:
     """Return what is read back of `values` once they were stored in a narrower dtype; nothing is modified.
 
     float16 and bfloat16 round to nearest, ties to even; what is too large becomes infinite. int8 takes blocks of 256
@@ -250,7 +241,7 @@ def round_to(values: NDArray[Any], dtype_name: str) -> NDArray[Any]:
     return out
 
 
-def _round_to_float(values: NDArray[Any], bits: int, least: int, most: int) -> NDArray[Any]:
+def _round_to_float(values: Array, bits: int, least: int, most: int) -> Array:
     """In double, in which each of these operations is exact but `rint`."""
     with np.errstate(all="ignore"):
         wide = np.asarray(values, np.float64)
@@ -261,7 +252,7 @@ def _round_to_float(values: NDArray[Any], bits: int, least: int, most: int) -> N
         return nearest.astype(np.float32)
 
 
-def _round_to_int8(flat: NDArray[Any]) -> NDArray[Any]:
+def _round_to_int8(flat: Array) -> Array:
     zero = np.float32(0)
     with np.errstate(all="ignore"):
         blocks = _blocks(flat, INT8_BLOCK)
@@ -271,7 +262,7 @@ def _round_to_int8(flat: NDArray[Any]) -> NDArray[Any]:
         s = ((s.view(np.uint32) + np.uint32(0xFF)) & ~np.uint32(0xFF)).view(np.float32)
         s = s + (a - a)  # NaN where a is infinite or NaN; only now, as the last line can make 0 of a NaN
         q = np.rint(blocks * np.where(s == 0, zero, 1 / s)) + zero  # + 0: an integer has no -0
-        read_back: NDArray[Any] = q * s
+        read_back: Array = q * s
     return read_back.ravel()[: flat.size]
 
 
@@ -309,7 +300,7 @@ def global_norm(containers: Any) -> float:
     return _norm([leaf.ravel("A") for _, leaf in leaves(containers) if leaf is not None])
 
 
-def _norm(arrays: list[NDArray[Any]]) -> float:
+def _norm(arrays: list[Array]) -> float:
     """The norm of one-dimensional arrays."""
     total = _sum_of_squares(arrays, 1.0)
     if 2.0**-960 <= total <= 2.0**960:
@@ -318,7 +309,7 @@ def _norm(arrays: list[NDArray[Any]]) -> float:
     return math.sqrt(_sum_of_squares(arrays, scale)) / scale
 
 
-def _sum_of_squares(arrays: list[NDArray[Any]], scale: float) -> float:
+def _sum_of_squares(arrays: list[Array], scale: float) -> float:
     with np.errstate(all="ignore"):
         sums = np.concatenate([np.zeros(0), *(_block_sums(x.astype(np.float64) * scale) for x in arrays)])
         while len(sums) > 1:
@@ -327,7 +318,7 @@ def _sum_of_squares(arrays: list[NDArray[Any]], scale: float) -> float:
     return float(sums.sum())
 
 
-def _block_sums(x: NDArray[Any]) -> NDArray[Any]:
+def _block_sums(x: Array) -> Array:
     blocks = _blocks(x, NORM_BLOCK).reshape(-1, NORM_BLOCK // NORM_LANES, NORM_LANES)
     lanes = np.add.accumulate(blocks * blocks, axis=1)[:, -1]  # which adds one by one, as `sum` does not
     while lanes.shape[1] > 1:
@@ -336,7 +327,7 @@ def _block_sums(x: NDArray[Any]) -> NDArray[Any]:
     return lanes[:, 0]
 
 
-def _blocks(flat: NDArray[Any], length: int) -> NDArray[Any]:
+def _blocks(flat: Array, length: int) -> Array:
     """`flat` cut into rows of `length` elements, the last one filled up with zeros."""
     return np.pad(flat, (0, -flat.size % length)).reshape(-1, length)
 
@@ -434,7 +425,7 @@ class State:
             "master": {path_of(keys): master.copy() for keys, master in self.master.items()},
         }
 
-    def _worked_on(self, keys: Keys, param: NDArray[Any]) -> NDArray[Any]:
+    def _worked_on(self, keys: Keys, param: Array) -> Array:
         """What a step takes for `param`: the master copy, which first takes up what the user has changed."""
         if keys not in self.master:
             return _widened(param)
@@ -445,7 +436,7 @@ class State:
         master[...] = np.where(changed, _widened(param), master)
         return master
 
-    def _write(self, keys: Keys, param: NDArray[Any], values: NDArray[Any]) -> None:
+    def _write(self, keys: Keys, param: Array, values: Array) -> None:
         param[...] = round_to(values, param.dtype.name)
         if keys in self.master:
             self.master[keys][...] = values
@@ -579,7 +570,7 @@ def _step_all(params: Any, given: dict[Keys, Any], state: State, grad_scale: flo
                 average[...] = working(decay) * average + new
 
 
-def _step_one(keys: Keys, param: NDArray[Any], grad: NDArray[Any], state: State) -> None:
+def _step_one(keys: Keys, param: Array, grad: Array, state: State) -> None:
     compensation = state.compensation.get(keys)
     hyperparameters = {name: _plain(at(getattr(state, name), keys)) for name in state.hyperparameters}
     before = state._worked_on(keys, param)
@@ -626,12 +617,12 @@ def lookahead(params: Any, state: State, out: Any = None) -> Any:
     return out
 
 
-def _working(param: NDArray[Any]) -> type[Any]:
+def _working(param: Array) -> type[Any]:
     """The dtype in which an array is worked on."""
     return np.float64 if param.dtype == np.float64 else np.float32
 
 
-def _widened(array: NDArray[Any]) -> NDArray[Any]:
+def _widened(array: Array) -> Array:
     return array.astype(_working(array))
 
 
