@@ -91,14 +91,9 @@ def update(
     >>> print(theta, v)
     [4.] [1.]
     """
-    hyperparameters = {
-        "lr": lr, "momentum": momentum, "dampening": dampening, "nesterov": nesterov,
-        "weight_decay": weight_decay, "decoupled_weight_decay": decoupled_weight_decay, "maximize": maximize,
-    }  # fmt: skip
+    h = locals()  # the hyperparameters are in it
     steps = 0 if first else 1
-    displacement, slots = _displacement(
-        "momentum", form, param, grad, {"velocity": velocity}, steps, hyperparameters
-    )
+    displacement, slots = _displacement("momentum", form, param, grad, {"velocity": velocity}, steps, h)
     with np.errstate(all="ignore"):
         return param - displacement, slots["velocity"]
 
@@ -358,7 +353,6 @@ class State:
             setattr(self, name, value)
         self.hyperparameters = [name for name in settings if name not in FIXED]
         self.velocity_dtype = _dtype_name(settings["velocity_dtype"])
-        self.compensated = settings["compensated"]
         self.step_count = self.skipped_steps = 0
         self.grad_norm: Any = None
         self.swapped = False
@@ -402,16 +396,10 @@ class State:
         >>> reference.init({"w": np.zeros(2)}, lr=0.1).state_dict()["velocity"]
         {"['w']": array([0., 0.])}
         """
+        counters = ("step_count", "skipped_steps", "grad_norm", "swapped")
         return {
             "format": 3,
-            "rule": self.rule,
-            "form": self.form,
-            "velocity_dtype": self.velocity_dtype,
-            "compensated": self.compensated,
-            "step_count": self.step_count,
-            "skipped_steps": self.skipped_steps,
-            "grad_norm": self.grad_norm,
-            "swapped": self.swapped,
+            **{name: getattr(self, name) for name in ("rule", *FIXED, *counters)},
             "hyperparameters": {name: mapped(_plain, getattr(self, name)) for name in self.hyperparameters},
             **{
                 name: {path_of(keys): v.copy() for keys, v in leaves(getattr(self, name))}
