@@ -77,23 +77,14 @@ bool finite(const char* grad_, std::size_t n, double scale_) noexcept {
 // double, squares of float32 are exact and can neither overflow nor vanish.
 constexpr std::size_t n_lanes = 16;
 
-// `scaled` and `shifted` say at compile time what is not multiplied with 1.
-template <class T, bool scaled, bool shifted>
-inline void add_square(double& lane, T grad, T scale, double factor) {
-    double x = double(scaled ? scale * grad : grad);
-    if constexpr (shifted) x = x * factor;
-    lane = lane + x * x;
-}
-
-template <class T, bool scaled, bool shifted>
-inline double sum_of_squares(const T* grad, std::size_t n, T scale, double factor) {
+template <class T, class Value>
+inline double sum_of_squares(const T* grad, std::size_t n, const Value& value) {
     double lanes[n_lanes] = {};
+    const auto add = [&](double& lane, T g) { lane = lane + value(g) * value(g); };
     std::size_t i = 0;
     for (; i + n_lanes <= n; i += n_lanes)
-        for (std::size_t lane = 0; lane < n_lanes; ++lane)
-            add_square<T, scaled, shifted>(lanes[lane], grad[i + lane], scale, factor);
-    for (std::size_t lane = 0; i + lane < n; ++lane)
-        add_square<T, scaled, shifted>(lanes[lane], grad[i + lane], scale, factor);
+        for (std::size_t lane = 0; lane < n_lanes; ++lane) add(lanes[lane], grad[i + lane]);
+    for (std::size_t lane = 0; i + lane < n; ++lane) add(lanes[lane], grad[i + lane]);
     for (std::size_t half = n_lanes / 2; half > 0; half /= 2)
         for (std::size_t lane = 0; lane < half; ++lane) lanes[lane] = lanes[lane] + lanes[lane + half];
     return lanes[0];
@@ -102,9 +93,10 @@ inline double sum_of_squares(const T* grad, std::size_t n, T scale, double facto
 template <class T>
 double squares(const char* grad_, std::size_t n, double scale, double factor) noexcept {
     const T* grad = reinterpret_cast<const T*>(grad_);
-    if (factor != 1) return sum_of_squares<T, true, true>(grad, n, T(scale), factor);
-    return scale != 1 ? sum_of_squares<T, true, false>(grad, n, T(scale), 1)
-                      : sum_of_squares<T, false, false>(grad, n, 1, 1);
+    const T rounded = T(scale);
+    if (factor != 1) return sum_of_squares(grad, n, [=](T g) { return double(rounded * g) * factor; });
+    if (scale != 1) return sum_of_squares(grad, n, [=](T g) { return double(rounded * g); });
+    return sum_of_squares(grad, n, [](T g) { return double(g); });
 }
 
 }  // namespace fast_momentum::FAST_MOMENTUM_ISA
