@@ -49,6 +49,7 @@ class Reader {
             read_mapping(node, object, path, depth);
         else
             read_sequence(node, object, path, depth);
+        node.size = node.children.size();
         node.n_leaves = leaves_.size() - node.first_leaf;
         const auto is_leaf = [](const Tree::Node& child) { return child.kind == Tree::Node::leaf; };
         if (std::all_of(node.children.begin(), node.children.end(), is_leaf)) node.children.clear();
@@ -63,7 +64,6 @@ class Reader {
             PyObject* item = PySequence_Fast_GET_ITEM(object.ptr(), static_cast<Py_ssize_t>(i));
             node.children.push_back(read(item, path.item(i), depth + 1));
         }
-        node.size = node.children.size();
     }
 
     void read_mapping(Tree::Node& node, py::handle object, const Path& path, std::size_t depth) {
@@ -73,7 +73,6 @@ class Reader {
             node.keys.push_back(py::reinterpret_borrow<py::object>(key));
             node.children.push_back(read(item, path.item(key), depth + 1));
         }
-        node.size = node.keys.size();
     }
 
     void check(py::handle object, const Path& path, std::size_t depth) {
@@ -95,12 +94,10 @@ class Reader {
 
     // Velocities come back in containers of this type, so it must be possible to make one.
     static void check_type(py::handle object, const Path& path) {
-        if (PyList_CheckExact(object.ptr()) || PyTuple_CheckExact(object.ptr()) ||
-            PyDict_CheckExact(object.ptr()))
-            return;
         PyTypeObject& base = PyDict_Check(object.ptr())   ? PyDict_Type
                              : PyList_Check(object.ptr()) ? PyList_Type
                                                           : PyTuple_Type;
+        if (Py_TYPE(object.ptr()) == &base) return;
         try {
             new_container(py::type::handle_of(object), base, py::args());
         } catch (py::error_already_set& error) {
