@@ -1,9 +1,9 @@
 #include "python/settings.hpp"
 
+#include <pybind11/eval.h>
 #include <pybind11/stl.h>
 
 #include <algorithm>
-#include <cstdlib>
 #include <utility>
 
 #include "plain/isa.hpp"
@@ -13,15 +13,6 @@
 namespace fast_momentum {
 
 namespace {
-
-// What a default is, as tables.hpp and rules.cpp write it down.
-py::object parsed(const char* text) {
-    const std::string value = text;
-    if (value == "None") return py::none();
-    if (value == "True" || value == "False") return py::bool_(value == "True");
-    if (value[0] == '\'') return py::str(value.substr(1, value.size() - 2));
-    return py::float_(std::strtod(text, nullptr));
-}
 
 // One number for all arrays, which each dtype that they are worked on in must hold.
 double checked_for_all(const char* name, const Range& range, py::handle value, const Tree& tree,
@@ -84,7 +75,7 @@ py::object fallback(const Rule& rule, Setting::Name name) {
         for (std::size_t row = 0; row < made->size(); ++row)
             for (const Setting& setting : all_settings)
                 if (const char* text = all_rules()[row].fallback(setting.place))
-                    (*made)[row][setting.place] = parsed(text);
+                    (*made)[row][setting.place] = py::eval(text, py::dict());
         return made;
     }();
     return (*all)[static_cast<std::size_t>(&rule - all_rules().data())][name];
