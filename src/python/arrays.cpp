@@ -48,20 +48,15 @@ void append_dense_strides(std::vector<std::ptrdiff_t>& dimensions, const Py_ssiz
     }
 }
 
-// NumPy's flags for these strides.
-int contiguity(const std::ptrdiff_t* shape, const std::ptrdiff_t* strides, int ndim, std::size_t itemsize,
-               std::size_t size) {
-    auto c_stride = static_cast<std::ptrdiff_t>(itemsize), f_stride = c_stride;
-    bool c = true, f = true;
-    for (int d = 0; d < ndim; ++d) {
-        const int back = ndim - 1 - d;
-        if (shape[back] != 1) c = c && strides[back] == c_stride;
-        if (shape[d] != 1) f = f && strides[d] == f_stride;
-        c_stride *= shape[back];
-        f_stride *= shape[d];
-    }
-    return (c || size == 0 ? py::detail::npy_api::NPY_ARRAY_C_CONTIGUOUS_ : 0) |
-           (f || size == 0 ? py::detail::npy_api::NPY_ARRAY_F_CONTIGUOUS_ : 0);
+// NumPy's flags for the strides of a dense array.
+int contiguity(const std::ptrdiff_t* shape, const std::ptrdiff_t* strides, int ndim, std::size_t size) {
+    std::vector<std::ptrdiff_t> steps;  // where there is more than one
+    for (int d = 0; d < ndim; ++d)
+        if (shape[d] != 1) steps.push_back(strides[d]);
+    const bool f = size == 0 || std::is_sorted(steps.begin(), steps.end());
+    const bool c = size == 0 || std::is_sorted(steps.rbegin(), steps.rend());
+    return (c ? py::detail::npy_api::NPY_ARRAY_C_CONTIGUOUS_ : 0) |
+           (f ? py::detail::npy_api::NPY_ARRAY_F_CONTIGUOUS_ : 0);
 }
 
 // Where a large velocity begins: half a page from its parameter, modulo a page. A load waits for an earlier
@@ -101,7 +96,7 @@ Arrays::Arrays(const Leaves& params, const std::vector<Dtype>& dtypes, const std
         reserve(array, param.data);
         dimensions_.insert(dimensions_.end(), param.dimensions, param.dimensions + param.nd);
         append_dense_strides(dimensions_, param.dimensions, param.strides, param.nd, itemsize(i));
-        array.contiguity = contiguity(shape(i), strides(i), param.nd, itemsize(i), array.size);
+        array.contiguity = contiguity(shape(i), strides(i), param.nd, array.size);
     }
     allocate();
 }
