@@ -168,15 +168,6 @@ unsigned checked_name(const char* what, py::handle value, const std::vector<cons
     throw py::value_error(std::string(what) + " must be one of " + all + ", not " + brief(value));
 }
 
-void check_product(const char* what, double a, double b, const DtypeKernels& dtype, const Tree& tree,
-                   std::size_t i) {
-    const char* requirement = missed_product(a, b, dtype);
-    if (!requirement) return;
-    throw py::value_error(std::string(what) + " must " + requirement + " when rounded to " + dtype.name +
-                          ", the dtype of params" + tree.path(i) + ", not be " + repr_of(py::float_(a)) +
-                          " * " + repr_of(py::float_(b)) + "; use a float64 array or other values");
-}
-
 py::object plain(py::handle value) {
     if (py::isinstance<py::tuple>(value)) {
         py::list items;

@@ -27,10 +27,6 @@ long long checked_count(const std::string& name, py::handle value, long long lea
 // A string that is one of `names`: its place among them.
 unsigned checked_name(const char* what, py::handle value, const std::vector<const char*>& names);
 
-// The constant `what`, formed of two hyperparameters, must not vanish or overflow in the dtype of array i.
-void check_product(const char* what, double a, double b, const DtypeKernels& dtype, const Tree& tree,
-                   std::size_t i);
-
 // Plain tuples and dicts in the place of what read_prefix() returns.
 py::object plain(py::handle value);
 

@@ -4,6 +4,7 @@
 #include <set>
 #include <utility>
 
+#include "plain/limits.hpp"
 #include "python/prefix.hpp"
 
 namespace fast_momentum {
@@ -96,9 +97,16 @@ void State::check_rule() const {
 
 void State::check_products(const char* what, Setting::Name a, Setting::Name b) const {
     const bool per_array = settings_.per_array(a) || settings_.per_array(b);
-    for (std::size_t i = 0; i < dtypes_.size(); ++i)
-        if (per_array || i == 0 || dtypes_[i] != dtypes_[i - 1])
-            check_product(what, settings_.of(a, i), settings_.of(b, i), kept_.velocity().dtype(i), tree_, i);
+    for (std::size_t i = 0; i < dtypes_.size(); ++i) {
+        if (!per_array && i > 0 && dtypes_[i] == dtypes_[i - 1]) continue;
+        const DtypeKernels& dtype = kept_.velocity().dtype(i);
+        const double x = settings_.of(a, i), y = settings_.of(b, i);
+        if (const char* requirement = missed_product(x, y, dtype))
+            throw py::value_error(std::string(what) + " must " + requirement + " when rounded to " +
+                                  dtype.name + ", the dtype of params" + tree_.path(i) + ", not be " +
+                                  repr_of(py::float_(x)) + " * " + repr_of(py::float_(y)) +
+                                  "; use a float64 array or other values");
+    }
 }
 
 void State::check_lookahead() const {

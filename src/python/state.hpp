@@ -94,6 +94,8 @@ class State {
     void check_init() const;
     void check_options() const;  // those of the whole update
     void check_rule() const;     // those of the rule
+    // The constant `what`, formed of two hyperparameters, must not vanish or overflow in the dtype of an
+    // array.
     void check_products(const char* what, Setting::Name a, Setting::Name b) const;
     void copy_into(Arrays& arrays, const Leaves& params);
     std::vector<std::string> paths() const;  // throws where two are alike
