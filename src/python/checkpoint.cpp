@@ -95,8 +95,7 @@ Saved checked_saved(Items found) {
                                   "swapped", saved.steps_key, "form",       "hyperparameters"};
     std::set<std::string> names;
     for (const Setting& setting : all_settings) {
-        if (setting.place == Setting::form ? !saved.rule->form : !is_keyword(*saved.rule, setting.place))
-            continue;
+        if (!is_keyword(*saved.rule, setting.place)) continue;
         (setting.fixed ? keys : names).insert(setting.name);
         if (setting.since > given)
             (setting.fixed ? items : hyperparameters)
