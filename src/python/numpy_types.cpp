@@ -1,7 +1,6 @@
 #include "python/numpy_types.hpp"
 
 #include <algorithm>
-#include <cstdint>
 
 #include "plain/isa.hpp"
 
@@ -34,9 +33,7 @@ bool NumpyTypes::is_bfloat16(PyObject* descr) const {
 }
 
 bool is_native(char byteorder) {
-    const std::uint16_t one = 1;
-    const bool little = *reinterpret_cast<const char*>(&one) == 1;
-    return byteorder == '=' || byteorder == '|' || byteorder == (little ? '<' : '>');
+    return byteorder == '=' || byteorder == '|' || byteorder == (PY_LITTLE_ENDIAN ? '<' : '>');
 }
 
 Stored narrow_storage(const ArrayStruct& array) {
