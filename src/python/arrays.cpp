@@ -210,6 +210,12 @@ void Arrays::set(std::size_t i, const void* values) noexcept {
         std::memcpy(data(i), values, arrays_[i].size * dtype(i).itemsize);
 }
 
+void Arrays::assign(std::size_t i, py::handle values) {
+    const py::array copy = empty(i);
+    py::module_::import("numpy").attr("copyto")(copy, values);
+    set(i, copy.data());
+}
+
 bool Arrays::any_nonzero(std::size_t i) const {
     return copy(i).attr("any")().cast<bool>();
 }

@@ -65,6 +65,8 @@ class Arrays {
     bool any_nonzero(std::size_t i) const;
     // `values` has the order of this array, and that dtype.
     void set(std::size_t i, const void* values) noexcept;
+    // `values` is an array of this shape, whatever its dtype and layout.
+    void assign(std::size_t i, py::handle values);
     void set_zero(std::size_t i) noexcept;
     // Multiplied in double. Whether what was finite still is, as it is stored.
     bool scale(std::size_t i, double factor);

@@ -10,25 +10,19 @@
 
 namespace fast_momentum {
 
+namespace {
+
 using Items = std::map<std::string, py::object>;
 
+// What a checkpoint holds, checked and yet to be taken over.
 struct Saved {
-    // A value for array i of a slot.
-    struct Entry {
-        Slot::Name slot;
-        std::size_t i;
-        py::array values;
-    };
     Items items;  // completed to those of today's format, but for the steps
     const Rule* rule = nullptr;
     Given given;
     Progress progress;
     const char* steps_key = "steps";
-    std::vector<Entry> entries;
     std::vector<long long> steps;
 };
-
-namespace {
 
 const std::string root = "state_dict";
 
@@ -143,6 +137,20 @@ void check_fixed(const char* name, const py::object& given, const py::object& mi
                               brief(given));
 }
 
+// Checks a value for array i, which checkpoints call `key`, and its steps; and takes it over into `kept`.
+void read(Saved& saved, Kept& kept, const Tree& tree, const Slot& slot, std::size_t i, py::handle values,
+          const std::string& key, py::handle steps) {
+    Arrays& arrays = *kept.slots[slot.place];
+    const std::string path = item_path(slot.name, key), steps_path = item_path(saved.steps_key, key);
+    check_loaded(tree, arrays, i, values, path);
+    arrays.assign(i, values);
+    if (slot.when != Slot::kept_by_the_rule) return;
+    saved.steps[i] = checked_steps(saved, steps_path, steps);
+    if (saved.steps[i] == 0 && values.attr("any")().cast<bool>())
+        throw py::value_error(path + " must be zero where " + steps_path + " is " + repr_of(steps) +
+                              ", not hold other values");
+}
+
 }  // namespace
 
 // ---- out ----
@@ -209,32 +217,6 @@ py::tuple State::pickled() {
 
 // ---- in ----
 
-// Checks a value for array i, which checkpoints call `key`, and its steps; copies it in the order of that
-// array, so that taking it over cannot fail.
-void State::read(Saved& saved, Slot::Name slot, std::size_t i, py::handle values, const std::string& key,
-                 py::handle steps) const {
-    const Arrays& arrays = *kept_.slots[slot];
-    const std::string path = item_path(all_slots[slot].name, key),
-                      steps_path = item_path(saved.steps_key, key);
-    check_loaded(tree_, arrays, i, values, path);
-    py::array copy = arrays.empty(i);
-    py::module_::import("numpy").attr("copyto")(copy, values);
-    saved.entries.push_back({slot, i, copy});
-    if (all_slots[slot].when != Slot::kept_by_the_rule) return;
-    saved.steps[i] = checked_steps(saved, steps_path, steps);
-    if (saved.steps[i] == 0 && copy.attr("any")().cast<bool>())
-        throw py::value_error(path + " must be zero where " + steps_path + " is " + repr_of(steps) +
-                              ", not hold other values");
-}
-
-void State::take_over(Saved& saved) noexcept {
-    for (const Saved::Entry& entry : saved.entries)
-        kept_.slots[entry.slot]->set(entry.i, entry.values.data());
-    steps_.swap(saved.steps);
-    progress_ = saved.progress;
-    is_stale_ = true;
-}
-
 void State::load_state_dict(py::handle source, bool strict) {
     const Mark::Hold hold(mark, Mark::writing);
     Saved saved = checked_saved(items_of(source, root));
@@ -269,6 +251,7 @@ void State::load_state_dict(py::handle source, bool strict) {
     if (progress.average_started) kept_.make_room_for_average();
 
     saved.steps = steps_;
+    Kept loaded = kept_;
     for (const Slot& slot : all_slots) {
         if (!saved.items.count(slot.name)) continue;
         const bool wanted = slot.place == Slot::average ? progress.average_started : has_slot(slot.place);
@@ -278,10 +261,15 @@ void State::load_state_dict(py::handle source, bool strict) {
             if (kept_.has(slot.place, i) && expected.count(all[i])) keys.insert(all[i]);
         check_items(given, item_path(slot.name), keys);
         for (std::size_t i = 0; i < all.size(); ++i)
-            if (keys.count(all[i])) read(saved, slot.place, i, given.at(all[i]), all[i], steps.at(all[i]));
+            if (keys.count(all[i]))
+                read(saved, loaded, tree_, slot, i, given.at(all[i]), all[i], steps.at(all[i]));
     }
     settings_ = std::move(found);
-    take_over(saved);
+    for (const Slot& slot : all_slots)
+        if (auto& arrays = kept_.slots[slot.place]) arrays->take(*loaded.slots[slot.place]);
+    steps_ = std::move(saved.steps);
+    progress_ = progress;
+    is_stale_ = true;
 }
 
 std::unique_ptr<State> State::unpickled(py::handle containers, py::handle rest) {
@@ -312,11 +300,11 @@ std::unique_ptr<State> State::unpickled(py::handle containers, py::handle rest) 
         const py::tuple values = in_containers ? py::tuple() : checked_tuple(saved.items, slot.name, n);
         for (std::size_t i = 0; i < n; ++i)
             if (state->kept_.has(slot.place, i))
-                state->read(saved, slot.place, i,
-                            in_containers ? py::handle(leaves[i]) : py::handle(values[i]),
-                            state->tree_.path(i), steps[i]);
+                read(saved, state->kept_, state->tree_, slot, i,
+                     in_containers ? py::handle(leaves[i]) : py::handle(values[i]), state->tree_.path(i),
+                     steps[i]);
     }
-    state->take_over(saved);
+    state->steps_ = std::move(saved.steps);
     return state;
 }
 

@@ -40,14 +40,9 @@ std::unique_ptr<State> State::copy() {
     return std::unique_ptr<State>(new State(*this));
 }
 
-// The parameters, whatever their dtypes and layouts.
 void State::copy_into(Arrays& arrays, const Leaves& params) {
-    for (std::size_t i = 0; i < params.size(); ++i) {
-        if (!arrays.has(i)) continue;
-        const py::array values = arrays.empty(i);
-        py::module_::import("numpy").attr("copyto")(values, py::handle(params[i]));
-        arrays.set(i, values.data());
-    }
+    for (std::size_t i = 0; i < params.size(); ++i)
+        if (arrays.has(i)) arrays.assign(i, params[i]);
 }
 
 // ---- settings, and how they go together ----

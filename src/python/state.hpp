@@ -29,9 +29,6 @@ struct Progress {
     bool average_started = false;  // else there may be room for one, but nothing in it
 };
 
-// What a checkpoint holds, checked and yet to be taken over; checkpoint.cpp has it.
-struct Saved;
-
 class State {
   public:
     // Checks what only the function that makes a State refuses, too. `rule` is any form of it.
@@ -104,9 +101,6 @@ class State {
 
     py::dict summary() const;
     bool has_slot(Slot::Name slot) const;  // in a checkpoint
-    void read(Saved& saved, Slot::Name slot, std::size_t i, py::handle values, const std::string& key,
-              py::handle steps) const;
-    void take_over(Saved& saved) noexcept;
 
     Tree tree_;
     std::vector<Dtype> dtypes_;  // that arrays are worked on in
