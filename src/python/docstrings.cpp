@@ -2,19 +2,12 @@
 
 #include <stdexcept>
 
-#include "plain/isa.hpp"
+#include "python/prefix.hpp"
+#include "python/settings.hpp"
 
 namespace fast_momentum {
 
 namespace {
-
-// {'propagate', 'raise', 'skip'}
-std::string choices_text(const Setting& setting, const Rule& rule) {
-    std::string text;
-    for (const char* choice : choices(setting, rule))
-        text += (text.empty() ? "{'" : ", '") + std::string(choice) + "'";
-    return text + "}";
-}
 
 // What numpydoc has behind the name of a parameter.
 std::string type_text(const Setting& setting, const Rule& rule) {
@@ -26,13 +19,9 @@ std::string type_text(const Setting& setting, const Rule& rule) {
         case Kind::flag:
             return "bool" + rest;
         case Kind::choice:
-            return choices_text(setting, rule) + rest;
-        case Kind::dtype: {
-            const Kernels& kernels = *isa_in_use().kernels;
-            std::string names = std::string("{None, '") + dtype_kernels(Dtype::float32).name + "'";
-            for (const Storage& storage : kernels.storages) names += std::string(", '") + storage.name + "'";
-            return names + "}, or such a NumPy dtype" + rest;
-        }
+            return "{" + quoted(choices(setting, rule)) + "}" + rest;
+        case Kind::dtype:
+            return "{None, " + quoted(dtype_names()) + "}, or such a NumPy dtype" + rest;
         case Kind::option:
             break;
     }

@@ -156,16 +156,18 @@ long long checked_count(const std::string& name, py::handle value, long long lea
     return count;
 }
 
+std::string quoted(const std::vector<const char*>& names) {
+    std::string all;
+    for (const char* name : names) all += (all.empty() ? "'" : ", '") + std::string(name) + "'";
+    return all;
+}
+
 unsigned checked_name(const char* what, py::handle value, const std::vector<const char*>& names) {
     if (!py::isinstance<py::str>(value))
         throw py::type_error(std::string(what) + " must be a string, not " + type_name(value));
-    const std::string given = text_of(value);
-    std::string all;
-    for (unsigned i = 0; i < names.size(); ++i) {
-        if (given == names[i]) return i;
-        all += std::string(i ? ", '" : "'") + names[i] + "'";
-    }
-    throw py::value_error(std::string(what) + " must be one of " + all + ", not " + brief(value));
+    const auto found = std::find(names.begin(), names.end(), text_of(value));
+    if (found != names.end()) return static_cast<unsigned>(found - names.begin());
+    throw py::value_error(std::string(what) + " must be one of " + quoted(names) + ", not " + brief(value));
 }
 
 py::object plain(py::handle value) {

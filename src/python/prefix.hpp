@@ -24,6 +24,8 @@ double checked_real(py::handle value, const Path& path, const char* way_out = ""
 bool checked_flag(const std::string& name, py::handle value);
 // A whole number that is not below `least`, nor so large that it could not be counted up.
 long long checked_count(const std::string& name, py::handle value, long long least);
+// 'float32', 'int8'
+std::string quoted(const std::vector<const char*>& names);
 // A string that is one of `names`: its place among them.
 unsigned checked_name(const char* what, py::handle value, const std::vector<const char*>& names);
 

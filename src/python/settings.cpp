@@ -46,27 +46,27 @@ std::string dtype_name(py::handle value) {
 std::pair<Stored, const char*> checked_dtype(const char* setting, py::handle value, const Tree& tree,
                                              const std::vector<Dtype>& dtypes) {
     if (value.is_none()) return {Stored::native, nullptr};
-    const Kernels& kernels = *isa_in_use().kernels;
-    const char* float32 = dtype_kernels(Dtype::float32).name;
-    const std::string given = dtype_name(value);
-    std::pair<Stored, const char*> found = {Stored::native, given == float32 ? float32 : nullptr};
-    std::string names = std::string("'") + float32 + "'";
-    for (unsigned row = 0; row < n_storages; ++row) {
-        if (given == kernels.storages[row].name) found = {Stored(row), kernels.storages[row].name};
-        names += std::string(", '") + kernels.storages[row].name + "'";
-    }
-    if (!found.second)
-        throw py::value_error(std::string(setting) + " must be None or one of " + names + ", not " +
+    const std::vector<const char*> names = dtype_names();
+    const auto found = std::find(names.begin(), names.end(), dtype_name(value));
+    if (found == names.end())
+        throw py::value_error(std::string(setting) + " must be None or one of " + quoted(names) + ", not " +
                               brief(value));
     for (std::size_t i = 0; i < dtypes.size(); ++i)
         if (dtypes[i] != Dtype::float32)
             throw py::value_error(std::string(setting) +
                                   " must be None where an array is float64, as params" + tree.path(i) +
-                                  " is, not '" + found.second + "'; use float32 arrays");
-    return found;
+                                  " is, not '" + *found + "'; use float32 arrays");
+    return {found == names.begin() ? Stored::native : Stored(found - names.begin() - 1), *found};
 }
 
 }  // namespace
+
+std::vector<const char*> dtype_names() {
+    const Kernels& kernels = *isa_in_use().kernels;
+    std::vector<const char*> names = {dtype_kernels(Dtype::float32).name};
+    for (const Storage& storage : kernels.storages) names.push_back(storage.name);
+    return names;
+}
 
 py::object fallback(const Rule& rule, Setting::Name name) {
     // Never deleted: there may be no interpreter by then.

@@ -19,6 +19,9 @@ using Given = std::array<py::object, Setting::n>;
 // What holds where a keyword is not given.
 py::object fallback(const Rule& rule, Setting::Name name);
 
+// The names that Kind::dtype has: float32, and the rows of Kernels::storages.
+std::vector<const char*> dtype_names();
+
 // That form of the rule.
 const Rule& checked_form(const Rule& rule, py::handle form);
 
