@@ -14,24 +14,6 @@ namespace fast_momentum {
 
 namespace {
 
-// One number for all arrays, which each dtype that they are worked on in must hold.
-double checked_for_all(const char* name, const Range& range, py::handle value, const Tree& tree,
-                       const std::vector<Dtype>& dtypes) {
-    const double number = checked_real(value, Path::of(name));
-    if (!range.contains(number))
-        throw py::value_error(std::string(name) + " must " + range.requirement + ", not " +
-                              repr_of(py::float_(number)));
-    for (std::size_t i = 0; range.is_rounded && i < dtypes.size(); ++i) {
-        if (i > 0 && dtypes[i] == dtypes[i - 1]) continue;
-        const DtypeKernels& dtype = dtype_kernels(dtypes[i]);
-        if (const char* requirement = missed_rounding(range, number, dtype))
-            throw py::value_error(std::string(name) + " must " + requirement + " when rounded to " +
-                                  dtype.name + ", in which params" + tree.path(i) + " is worked on, not be " +
-                                  repr_of(py::float_(number)) + "; use a float64 array or another value");
-    }
-    return number;
-}
-
 // None of them needs the package that has a bfloat16.
 std::string dtype_name(py::handle value) {
     if (py::isinstance<py::str>(value)) return text_of(value);
@@ -87,8 +69,21 @@ const Rule& checked_form(const Rule& rule, py::handle form) {
     return *find_rule(rule.name, forms[checked_name(setting.name, form, forms)]);
 }
 
-double checked_grad_scale(py::handle value, const Tree& tree, const std::vector<Dtype>& dtypes) {
-    return checked_for_all("grad_scale", positive, value, tree, dtypes);
+double checked_for_all(const char* name, const Range& range, py::handle value, const Tree& tree,
+                       const std::vector<Dtype>& dtypes) {
+    const double number = checked_real(value, Path::of(name));
+    if (!range.contains(number))
+        throw py::value_error(std::string(name) + " must " + range.requirement + ", not " +
+                              repr_of(py::float_(number)));
+    for (std::size_t i = 0; range.is_rounded && i < dtypes.size(); ++i) {
+        if (i > 0 && dtypes[i] == dtypes[i - 1]) continue;
+        const DtypeKernels& dtype = isa_in_use().kernels->dtypes[dtypes[i]];
+        if (const char* requirement = missed_rounding(range, number, dtype))
+            throw py::value_error(std::string(name) + " must " + requirement + " when rounded to " +
+                                  dtype.name + ", in which params" + tree.path(i) + " is worked on, not be " +
+                                  repr_of(py::float_(number)) + "; use a float64 array or another value");
+    }
+    return number;
 }
 
 Settings::Settings(const Rule& rule, const Given& given, const Tree& tree, const std::vector<Dtype>& dtypes)

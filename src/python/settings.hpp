@@ -25,7 +25,9 @@ std::vector<const char*> dtype_names();
 // That form of the rule.
 const Rule& checked_form(const Rule& rule, py::handle form);
 
-double checked_grad_scale(py::handle value, const Tree& tree, const std::vector<Dtype>& dtypes);
+// One number for all arrays, which each dtype that they are worked on in must hold.
+double checked_for_all(const char* name, const Range& range, py::handle value, const Tree& tree,
+                       const std::vector<Dtype>& dtypes);
 
 // Each value is checked for itself; how they go together is for State to say.
 class Settings {

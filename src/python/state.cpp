@@ -141,7 +141,7 @@ const Constants& State::kept_constants() {
 Pass State::pass(py::handle grad_scale, py::handle zero_grads) const {
     Pass pass;
     pass.settings = &in_force_;
-    if (grad_scale) pass.grad_scale = checked_grad_scale(grad_scale, tree_, dtypes_);
+    if (grad_scale) pass.grad_scale = checked_for_all("grad_scale", positive, grad_scale, tree_, dtypes_);
     if (zero_grads) pass.zeroes_grads = checked_flag("zero_grads", zero_grads);
     return pass;
 }
