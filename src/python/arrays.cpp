@@ -162,10 +162,6 @@ float* Arrays::scales(std::size_t i) const {
                                           : nullptr;
 }
 
-Operand Arrays::operand(std::size_t i) const {
-    return {data(i), storage_of(arrays_[i].stored), scales(i)};
-}
-
 Region Arrays::region(std::size_t i, bool written) const {
     return {data(i), itemsize(i), arrays_[i].ndim, shape(i), strides(i), written};
 }
@@ -179,8 +175,8 @@ py::array Arrays::view(std::size_t i) const {
     const py::capsule owner(new std::shared_ptr<char>(memory_),
                             [](void* memory) { delete static_cast<std::shared_ptr<char>*>(memory); });
     const int ndim = arrays_[i].ndim;
-    py::array array(py::dtype(dtype(i).number), std::vector<py::ssize_t>(shape(i), shape(i) + ndim),
-                    std::vector<py::ssize_t>(strides(i), strides(i) + ndim), data(i), owner);
+    py::array array(py::dtype(dtype(i).number), {shape(i), shape(i) + ndim}, {strides(i), strides(i) + ndim},
+                    data(i), owner);
     py::detail::array_proxy(array.ptr())->flags &= ~py::detail::npy_api::NPY_ARRAY_WRITEABLE_;
     return array;
 }
@@ -188,8 +184,7 @@ py::array Arrays::view(std::size_t i) const {
 py::array Arrays::empty(std::size_t i) const {
     std::vector<py::ssize_t> strides(this->strides(i), this->strides(i) + arrays_[i].ndim);
     for (py::ssize_t& stride : strides) stride = scaled(stride, itemsize(i), dtype(i).itemsize);
-    return py::array(py::dtype(dtype(i).number),
-                     std::vector<py::ssize_t>(shape(i), shape(i) + arrays_[i].ndim), strides);
+    return py::array(py::dtype(dtype(i).number), {shape(i), shape(i) + arrays_[i].ndim}, strides);
 }
 
 py::array Arrays::copy(std::size_t i) const {
@@ -214,10 +209,6 @@ void Arrays::assign(std::size_t i, py::handle values) {
     const py::array copy = empty(i);
     py::module_::import("numpy").attr("copyto")(copy, values);
     set(i, copy.data());
-}
-
-bool Arrays::any_nonzero(std::size_t i) const {
-    return copy(i).attr("any")().cast<bool>();
 }
 
 // Zero is the same bits in each way to store it.

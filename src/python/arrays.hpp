@@ -51,7 +51,7 @@ class Arrays {
     std::size_t itemsize(std::size_t i) const { return itemsize(arrays_[i]); }  // as it is stored
     char* data(std::size_t i) const { return memory_.get() + arrays_[i].offset; }
     float* scales(std::size_t i) const;  // nullptr where it has none
-    Operand operand(std::size_t i) const;
+    Operand operand(std::size_t i) const { return {data(i), storage_of(arrays_[i].stored), scales(i)}; }
     Region region(std::size_t i, bool written) const;
     Span span(bool written) const;  // of all of them
 
@@ -62,7 +62,7 @@ class Arrays {
     // values.
     py::array empty(std::size_t i) const;
     py::array copy(std::size_t i) const;
-    bool any_nonzero(std::size_t i) const;
+    bool any_nonzero(std::size_t i) const { return copy(i).attr("any")().cast<bool>(); }
     // `values` has the order of this array, and that dtype.
     void set(std::size_t i, const void* values) noexcept;
     // `values` is an array of this shape, whatever its dtype and layout.
