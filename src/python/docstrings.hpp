@@ -232,9 +232,6 @@ constexpr const char* skipped_steps_doc =
     "The number of steps that were left out because a gradient was not finite.";
 constexpr const char* grad_norm_doc =
     "The norm of all gradients of the last step, scaled and not yet clipped; None where `clip_norm` was.";
-constexpr const char* average_doc =
-    "The average of the parameters, in new containers: read-only arrays that show each later step. None "
-    "where there is none.";
 
 constexpr const char* swap_average_doc = R"doc(swap_average(self, params)
 --

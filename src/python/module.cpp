@@ -169,8 +169,6 @@ void def_makers(py::module_& m) {
 
 // ---- step ----
 
-// ---- step ----
-
 // step(), for calls that have not what it needs: those get pybind11's treatment, and a message.
 PyObject* slow_step = nullptr;
 

@@ -77,7 +77,7 @@ double checked_for_all(const char* name, const Range& range, py::handle value, c
                               repr_of(py::float_(number)));
     for (std::size_t i = 0; range.is_rounded && i < dtypes.size(); ++i) {
         if (i > 0 && dtypes[i] == dtypes[i - 1]) continue;
-        const DtypeKernels& dtype = isa_in_use().kernels->dtypes[dtypes[i]];
+        const DtypeKernels& dtype = dtype_kernels(dtypes[i]);
         if (const char* requirement = missed_rounding(range, number, dtype))
             throw py::value_error(std::string(name) + " must " + requirement + " when rounded to " +
                                   dtype.name + ", in which params" + tree.path(i) + " is worked on, not be " +
