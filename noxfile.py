@@ -124,7 +124,7 @@ def editable(session: nox.Session) -> None:
         copy = Path(name) / "source"
         shutil.copytree(ROOT, copy, ignore=shutil.ignore_patterns(".*", "build", "dist", "__pycache__"))
         session.install("--no-build-isolation", "-Ceditable.rebuild=true", "--editable", str(copy))
-        source = copy / "src" / "docstrings.hpp"
+        source = copy / "src" / "python" / "docstrings.hpp"
         source.write_text(source.read_text().replace("Make one momentum step", "Make one changed step"))
         printed = session.run(
             "python", "-c", "import fast_momentum; print(fast_momentum.step.__doc__)", silent=True
