@@ -116,3 +116,16 @@ def test_a_newer_format_is_refused(rng: np.random.Generator) -> None:
     restore, (containers, rest) = state.__reduce__()
     with pytest.raises(ValueError, match=f"^{message}$"):
         restore(containers, {**rest, **changes})
+
+
+def test_a_rule_in_a_format_that_had_none_is_refused(case: dict[str, Any]) -> None:
+    state = fm.init(case["params"], **case["options"])
+    with pytest.raises(ValueError, match="^state_dict must not have the key 'rule'$"):
+        state.load_state_dict({**case["state_dict"], "rule": "momentum"})
+
+
+def test_a_flag_of_another_type_will_do_where_it_equals(case: dict[str, Any]) -> None:
+    if "compensated" not in case["state_dict"]:
+        pytest.skip("format 1 had none")
+    state = fm.init(case["params"], **case["options"])
+    state.load_state_dict({**case["state_dict"], "compensated": int(state.compensated)})

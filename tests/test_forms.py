@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import numpy as np
@@ -249,3 +250,66 @@ def test_rescale_velocity_is_a_flag() -> None:
     with pytest.raises(TypeError, match="^rescale_velocity must be True or False, not int$"):
         state.set_lr(0.2, rescale_velocity=1)
     assert state.lr == 0.1
+
+
+class Key:
+    """Calls `hook` whenever a dict looks for it, as another thread might."""
+
+    hook: Any = staticmethod(lambda: None)
+
+    def __hash__(self) -> int:
+        Key.hook()
+        return 1
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Key)
+
+    def __repr__(self) -> str:
+        return "Key()"
+
+
+@pytest.mark.parametrize(("form", "lr"), [("lr_inside", 0.0), ("ema", 0.1)])
+def test_set_lr_touches_no_other_setting(form: str, lr: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is set while it runs stays, be it that set_lr fails, and does not scale velocities."""
+    key = Key()
+    params, grads = {key: np.ones(2)}, {key: np.ones(2)}
+    state = fm.init(params, lr=0.1, form=form)
+    fm.step(params, grads, state)
+    before = state.velocity[key].copy()
+    state.lr = lr
+    given = {key: 0.2}
+    monkeypatch.setattr(Key, "hook", staticmethod(lambda: setattr(state, "momentum", 0.5)))
+    if lr:
+        state.set_lr(given)
+    else:
+        with pytest.raises(ValueError, match=r"^state\.lr must be above 0 before it changes"):
+            state.set_lr(given)
+        assert state.lr == 0
+    assert state.momentum == 0.5
+    assert_bits(state.velocity[key], before)
+
+
+@pytest.mark.parametrize(("form", "rescale"), [("lr_outside", True), ("ema", True), ("lr_inside", False)])
+def test_set_lr_waits_for_nobody_where_velocities_stay(form: str, rescale: bool) -> None:
+    params = np.ones(3_000_000, np.float32)
+    state = fm.init(params, lr=1e-3, form=form)
+    done = threading.Event()
+
+    def work() -> None:
+        while not done.is_set():
+            fm.step(params, params.copy(), state)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    try:
+        for i in range(300):
+            state.set_lr(1e-3 + 1e-6 * i, rescale)
+    finally:
+        done.set()
+        thread.join()
+    assert state.lr == 1e-3 + 1e-6 * 299
+
+
+def test_factors_for_other_arrays_are_refused() -> None:
+    with pytest.raises(ValueError, match="^factors must have one for each array, not be 2$"):
+        fm.init(np.ones(2), lr=0.1)._scale_velocities([2.0, 2.0])

@@ -225,6 +225,8 @@ def test_states_of_another_rule_are_refused(rule: str) -> None:
         ValueError, match=rf"^state must be of the rule momentum to have another form, not {rule}; "
     ):
         other.to_form("ema")
+    with pytest.raises(ValueError, match=rf"^rule must be 'momentum' to be converted, not '{rule}'$"):
+        theory.convert("ema", lr=0.1, rule=rule)
     with pytest.raises(ValueError, match=rf"^state must be of the rule momentum to be tuned, not {rule}; "):
         fm.tuning.AutoTuner(other)
     with pytest.raises(

@@ -117,8 +117,8 @@ constexpr Setting all_settings[] = {
      "or leave the whole step out and count it in `State.skipped_steps`.",
      {"propagate", "raise", "skip"}},
     {Setting::average_decay, "average_decay", Kind::option, "None", average_decays, every_rule, settable, 2,
-     "In [0, 1): keep `State.average`, a moving average of the parameters. It begins with what they\n"
-     "are before the next step; set to None later, it stays as it is."},
+     "In [0, 1): keep `State.average`, a moving average of the parameters that begins with what they are\n"
+     "now; set later, with what they are before the next step. Set to None, it stays as it is."},
     {Setting::velocity_dtype, "velocity_dtype", Kind::dtype, "None", any_value, every_rule, fixed, 2,
      "As what the velocities are stored; None is the dtype that is worked on in. The arithmetic\n"
      "stays in float32. Not for float64."},

@@ -73,6 +73,7 @@ Saved checked_saved(Items found) {
         items.merge(
             Items{{"skipped_steps", py::int_(0)}, {"grad_norm", py::none()}, {"swapped", py::bool_(false)}});
     if (given < 3) {
+        if (items.count("rule")) throw py::value_error(root + " must not have the key 'rule'");
         items.emplace("rule", py::str(all_rules()[0].name));
         saved.steps_key = "started";
     }
@@ -222,9 +223,12 @@ void State::load_state_dict(py::handle source, bool strict) {
     Saved saved = checked_saved(items_of(source, root));
     const py::dict mine = summary();
     check_fixed("rule", saved.items.at("rule"), mine["rule"]);
-    for (const Setting& setting : all_settings)
-        if (setting.fixed && saved.given[setting.place])
-            check_fixed(setting.name, saved.given[setting.place], mine[setting.name]);
+    for (const Setting& setting : all_settings) {
+        py::object& given = saved.given[setting.place];
+        if (!setting.fixed || !given) continue;
+        check_fixed(setting.name, given, mine[setting.name]);
+        given = mine[setting.name];  // which it equals, of whatever type it is
+    }
     Settings found(settings_.rule(), saved.given, tree_, dtypes_);
 
     const Items velocity = items_of(saved.items.at("velocity"), item_path("velocity"));

@@ -150,6 +150,7 @@ std::unique_ptr<State> make(const Rule& rule, const py::args& args, const py::kw
         } else {
             value = fallback(rule, setting.place);
         }
+        if (PyErr_Occurred()) throw py::error_already_set();
         is_good = is_good && value;
     }
     if (!is_good || n_found != kwargs.size())

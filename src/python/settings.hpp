@@ -36,6 +36,12 @@ class Settings {
     Settings(const Rule& rule, const Given& given, const Tree& tree, const std::vector<Dtype>& dtypes);
     void set(Setting::Name name, py::handle value, const Tree& tree, const std::vector<Dtype>& dtypes);
 
+    // One of others of this State.
+    void take(Setting::Name name, const Settings& other) {
+        items_[name] = other.items_[name];
+        common_[name] = other.common_[name];
+    }
+
     const Rule& rule() const { return *rule_; }
     // As it is read back.
     const py::object& shown(Setting::Name name) const { return items_[name].shown; }

@@ -261,6 +261,9 @@ namespace {
 }  // namespace
 
 void State::scale_velocities(const std::vector<double>& factors) {
+    if (factors.size() != kept_.size())
+        throw py::value_error("factors must have one for each array, not be " +
+                              std::to_string(factors.size()));
     const Mark::Hold hold(mark, Mark::writing);
     scale(factors);
 }
@@ -278,12 +281,18 @@ void State::scale(const std::vector<double>& factors) {
     kept_.slots[Slot::velocity]->take(scaled);
 }
 
-// What makes each velocity that of gradients which all came in at the lr in force.
-std::vector<double> State::lr_corrections(const Settings& old) const {
+// The gain of an array's rule at its lr, or at that of other settings.
+double State::gain(const Settings& of_lr, std::size_t i) const {
+    Values values = settings_.values(i);
+    values[Setting::lr] = of_lr.of(Setting::lr, i);
+    return coefficients(settings_.rule(), values, 1).gain;
+}
+
+// What makes each velocity that of gradients which all came in at the new lr.
+std::vector<double> State::lr_corrections(const Settings& found) const {
     std::vector<double> factors(kept_.size(), 1);
     for (std::size_t i = 0; i < factors.size(); ++i) {
-        const double before = coefficients(old.rule(), old.values(i), 1).gain;
-        const double now = coefficients(settings_.rule(), settings_.values(i), 1).gain;
+        const double before = gain(settings_, i), now = gain(found, i);
         if (before == now || !kept_.velocity().any_nonzero(i)) continue;
         if (before == 0)
             refuse_velocity(
@@ -297,16 +306,16 @@ std::vector<double> State::lr_corrections(const Settings& old) const {
 }
 
 void State::set_lr(py::handle lr, bool rescale_velocity) {
-    const Mark::Hold hold(mark, Mark::writing);
-    const Settings old = settings_;
-    set(Setting::lr, lr);
-    if (!rescale_velocity) return;
-    try {
-        scale(lr_corrections(old));
-    } catch (...) {
-        settings_ = old;
-        throw;
+    Settings found = settings_;
+    found.set(Setting::lr, lr, tree_, dtypes_);
+    bool has_lr = false;  // whether a velocity has lr in it
+    for (std::size_t i = 0; i < kept_.size(); ++i) has_lr = has_lr || gain(settings_, i) != gain(found, i);
+    if (rescale_velocity && has_lr) {
+        const Mark::Hold hold(mark, Mark::writing);
+        scale(lr_corrections(found));
     }
+    settings_.take(Setting::lr, found);  // and nothing else, which others may have set
+    is_stale_ = true;
 }
 
 }  // namespace fast_momentum

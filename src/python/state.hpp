@@ -96,7 +96,8 @@ class State {
     void check_products(const char* what, Setting::Name a, Setting::Name b) const;
     void copy_into(Arrays& arrays, const Leaves& params);
     std::vector<std::string> paths() const;  // throws where two are alike
-    std::vector<double> lr_corrections(const Settings& old) const;
+    double gain(const Settings& of_lr, std::size_t i) const;
+    std::vector<double> lr_corrections(const Settings& found) const;
     void scale(const std::vector<double>& factors);
 
     py::dict summary() const;

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Unpack
 import numpy as np
 
 from ._inputs import plain, require
-from ._rule import Hyperparameters, defaults, form_name, rule
+from ._rule import Hyperparameters, defaults, form_name, momentum_alone, rule
 
 if TYPE_CHECKING:
     from ._rule import Array
@@ -24,6 +24,7 @@ class Conversion(NamedTuple):
 
 def conversion(to_form: str, hyperparameters: Hyperparameters) -> Conversion:
     """What makes ``scale*gain``, the displacement by a new gradient, and ``scale*velocity`` stay the same."""
+    momentum_alone(hyperparameters, "to be converted")
     old = rule(**hyperparameters)
     given: dict[str, Any] = {**DEFAULTS, **hyperparameters}
     if given["form"] == form_name(to_form, "to_form"):

@@ -84,16 +84,18 @@ def rule(first: bool = False, /, **given: Unpack[Hyperparameters]) -> Rule:
     name = settings.pop("rule", "momentum")
     allowed = defaults(name)
     unknown = settings.keys() - allowed.keys() - {"lr"}
-    if unknown or "lr" not in settings:
-        which = f"not have {min(unknown)!r} among them" if unknown else "have 'lr' among them"
-        msg = f"hyperparameters must be those of the rule {name}, and {which}"
+    if unknown:
+        msg = f"rule() got an unexpected keyword argument {min(unknown)!r}"
         raise TypeError(msg)
-    settings = allowed | settings
+    if "lr" not in settings:
+        msg = "rule() missing 1 required keyword-only argument: 'lr'"
+        raise TypeError(msg)
+    settings = {"lr": settings["lr"]} | allowed | settings
     form = choice("form", settings.pop("form"), forms(name)) if forms(name) else None
     flags = {
         key: flag(key, value) for key, value in settings.items() if _core.settings[key]["kind"] == "flag"
     }
-    arrays = {key: numbers(key, settings[key], range_of(key)) for key in settings.keys() - flags.keys()}
+    arrays = {key: numbers(key, value, range_of(key)) for key, value in settings.items() if key not in flags}
     if "dampening" in arrays:
         check_dampening(arrays["dampening"], flags["nesterov"], form)
     each = [
@@ -111,6 +113,14 @@ def checked_momentum(state: Any, to_what: str) -> None:
     """Refuse a state of another rule, whose formulas are others."""
     if state.rule != "momentum":
         msg = f"state must be of the rule momentum {to_what}, not {state.rule}; init() makes such a state"
+        raise ValueError(msg)
+
+
+def momentum_alone(hyperparameters: Any, to_what: str) -> None:
+    """Refuse the hyperparameters of another rule."""
+    given = hyperparameters.get("rule", "momentum")
+    if given != "momentum":
+        msg = f"rule must be 'momentum' {to_what}, not {given!r}"
         raise ValueError(msg)
 
 
