@@ -27,22 +27,16 @@ std::vector<Isa> built() {
     return found;
 }
 
-std::vector<Isa>& rows() {
-    static std::vector<Isa> all = built();
-    return all;
-}
+std::vector<Isa> rows = built();
 
 const Isa* fastest() {
-    const Isa* best = rows().data();
-    for (const Isa& isa : rows())
+    const Isa* best = rows.data();
+    for (const Isa& isa : rows)
         if (isa.found && !isa.disabled) best = &isa;
     return best;
 }
 
-const Isa*& in_use() {
-    static const Isa* row = fastest();
-    return row;
-}
+const Isa* in_use = fastest();
 
 std::string lower(std::string text) {
     std::transform(text.begin(), text.end(), text.begin(),
@@ -53,7 +47,7 @@ std::string lower(std::string text) {
 }  // namespace
 
 const std::vector<Isa>& isas() {
-    return rows();
+    return rows;
 }
 
 std::vector<std::string> disable_isas(const std::string& names) {
@@ -63,25 +57,25 @@ std::vector<std::string> disable_isas(const std::string& names) {
          (begin = names.find_first_not_of(separators, end)) != std::string::npos;) {
         end = std::min(names.find_first_of(separators, begin), names.size());
         const std::string name = names.substr(begin, end - begin);
-        const auto row = std::find_if(rows().begin() + 1, rows().end(),
+        const auto row = std::find_if(rows.begin() + 1, rows.end(),
                                       [&](const Isa& isa) { return isa.name == lower(name); });
-        if (row == rows().end())
+        if (row == rows.end())
             unknown.push_back(name);
         else
             row->disabled = true;
     }
-    in_use() = fastest();
+    in_use = fastest();
     return unknown;
 }
 
 const Isa& isa_in_use() {
-    return *in_use();
+    return *in_use;
 }
 
 bool use_isa(const std::string& name) {
-    for (const Isa& isa : rows()) {
+    for (const Isa& isa : rows) {
         if (name != isa.name || !isa.found) continue;
-        in_use() = &isa;
+        in_use = &isa;
         return true;
     }
     return false;
