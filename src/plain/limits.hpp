@@ -1,16 +1,29 @@
 // What hyperparameters must be once they are rounded to the dtype of an array; tables.hpp has their ranges.
 #pragma once
 
+#include <cmath>
+
 #include "kernels/kernels.hpp"
 #include "plain/tables.hpp"
 
 namespace fast_momentum {
 
 // Each returns the requirement that is missed, which follows "<name> must ", or nullptr.
+inline const char* missed(bool nonzero, double rounded) {
+    if (!std::isfinite(rounded)) return "stay finite";
+    return nonzero && rounded == 0 ? "stay above 0" : nullptr;
+}
 
 // Of a value in its range.
-const char* missed_rounding(const Range& range, double value, const DtypeKernels& dtype);
+inline const char* missed_rounding(const Range& range, double value, const DtypeKernels& dtype) {
+    const double rounded = dtype.rounded(value);
+    if (!range.has_high && rounded == 1 && range.high == 1) return "stay below 1";
+    return missed(value != 0, rounded);
+}
+
 // Of a constant that is formed of two hyperparameters.
-const char* missed_product(double a, double b, const DtypeKernels& dtype);
+inline const char* missed_product(double a, double b, const DtypeKernels& dtype) {
+    return missed(a != 0 && b != 0, dtype.rounded(a * b));
+}
 
 }  // namespace fast_momentum
