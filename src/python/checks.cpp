@@ -11,12 +11,6 @@ namespace fast_momentum {
 
 namespace {
 
-enum class Role { params, grads, out };
-
-constexpr const char* name_of(Role role) {
-    return role == Role::params ? "params" : role == Role::grads ? "grads" : "out";
-}
-
 // Of one array, as the operand of a slice.
 struct Memory {
     char* data;
@@ -112,7 +106,7 @@ class Checker {
     }
 
     // No array that is written may share memory with another one. Nearly always their bounds tell.
-    void check_overlap(Partner partner, const Written& written) {
+    void check_overlap(Role partner, const Written& written) {
         for (const Slot& slot : all_slots)
             if (const auto& arrays = kept_.slots[slot.place])
                 call_.bounds.add(arrays->span(written.slot(slot.place)));
@@ -261,7 +255,7 @@ void check_step(const Tree& tree, const Kept& kept, const Constants& constants,
     else
         check_arrays<true>(checker, kept, constants, steps, plan, call);
     const Pass& pass = call.work.pass;
-    checker.check_overlap(Partner::grads, {true, pass.zeroes_grads, true, pass.averages()});
+    checker.check_overlap(Role::grads, {true, pass.zeroes_grads, true, pass.averages()});
 }
 
 void check_lookahead(const Tree& tree, const Kept& kept, const Constants& constants, Call& call) {
@@ -282,7 +276,7 @@ void check_lookahead(const Tree& tree, const Kept& kept, const Constants& consta
         else
             checker.add_update(i, param, point, kept.params[i], coefficients);
     }
-    checker.check_overlap(Partner::out, {false, true, false, false});
+    checker.check_overlap(Role::out, {false, true, false, false});
 }
 
 void check_swap(const Tree& tree, const Kept& kept, Call& call) {
@@ -293,7 +287,7 @@ void check_swap(const Tree& tree, const Kept& kept, Call& call) {
             checker.checked<true, true>(Role::params, i, checker.dtype(i), call.params[i], stored);
         checker.add_update(i, memory_of(param), {}, Stored::native, nullptr);
     }
-    checker.check_overlap(Partner::none, {true, false, true, true});
+    checker.check_overlap(Role::params, {true, false, true, true});
 }
 
 py::object empty_like(const Kept& kept, std::size_t i, py::handle param) {

@@ -22,7 +22,7 @@ void check_own_elements(const Region& elements, const std::string& path) {
 }
 
 void check_disjoint(const Tree& tree, const Kept& kept, const Leaves& params, const Leaves& partners,
-                    Partner role, const Written& written) {
+                    Role role, const Written& written) {
     struct Name {
         const char* container;
         std::size_t i;
@@ -35,7 +35,7 @@ void check_disjoint(const Tree& tree, const Kept& kept, const Leaves& params, co
     };
     for (std::size_t i = 0; i < kept.size(); ++i) {
         const DtypeKernels& dtype = kept.velocity().dtype(i);
-        add("params", i, region_of(params[i], dtype, written.params));
+        add(name_of(Role::params), i, region_of(params[i], dtype, written.params));
         if (partners.size() > 0 && numpy_types().is_array(partners[i]))
             add(name_of(role), i, region_of(partners[i], dtype, written.partners));
         for (const Slot& slot : all_slots)
@@ -45,9 +45,9 @@ void check_disjoint(const Tree& tree, const Kept& kept, const Leaves& params, co
     const Clash clash = find_clash(regions);
     if (clash.verdict == Verdict::disjoint) return;
     const Name &first = names[clash.first], &second = names[clash.second];
-    const auto is_grad = [&](const Name& name) { return name.container == name_of(Partner::grads); };
+    const auto is_grad = [&](const Name& name) { return name.container == name_of(Role::grads); };
     const std::string way_out = is_grad(first) || is_grad(second) ? "; pass a copy of the gradient"
-                                : role == Partner::out            ? "; pass other arrays as out"
+                                : role == Role::out               ? "; pass other arrays as out"
                                                                   : "; give each array once";
     const std::string first_name = first.container + tree.path(first.i);
     const std::string second_name = second.container + tree.path(second.i);

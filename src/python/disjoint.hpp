@@ -10,11 +10,11 @@
 
 namespace fast_momentum {
 
-// What stands beside params in a call.
-enum class Partner { none, grads, out };
+// What an array is in a call.
+enum class Role { params, grads, out };
 
-constexpr const char* name_of(Partner partner) {
-    return partner == Partner::out ? "out" : "grads";
+constexpr const char* name_of(Role role) {
+    return role == Role::params ? "params" : role == Role::grads ? "grads" : "out";
 }
 
 // Which arrays a call writes.
@@ -30,8 +30,9 @@ Region region_of(PyObject* array, const DtypeKernels& dtype, bool written);
 // One array that is written may not have elements that share memory. `path` says where it is.
 void check_own_elements(const Region& elements, const std::string& path);
 
-// Of arrays whose bounds meet: throws where they overlap, or where that they do not cannot be proved.
+// Of arrays whose bounds meet, with `partners` of that role beside params, if there are some: throws where
+// they overlap, or where that they do not cannot be proved.
 void check_disjoint(const Tree& tree, const Kept& kept, const Leaves& params, const Leaves& partners,
-                    Partner role, const Written& written);
+                    Role role, const Written& written);
 
 }  // namespace fast_momentum
