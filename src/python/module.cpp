@@ -242,7 +242,7 @@ PYBIND11_MODULE(_core, m) {
     m.attr("__version__") = FAST_MOMENTUM_VERSION;
     m.attr("settings") = settings_table();
     m.attr("rules") = rules_table();
-    find_numpy_types();
+    numpy_types();
     install_fork_handlers();
 
     def_error<ConcurrentStepError>(m, "ConcurrentStepError", concurrent_step_error_doc, PyExc_RuntimeError);

@@ -6,19 +6,9 @@
 
 namespace fast_momentum {
 
-namespace {
-
-// Never deleted: there may be no interpreter by then.
-const NumpyTypes* types_found = nullptr;
-
-}  // namespace
-
-void find_numpy_types() {
-    types_found = new NumpyTypes;
-}
-
 const NumpyTypes& numpy_types() {
-    return *types_found;
+    static const auto& types = *new NumpyTypes;  // never deleted: there may be no interpreter by then
+    return types;
 }
 
 // By its name: whoever has such an array has imported ml_dtypes, and nobody else needs it.

@@ -33,8 +33,7 @@ struct NumpyTypes {
     bool is_bfloat16(PyObject* descr) const;
 };
 
-// To be called once, when the module is imported.
-void find_numpy_types();
+// Found when the module is imported.
 const NumpyTypes& numpy_types();
 
 inline const ArrayStruct& array_struct(PyObject* array) {
