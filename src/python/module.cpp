@@ -96,16 +96,9 @@ void def_settings(py::class_<State>& cls) {
 // An exception of Python for one of C++.
 template <class Error>
 void def_error(py::module_& m, const char* name, const char* doc, PyObject* base) {
-    static PyObject* type = nullptr;
-    type = PyErr_NewExceptionWithDoc((std::string("fast_momentum.") + name).c_str(), doc, base, nullptr);
-    m.attr(name) = py::handle(type);
-    py::register_local_exception_translator([](std::exception_ptr pointer) {
-        try {
-            if (pointer) std::rethrow_exception(pointer);
-        } catch (const Error& error) {
-            PyErr_SetString(type, error.what());
-        }
-    });
+    py::object type = py::register_local_exception<Error>(m, name, base);
+    type.attr("__module__") = "fast_momentum";
+    type.doc() = doc;
 }
 
 // What a call with other arguments says: pybind11 would print all that it was given.
