@@ -213,22 +213,4 @@ const fast_momentum_api c_api = table(sizeof(fast_momentum_api), FAST_MOMENTUM_A
 // There, the version comes before the size.
 const fast_momentum_api c_api_1 = table(1, offsetof(fast_momentum_api, update));
 
-#define STEP "int64_t, int, int, double, double, double, double)"
-#define LOOKAHEAD "int64_t, int, double, double)"
-#define SETTINGS "struct __pyx_t_13fast_momentum_15cython_momentum_Settings const *, "
-
-const CythonFunction cython_functions[n_cython_functions] = {
-    {"step_float32", "int (float *, float const *, float *, " STEP, c_api.step_float32},
-    {"step_float64", "int (double *, double const *, double *, " STEP, c_api.step_float64},
-    {"step", "int (int, void *, void const *, void *, " STEP, c_api.step},
-    {"lookahead_float32", "int (float *, float const *, float const *, " LOOKAHEAD, c_api.lookahead_float32},
-    {"lookahead_float64", "int (double *, double const *, double const *, " LOOKAHEAD,
-     c_api.lookahead_float64},
-    {"lookahead", "int (int, void *, void const *, void const *, " LOOKAHEAD, c_api.lookahead},
-    {"message", "char const *(int)", c_api.message},
-    {"update", "int (" SETTINGS "int, void *, void const *, void *, int64_t)", c_api.update},
-    {"lookahead_with", "int (" SETTINGS "int, void *, void const *, void const *, int64_t)",
-     c_api.lookahead_with},
-};
-
 }  // namespace fast_momentum

@@ -219,9 +219,26 @@ void def_step(py::module_& m) {
 void def_c_api(py::module_& m) {
     m.attr("_C_API") = py::capsule(&c_api_1, "fast_momentum._core._C_API");
     m.attr("_C_API_2") = py::capsule(&c_api, "fast_momentum._core._C_API_2");
+    // As cython_momentum.pxd declares it, in Cython's spelling; a program that does not agree about the
+    // signature cannot be imported.
     py::dict capsules;
-    for (const CythonFunction& item : cython_functions)
-        capsules[item.name] = py::capsule(item.function, item.signature);
+    const auto add = [&](const char* name, const char* signature, auto* function) {
+        capsules[name] = py::capsule(reinterpret_cast<void*>(function), signature);
+    };
+#define STEP "int64_t, int, int, double, double, double, double)"
+#define LOOKAHEAD "int64_t, int, double, double)"
+#define SETTINGS "int (struct __pyx_t_13fast_momentum_15cython_momentum_Settings const *, int, "
+    add("step_float32", "int (float *, float const *, float *, " STEP, c_api.step_float32);
+    add("step_float64", "int (double *, double const *, double *, " STEP, c_api.step_float64);
+    add("step", "int (int, void *, void const *, void *, " STEP, c_api.step);
+    add("lookahead_float32", "int (float *, float const *, float const *, " LOOKAHEAD,
+        c_api.lookahead_float32);
+    add("lookahead_float64", "int (double *, double const *, double const *, " LOOKAHEAD,
+        c_api.lookahead_float64);
+    add("lookahead", "int (int, void *, void const *, void const *, " LOOKAHEAD, c_api.lookahead);
+    add("message", "char const *(int)", c_api.message);
+    add("update", SETTINGS "void *, void const *, void *, int64_t)", c_api.update);
+    add("lookahead_with", SETTINGS "void *, void const *, void const *, int64_t)", c_api.lookahead_with);
     m.attr("_pyx_capi") = capsules;
 }
 
