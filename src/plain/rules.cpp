@@ -42,21 +42,16 @@ void quasi_hyperbolic(const Values& h, long long, Coefficients& c) {
 
 constexpr unsigned of_momentum = bits(Setting::momentum, Setting::nesterov, Setting::form);
 
+constexpr Default qhm_defaults[] = {{Setting::momentum, "0.999"}, {}};
+
 const std::vector<Rule> rows = {
     {"momentum", "init", "lr_outside", Formula::linear, of_momentum | bits(Setting::dampening),
      bits(Slot::velocity), Rule::lr_momentum, lr_outside},
     {"momentum", "init", "lr_inside", Formula::linear, of_momentum, bits(Slot::velocity), Rule::momentum,
      lr_inside},
     {"momentum", "init", "ema", Formula::linear, of_momentum, bits(Slot::velocity), Rule::lr_momentum, ema},
-    {"qhm",
-     "qhm",
-     nullptr,
-     Formula::linear,
-     bits(Setting::momentum, Setting::nu),
-     bits(Slot::velocity),
-     Rule::none,
-     quasi_hyperbolic,
-     {{Setting::momentum, "0.999"}}},
+    {"qhm", "qhm", nullptr, Formula::linear, bits(Setting::momentum, Setting::nu), bits(Slot::velocity),
+     Rule::none, quasi_hyperbolic, qhm_defaults},
 };
 
 }  // namespace
@@ -79,8 +74,8 @@ const Rule* find_rule(const std::string& name) {
 }
 
 const char* Rule::fallback(Setting::Name setting) const {
-    for (const Default& own : defaults)
-        if (own.value && own.name == setting) return own.value;
+    for (const Default* own = defaults; own && own->value; ++own)
+        if (own->name == setting) return own->value;
     return all_settings[setting].fallback;
 }
 
@@ -92,8 +87,7 @@ bool is_keyword(const Rule& rule, Setting::Name setting) {
 
 std::vector<const char*> choices(const Setting& setting, const Rule& rule) {
     std::vector<const char*> names;
-    for (const char* choice : setting.choices)
-        if (choice) names.push_back(choice);
+    for (auto choice = setting.choices; choice && *choice; ++choice) names.push_back(*choice);
     for (const Rule& form : rows)
         if (setting.place == Setting::form && std::strcmp(form.name, rule.name) == 0)
             names.push_back(form.form);

@@ -25,8 +25,7 @@ struct Rule {
     enum { none, lr_momentum, momentum } ahead;  // how far a look-ahead goes, times the velocity
     // Of an array that has made so many steps.
     void (*constants)(const Values& values, long long steps, Coefficients& constants);
-
-    Default defaults[2] = {};  // of its own
+    const Default* defaults = nullptr;  // of its own; one without a value is the end
 
     bool takes_setting(Setting::Name setting) const {
         return all_settings[setting].of_every_rule || (takes >> setting & 1);

@@ -43,6 +43,7 @@ constexpr Range clip_norms = {0, infinity, false, true, "be above 0, or None for
 constexpr Range average_decays = {0, 1, true, false, "be in [0, 1), or None for no average"};
 
 enum class Nonfinite : unsigned char { propagate, raise, skip };
+constexpr const char* nonfinite_choices[] = {"propagate", "raise", "skip", nullptr};
 
 struct Setting {
     enum Name : unsigned {
@@ -72,7 +73,7 @@ struct Setting {
     bool fixed;  // when the State is made
     int since;   // the first format of checkpoints that has it
     const char* doc;
-    const char* choices[3] = {};  // but for `form`, whose choices are the forms of the rule
+    const char* const* choices = nullptr;  // but for `form`, whose choices are the forms of the rule
 };
 
 constexpr bool every_rule = true, some_rules = false, fixed = true, settable = false;
@@ -105,17 +106,10 @@ constexpr Setting all_settings[] = {
      "taken, and nothing clipped. Not together with `clip_value`."},
     {Setting::clip_value, "clip_value", Kind::option, "None", clip, every_rule, settable, 2,
      "Finite, above 0: the largest magnitude that an element of a gradient may have."},
-    {Setting::nonfinite,
-     "nonfinite",
-     Kind::choice,
-     "'propagate'",
-     any_value,
-     every_rule,
-     settable,
-     2,
+    {Setting::nonfinite, "nonfinite", Kind::choice, "'propagate'", any_value, every_rule, settable, 2,
      "What to do about a gradient with a NaN or an infinity: use it, raise `NonFiniteGradientError`,\n"
      "or leave the whole step out and count it in `State.skipped_steps`.",
-     {"propagate", "raise", "skip"}},
+     nonfinite_choices},
     {Setting::average_decay, "average_decay", Kind::option, "None", average_decays, every_rule, settable, 2,
      "In [0, 1): keep `State.average`, a moving average of the parameters that begins with what they are\n"
      "now; set later, with what they are before the next step. Set to None, it stays as it is."},
