@@ -65,10 +65,7 @@ void Norm::each_block(int threads, const OfBlock& of_block) noexcept {
             blocks_[i] = of_block(*mine.dtype, found, n);
         }
     };
-    if (threads == 1)
-        part_of_all(0, 1);
-    else
-        in_parallel(threads, part_of_all);
+    in_parallel(threads, part_of_all);
 }
 
 // Neighbours in pairs, again and again; the last one of an odd number goes on as it is.
