@@ -31,7 +31,7 @@ void Norm::add(const Operand& values, const DtypeKernels& dtype, std::size_t n, 
     if (n == 0) return;
     arrays_.push_back({values, &dtype, n, 0, dimensions_.size(), blocks_.size()});
     blocks_.resize(blocks_.size() + (n + block - 1) / block);
-    bytes_ += n * (values.storage ? values.storage->itemsize : dtype.itemsize);
+    bytes_ += n * values.itemsize(dtype);
     has_float64_ = has_float64_ || dtype.itemsize == sizeof(double);
     if (!strides) return;
     for (int d = 0; d < ndim; ++d)
@@ -51,7 +51,7 @@ void Norm::each_block(int threads, const OfBlock& of_block) noexcept {
             const Array& mine = *(array - 1);
             const std::size_t begin = (i - mine.first_block) * block, n = std::min(block, mine.n - begin);
             const Storage* storage = mine.values.storage;
-            const std::size_t itemsize = storage ? storage->itemsize : mine.dtype->itemsize;
+            const std::size_t itemsize = mine.values.itemsize(*mine.dtype);
             const char* found = mine.values.data + begin * itemsize;
             if (mine.n_dimensions > 0) {
                 const Order order = {dimensions_.data() + mine.first_dimension, mine.n_dimensions, 0};

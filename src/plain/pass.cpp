@@ -77,9 +77,7 @@ class Block {
     };
 
     const Operand& slot(Slot::Name name) const { return update_.slots[name]; }
-    std::size_t itemsize_of(const Operand& operand) const {
-        return operand.storage ? operand.storage->itemsize : update_.dtype->itemsize;
-    }
+    std::size_t itemsize_of(const Operand& operand) const { return operand.itemsize(*update_.dtype); }
     bool is_dense(Layout layout) const { return layout == dense || update_.n_dimensions == 0; }
     Order order(Layout layout) const {
         return {work_.dimensions.data() + update_.first_dimension, update_.n_dimensions, layout};

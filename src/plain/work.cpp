@@ -145,12 +145,11 @@ void Work::add_update(Update update, const std::ptrdiff_t* const (&strides)[2], 
         dimensions.insert(dimensions.end(), dims.begin(), dims.end());
     }
     update.n_dimensions = static_cast<unsigned>(dimensions.size() - update.first_dimension);
-    const auto bytes = [](const Operand& operand, std::size_t itemsize) {
-        return operand.data ? (operand.storage ? operand.storage->itemsize : itemsize) : 0;
+    const auto bytes = [&](const Operand& operand) {
+        return operand.data ? operand.itemsize(*update.dtype) : 0;
     };
-    const std::size_t itemsize = update.dtype->itemsize;
-    std::size_t moved = 2 * bytes(update.param, itemsize) + bytes(update.partner, itemsize);
-    for (const Operand& slot : update.slots) moved += 2 * bytes(slot, itemsize);
+    std::size_t moved = 2 * bytes(update.param) + bytes(update.partner);
+    for (const Operand& slot : update.slots) moved += 2 * bytes(slot);
     update_bytes += update.n * moved;
     updates.push_back(update);
 }

@@ -41,6 +41,10 @@ struct Operand {
     char* data = nullptr;
     const Storage* storage = nullptr;  // nullptr: as the dtype that is worked on in
     float* scales = nullptr;
+
+    std::size_t itemsize(const DtypeKernels& dtype) const {
+        return storage ? storage->itemsize : dtype.itemsize;
+    }
 };
 
 // What a call does to one array beyond the three operands of a slice. In the order in which the state stores
