@@ -68,6 +68,21 @@ std::size_t padding(std::size_t end, std::size_t bytes, const char* param) {
     return (wanted + page - end % page) % page;
 }
 
+template <class T>
+bool multiplied(Arrays& arrays, std::size_t i, double factor) {
+    const py::array before = arrays.copy(i);
+    py::array values = arrays.copy(i);
+    T* product = static_cast<T*>(values.mutable_data());
+    const std::size_t n = arrays[i].size;
+    for (std::size_t k = 0; k < n; ++k) product[k] = static_cast<T>(static_cast<double>(product[k]) * factor);
+    arrays.set(i, product);
+    const py::array after = arrays.copy(i);
+    const T *was = static_cast<const T*>(before.data()), *is = static_cast<const T*>(after.data());
+    for (std::size_t k = 0; k < n; ++k)
+        if (std::isfinite(was[k]) && !std::isfinite(is[k])) return false;
+    return true;
+}
+
 }  // namespace
 
 const Storage* storage_of(Stored stored) {
@@ -216,25 +231,6 @@ void Arrays::set_zero(std::size_t i) noexcept {
     std::memset(data(i), 0, arrays_[i].size * itemsize(i));
     if (float* first = scales(i)) std::fill_n(first, n_scales(arrays_[i].size), 0.0f);
 }
-
-namespace {
-
-template <class T>
-bool multiplied(Arrays& arrays, std::size_t i, double factor) {
-    const py::array before = arrays.copy(i);
-    py::array values = arrays.copy(i);
-    T* product = static_cast<T*>(values.mutable_data());
-    const std::size_t n = arrays[i].size;
-    for (std::size_t k = 0; k < n; ++k) product[k] = static_cast<T>(static_cast<double>(product[k]) * factor);
-    arrays.set(i, product);
-    const py::array after = arrays.copy(i);
-    const T *was = static_cast<const T*>(before.data()), *is = static_cast<const T*>(after.data());
-    for (std::size_t k = 0; k < n; ++k)
-        if (std::isfinite(was[k]) && !std::isfinite(is[k])) return false;
-    return true;
-}
-
-}  // namespace
 
 bool Arrays::scale(std::size_t i, double factor) {
     return (dtype(i).itemsize == sizeof(float) ? multiplied<float> : multiplied<double>)(*this, i, factor);
