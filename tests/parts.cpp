@@ -69,13 +69,13 @@ int main() {
         for (const std::size_t n : sizes) {
             arrays.emplace_back(2 * n + 1);
             char* data = reinterpret_cast<char*>(arrays.back().data());
-            work.add_dense({data, data, data}, n, sizeof(float), count, &coefficients);
+            work.add_dense({{data, data, data}, n, count, &coefficients, sizeof(float)});
             arrays.emplace_back(2 * n + 1);
             data = reinterpret_cast<char*>(arrays.back().data());
             const auto length = static_cast<std::ptrdiff_t>(n);
             const std::ptrdiff_t strides[] = {2 * item}, shape[] = {length};
-            work.add_strided({data, data, data}, {strides, strides, strides}, shape, 1, sizeof(float), count,
-                             &coefficients);
+            work.add_strided({{data, data, data}, n, count, &coefficients, sizeof(float)},
+                             {strides, strides, strides}, shape, 1);
             // The second operand has the other order; few and many columns, and a third dimension.
             const std::ptrdiff_t shapes[][3] = {{1, length, 40}, {1, 40, length}, {length, 3, 2}};
             for (const auto& box : shapes) {
@@ -83,7 +83,8 @@ int main() {
                 const std::ptrdiff_t f[] = {item, box[0] * item, box[0] * box[1] * item};
                 arrays.emplace_back(static_cast<std::size_t>(box[0] * box[1] * box[2]));
                 data = reinterpret_cast<char*>(arrays.back().data());
-                work.add_strided({data, data, data}, {c, f, c}, box, 3, sizeof(float), count, &coefficients);
+                work.add_strided({{data, data, data}, 0, count, &coefficients, sizeof(float)}, {c, f, c}, box,
+                                 3);
             }
         }
         std::size_t total = 0;

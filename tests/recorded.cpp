@@ -127,10 +127,10 @@ std::vector<Bytes> computed(const Case& c, int threads) {
         strides[i].assign(h.operands[i].strides, h.operands[i].strides + h.ndim);
     Work work;
     work.access = c.access;
-    work.add_strided({first(0), first(1), first(2)},
-                     {strides[0].data(), strides[1].data(), strides[2].data()}, shape.data(),
-                     static_cast<int>(h.ndim), kernels.itemsize,
-                     h.lookahead ? kernels.lookahead : kernels.step[constants.variant], &constants);
+    const Kernel kernel = h.lookahead ? kernels.lookahead : kernels.step[constants.variant];
+    work.add_strided(
+        {{first(0), first(1), first(2)}, 0, kernel, &constants, static_cast<unsigned>(kernels.itemsize)},
+        {strides[0].data(), strides[1].data(), strides[2].data()}, shape.data(), static_cast<int>(h.ndim));
     run(work, threads);
     return memory;
 }

@@ -8,34 +8,23 @@ namespace fast_momentum {
 
 namespace {
 
-// Elements of three operands of one shape.
-struct Box {
-    char* operands[n_operands];
+// Without the dimensions of one element. Most operands run forwards through memory: those of `slice` do so
+// afterwards.
+std::vector<Dimension> forwards(Slice& slice, const std::ptrdiff_t* const (&strides)[n_operands],
+                                const std::ptrdiff_t* shape, int ndim) {
     std::vector<Dimension> dims;
-
-    std::size_t size() const {
-        std::size_t n = 1;
-        for (const Dimension& dim : dims) n *= dim.size;
-        return n;
-    }
-};
-
-// Without the dimensions of one element. Most operands run forwards through memory.
-Box forwards(char* const (&operands)[n_operands], const std::ptrdiff_t* const (&strides)[n_operands],
-             const std::ptrdiff_t* shape, int ndim) {
-    Box box = {{operands[0], operands[1], operands[2]}, {}};
     for (int d = 0; d < ndim; ++d) {
         if (shape[d] == 1) continue;
         Dimension dim = {static_cast<std::size_t>(shape[d]), {strides[0][d], strides[1][d], strides[2][d]}};
         int backwards = 0;
         for (const std::ptrdiff_t stride : dim.strides) backwards += stride < 0 ? 1 : -1;
         for (unsigned operand = n_operands; backwards > 0 && operand-- > 0;) {
-            box.operands[operand] += (shape[d] - 1) * dim.strides[operand];
+            slice.operands[operand] += (shape[d] - 1) * dim.strides[operand];
             dim.strides[operand] = -dim.strides[operand];
         }
-        box.dims.push_back(dim);
+        dims.push_back(dim);
     }
-    return box;
+    return dims;
 }
 
 // From the largest stride of the first operand to the smallest, and what continues the next dimension in all
@@ -59,11 +48,10 @@ void put_in_order(std::vector<Dimension>& dims) {
     dims = std::move(merged);
 }
 
-bool is_dense(const Box& box, std::size_t itemsize) {
-    if (box.dims.empty()) return true;
-    const auto item = static_cast<std::ptrdiff_t>(itemsize);
-    const auto& strides = box.dims[0].strides;
-    return box.dims.size() == 1 && strides[0] == item && strides[1] == item && strides[2] == item;
+bool is_dense(const std::vector<Dimension>& dims, std::ptrdiff_t item) {
+    if (dims.empty()) return true;
+    const auto& strides = dims[0].strides;
+    return dims.size() == 1 && strides[0] == item && strides[1] == item && strides[2] == item;
 }
 
 // The place of the state's strides in the dimensions of an update; params and partners come before.
@@ -102,31 +90,26 @@ void Work::clear() {
     operand_bytes = update_bytes = 0;
 }
 
-void Work::add_dense(char* const (&operands)[n_operands], std::size_t n, std::size_t itemsize, Kernel kernel,
-                     const Coefficients* coefficients) {
-    if (n == 0) return;
-    slices.push_back({{operands[0], operands[1], operands[2]},
-                      n,
-                      kernel,
-                      coefficients,
-                      static_cast<unsigned>(itemsize),
-                      0,
-                      0});
-    operand_bytes += n * itemsize;
+void Work::add_dense(const Slice& slice) {
+    if (slice.n == 0) return;
+    slices.push_back(slice);
+    operand_bytes += slice.n * slice.itemsize;
 }
 
-void Work::add_strided(char* const (&operands)[n_operands],
-                       const std::ptrdiff_t* const (&strides)[n_operands], const std::ptrdiff_t* shape,
-                       int ndim, std::size_t itemsize, Kernel kernel, const Coefficients* coefficients) {
-    Box box = forwards(operands, strides, shape, ndim);
-    if (box.size() == 0) return;
-    put_in_order(box.dims);
-    if (is_dense(box, itemsize)) return add_dense(box.operands, box.size(), itemsize, kernel, coefficients);
-    put_rows_before_columns(box.dims);
-    add_dense(box.operands, box.size(), itemsize, kernel, coefficients);
-    slices.back().first_dimension = dimensions.size();
-    slices.back().n_dimensions = static_cast<unsigned>(box.dims.size());
-    dimensions.insert(dimensions.end(), box.dims.begin(), box.dims.end());
+void Work::add_strided(Slice slice, const std::ptrdiff_t* const (&strides)[n_operands],
+                       const std::ptrdiff_t* shape, int ndim) {
+    std::vector<Dimension> dims = forwards(slice, strides, shape, ndim);
+    slice.n = 1;
+    for (const Dimension& dim : dims) slice.n *= dim.size;
+    if (slice.n == 0) return;
+    put_in_order(dims);
+    if (!is_dense(dims, slice.itemsize)) {
+        put_rows_before_columns(dims);
+        slice.first_dimension = dimensions.size();
+        slice.n_dimensions = static_cast<unsigned>(dims.size());
+        dimensions.insert(dimensions.end(), dims.begin(), dims.end());
+    }
+    add_dense(slice);
 }
 
 void Work::add_update(Update update, const std::ptrdiff_t* const (&strides)[2], const std::ptrdiff_t* order,

@@ -21,8 +21,8 @@ struct Slice {
     Kernel kernel;
     const Coefficients* coefficients;
     unsigned itemsize;
-    unsigned n_dimensions;
-    std::size_t first_dimension;
+    unsigned n_dimensions = 0;
+    std::size_t first_dimension = 0;
 };
 
 // Which operands a kernel reads, and which it writes.
@@ -96,12 +96,10 @@ struct Work {
     std::size_t bytes_moved() const { return operand_bytes * access.streams() + update_bytes; }
 
     void clear();
-    void add_dense(char* const (&operands)[n_operands], std::size_t n, std::size_t itemsize, Kernel kernel,
-                   const Coefficients* coefficients);
-    // Operands of one shape, each with its own strides. Dense after all if they lie in the same order.
-    void add_strided(char* const (&operands)[n_operands], const std::ptrdiff_t* const (&strides)[n_operands],
-                     const std::ptrdiff_t* shape, int ndim, std::size_t itemsize, Kernel kernel,
-                     const Coefficients* coefficients);
+    void add_dense(const Slice& slice);
+    // Its operands have this shape, each with its own strides. Dense after all if they lie in the same order.
+    void add_strided(Slice slice, const std::ptrdiff_t* const (&strides)[n_operands],
+                     const std::ptrdiff_t* shape, int ndim);
     // `strides` are those of params and partners, nullptr where both lie in the order of `order`, the strides
     // that the state's arrays have.
     void add_update(Update update, const std::ptrdiff_t* const (&strides)[2], const std::ptrdiff_t* order,

@@ -75,12 +75,16 @@ class Checker {
 
     INLINED void add_slice(std::size_t i, Memory first, Memory second, Memory third, std::size_t itemsize,
                            Kernel kernel, const Coefficients* coefficients) {
-        char* const data[] = {first.data, second.data, third.data};
+        const Slice slice = {{first.data, second.data, third.data},
+                             velocities_[i].size,
+                             kernel,
+                             coefficients,
+                             static_cast<unsigned>(itemsize)};
         if (first.contiguity & second.contiguity & third.contiguity)
-            call_.work.add_dense(data, velocities_[i].size, itemsize, kernel, coefficients);
+            call_.work.add_dense(slice);
         else
-            call_.work.add_strided(data, {first.strides, second.strides, third.strides}, velocities_.shape(i),
-                                   velocities_[i].ndim, itemsize, kernel, coefficients);
+            call_.work.add_strided(slice, {first.strides, second.strides, third.strides},
+                                   velocities_.shape(i), velocities_[i].ndim);
     }
 
     // `partner`: the gradient, or what lookahead() writes; none where its data is nullptr.
