@@ -242,8 +242,7 @@ void Arrays::take(const Arrays& other) noexcept {
 
 // ---- all that a State keeps ----
 
-Kept::Kept(const Rule& rule, const Values& settings, const Leaves& leaves, const ParamDtypes& dtypes)
-    : params(dtypes.stored) {
+void Kept::make_slots(const Rule& rule, const Values& settings, const Leaves& leaves) {
     const auto wanted = [&](const Slot& slot) {
         switch (slot.when) {
             case Slot::kept_by_the_rule:
@@ -257,25 +256,26 @@ Kept::Kept(const Rule& rule, const Values& settings, const Leaves& leaves, const
         }
         return false;
     };
-    slots[Slot::velocity].emplace(leaves, dtypes.dtypes, stored_as(all_slots[Slot::velocity], settings));
+    slots[Slot::velocity].emplace(leaves, params.dtypes, stored_as(all_slots[Slot::velocity], settings));
     for (const Slot& slot : all_slots)
         if (slot.place != Slot::velocity && wanted(slot))
             slots[slot.place].emplace(velocity(), stored_as(slot, settings));
 }
 
 std::vector<Stored> Kept::stored_as(const Slot& slot, const Values& settings) const {
-    if (slot.as == Slot::params) return params;
+    if (slot.as == Slot::params) return params.stored;
     std::vector<Stored> stored(size(), slot.as == Slot::velocity_dtype
                                            ? Stored(static_cast<unsigned>(settings[Setting::velocity_dtype]))
                                            : Stored::native);
     if (slot.when == Slot::params_narrow)
         for (std::size_t i = 0; i < size(); ++i)
-            if (params[i] == Stored::native) stored[i] = Stored::absent;
+            if (params.stored[i] == Stored::native) stored[i] = Stored::absent;
     return stored;
 }
 
 bool Kept::has_narrow_params() const {
-    return std::any_of(params.begin(), params.end(), [](Stored stored) { return stored != Stored::native; });
+    return std::any_of(params.stored.begin(), params.stored.end(),
+                       [](Stored stored) { return stored != Stored::native; });
 }
 
 void Kept::make_room_for_average() {

@@ -84,22 +84,23 @@ class Arrays {
     std::shared_ptr<char> memory_;
 };
 
-// Of `params`: the dtype in which each is worked on, and as what it is stored.
-struct ParamDtypes {
-    std::vector<Dtype> dtypes;
-    std::vector<Stored> stored;
+// What is known of the params given to init().
+struct Params {
+    Tree tree;
+    std::vector<Dtype> dtypes;   // that each array is worked on in
+    std::vector<Stored> stored;  // and as what it is stored
 };
 
 // All that a State keeps for its parameters: the slots, where there is one.
 struct Kept {
-    std::vector<Stored> params;  // as what the parameters themselves are stored
+    Params params;
     std::array<std::optional<Arrays>, Slot::n> slots;
 
-    // But for the average, which comes when it is wanted.
-    Kept(const Rule& rule, const Values& settings, const Leaves& leaves, const ParamDtypes& dtypes);
+    // Makes all slots but the average, which comes when it is wanted.
+    void make_slots(const Rule& rule, const Values& settings, const Leaves& leaves);
 
     const Arrays& velocity() const { return *slots[Slot::velocity]; }
-    std::size_t size() const { return params.size(); }
+    std::size_t size() const { return params.stored.size(); }
     bool has(Slot::Name slot, std::size_t i) const { return slots[slot] && slots[slot]->has(i); }
     bool has_narrow_params() const;
     void make_room_for_average();

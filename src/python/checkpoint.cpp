@@ -139,11 +139,11 @@ void check_fixed(const char* name, const py::object& given, const py::object& mi
 }
 
 // Checks a value for array i, which checkpoints call `key`, and its steps; and takes it over into `kept`.
-void read(Saved& saved, Kept& kept, const Tree& tree, const Slot& slot, std::size_t i, py::handle values,
+void read(Saved& saved, Kept& kept, const Slot& slot, std::size_t i, py::handle values,
           const std::string& key, py::handle steps) {
     Arrays& arrays = *kept.slots[slot.place];
     const std::string path = item_path(slot.name, key), steps_path = item_path(saved.steps_key, key);
-    check_loaded(tree, arrays, i, values, path);
+    check_loaded(kept.params.tree, arrays, i, values, path);
     arrays.assign(i, values);
     if (slot.when != Slot::kept_by_the_rule) return;
     saved.steps[i] = checked_steps(saved, steps_path, steps);
@@ -198,7 +198,7 @@ py::tuple State::pickled() {
     const Mark::Hold hold(mark, Mark::reading);
     py::dict rest = summary();
     py::list params;
-    for (const Stored stored : kept_.params) {
+    for (const Stored stored : kept_.params.stored) {
         const Storage* storage = storage_of(stored);
         params.append(storage ? py::object(py::str(storage->name)) : py::none());
     }
@@ -213,7 +213,7 @@ py::tuple State::pickled() {
         rest[slot.name] = has_slot(slot.place) ? py::object(py::tuple(values)) : py::none();
     }
     rest["velocity"] = py::none();  // which says what the containers are
-    return py::make_tuple(tree_.build([&](std::size_t i) { return kept_.velocity().copy(i); }), rest);
+    return py::make_tuple(tree().build([&](std::size_t i) { return kept_.velocity().copy(i); }), rest);
 }
 
 // ---- in ----
@@ -229,7 +229,7 @@ void State::load_state_dict(py::handle source, bool strict) {
         check_fixed(setting.name, given, mine[setting.name]);
         given = mine[setting.name];  // which it equals, of whatever type it is
     }
-    Settings found(settings_.rule(), saved.given, tree_, dtypes_);
+    Settings found(settings_.rule(), saved.given, kept_.params);
 
     const Items velocity = items_of(saved.items.at("velocity"), item_path("velocity"));
     const Items steps = items_of(saved.items.at(saved.steps_key), item_path(saved.steps_key));
@@ -265,8 +265,7 @@ void State::load_state_dict(py::handle source, bool strict) {
             if (kept_.has(slot.place, i) && expected.count(all[i])) keys.insert(all[i]);
         check_items(given, item_path(slot.name), keys);
         for (std::size_t i = 0; i < all.size(); ++i)
-            if (keys.count(all[i]))
-                read(saved, loaded, tree_, slot, i, given.at(all[i]), all[i], steps.at(all[i]));
+            if (keys.count(all[i])) read(saved, loaded, slot, i, given.at(all[i]), all[i], steps.at(all[i]));
     }
     settings_ = std::move(found);
     for (const Slot& slot : all_slots)
@@ -281,15 +280,15 @@ std::unique_ptr<State> State::unpickled(py::handle containers, py::handle rest) 
     Leaves leaves;
     Tree tree(containers, "params", leaves);
     const std::size_t n = leaves.size();
-    ParamDtypes dtypes = checked_dtypes(tree, leaves);
+    Params params = checked_params(std::move(tree), leaves);
     if (items.count("params")) {  // not in format 1
         const py::tuple names = checked_tuple(items, "params", n);
         for (std::size_t i = 0; i < n; ++i)
-            if (!names[i].is_none()) dtypes.stored[i] = stored_as(names[i], dtypes.dtypes[i]);
+            if (!names[i].is_none()) params.stored[i] = stored_as(names[i], params.dtypes[i]);
         items.erase("params");
     }
     Saved saved = checked_saved(std::move(items));
-    std::unique_ptr<State> state(new State(*saved.rule, std::move(tree), leaves, dtypes, saved.given));
+    std::unique_ptr<State> state(new State(*saved.rule, std::move(params), leaves, saved.given));
     if (PyTuple_Check(saved.items.at("average").ptr())) {
         state->kept_.make_room_for_average();
         saved.progress.average_started = true;
@@ -304,8 +303,8 @@ std::unique_ptr<State> State::unpickled(py::handle containers, py::handle rest) 
         const py::tuple values = in_containers ? py::tuple() : checked_tuple(saved.items, slot.name, n);
         for (std::size_t i = 0; i < n; ++i)
             if (state->kept_.has(slot.place, i))
-                read(saved, state->kept_, state->tree_, slot, i,
-                     in_containers ? py::handle(leaves[i]) : py::handle(values[i]), state->tree_.path(i),
+                read(saved, state->kept_, slot, i,
+                     in_containers ? py::handle(leaves[i]) : py::handle(values[i]), state->tree().path(i),
                      steps[i]);
     }
     state->steps_ = std::move(saved.steps);

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <cstring>
+#include <utility>
 
 #include "plain/isa.hpp"
 #include "python/disjoint.hpp"
@@ -26,9 +27,8 @@ INLINED Memory memory_of(const ArrayStruct& array) {
 // shorter. Inlined where ten thousand arrays make ten thousand calls; what refuses is not.
 class Checker {
   public:
-    Checker(const Tree& tree, const Kept& kept, Call& call)
-        : tree_(tree),
-          kept_(kept),
+    Checker(const Kept& kept, Call& call)
+        : kept_(kept),
           velocities_(kept.velocity()),
           dtypes_(isa_in_use().kernels->dtypes),
           types_(numpy_types()),
@@ -94,7 +94,7 @@ class Checker {
         update.dtype = &dtype(i);
         update.coefficients = coefficients;
         update.n = velocities_[i].size;
-        update.param = {param.data, storage_of(kept_.params[i]), nullptr};
+        update.param = {param.data, storage_of(kept_.params.stored[i]), nullptr};
         update.partner = {partner.data, storage_of(partner_stored), nullptr};
         for (const Slot& slot : all_slots)
             if (kept_.has(slot.place, i)) update.slots[slot.place] = kept_.slots[slot.place]->operand(i);
@@ -114,7 +114,7 @@ class Checker {
         for (const Slot& slot : all_slots)
             if (const auto& arrays = kept_.slots[slot.place])
                 call_.bounds.add(arrays->span(written.slot(slot.place)));
-        if (call_.bounds.meet()) check_disjoint(tree_, kept_, call_.params, call_.partners, partner, written);
+        if (call_.bounds.meet()) check_disjoint(kept_, call_.params, call_.partners, partner, written);
     }
 
   private:
@@ -145,7 +145,7 @@ class Checker {
         stored = as_worked_on ? Stored::native : narrow_storage(array);
         const bool is_one = as_worked_on || stored != Stored::native;
         const bool fits = role == Role::grads ? as_worked_on || dtype(i).itemsize == sizeof(float)
-                                              : stored == kept_.params[i];
+                                              : stored == kept_.params.stored[i];
         if (!is_one || !fits) refuse_storage(role, i, array);
         return Found{&dtype(i), stored}.itemsize();
     }
@@ -157,11 +157,11 @@ class Checker {
     }
 
     [[noreturn]] void refuse_storage(Role role, std::size_t i, const ArrayStruct& array) const {
-        const Storage* narrow = storage_of(kept_.params[i]);
+        const Storage* narrow = storage_of(kept_.params.stored[i]);
         const char* wanted = role != Role::grads && narrow ? narrow->name : dtype(i).name;
         const int number =
             role != Role::grads && narrow
-                ? (kept_.params[i] == Stored::float16 ? float16_number : types_.bfloat16_number)
+                ? (kept_.params.stored[i] == Stored::float16 ? float16_number : types_.bfloat16_number)
                 : dtype(i).number;
         const std::string requirement = role == Role::params ? std::string(wanted) + ", as in init()"
                                         : role == Role::grads && narrow
@@ -175,9 +175,8 @@ class Checker {
                                     role == Role::params ? "" : name(Role::params, i));
     }
 
-    std::string name(Role role, std::size_t i) const { return name_of(role) + tree_.path(i); }
+    std::string name(Role role, std::size_t i) const { return name_of(role) + kept_.params.tree.path(i); }
 
-    const Tree& tree_;
     const Kept& kept_;
     const Arrays& velocities_;
     const DtypeKernels* dtypes_;
@@ -224,18 +223,18 @@ void Call::clear() {
     if (!scalars.empty()) scalars.clear();
 }
 
-ParamDtypes checked_dtypes(const Tree& tree, const Leaves& params) {
-    ParamDtypes dtypes;
-    for (std::size_t i = 0; i < params.size(); ++i) {
-        const auto path = [&] { return "params" + tree.path(i); };
-        if (!numpy_types().is_array(params[i])) refuse_type(params[i], path(), true);
-        const ArrayStruct& array = array_struct(params[i]);
+Params checked_params(Tree tree, const Leaves& leaves) {
+    Params params = {std::move(tree), {}, {}};
+    for (std::size_t i = 0; i < leaves.size(); ++i) {
+        const auto path = [&] { return "params" + params.tree.path(i); };
+        if (!numpy_types().is_array(leaves[i])) refuse_type(leaves[i], path(), true);
+        const ArrayStruct& array = array_struct(leaves[i]);
         const Found found = found_dtype(array);
         if (!found.dtype) refuse_param(array, path(), true);
-        dtypes.dtypes.push_back(found.dtype->place);
-        dtypes.stored.push_back(found.stored);
+        params.dtypes.push_back(found.dtype->place);
+        params.stored.push_back(found.stored);
     }
-    return dtypes;
+    return params;
 }
 
 void check_loaded(const Tree& tree, const Arrays& arrays, std::size_t i, py::handle array,
@@ -250,10 +249,10 @@ void check_loaded(const Tree& tree, const Arrays& arrays, std::size_t i, py::han
     if (!has_shape(given, arrays, i)) refuse_shape(given, arrays, i, path, model);
 }
 
-void check_step(const Tree& tree, const Kept& kept, const Constants& constants,
-                const std::vector<long long>& steps, const Plan& plan, Call& call) {
+void check_step(const Kept& kept, const Constants& constants, const std::vector<long long>& steps,
+                const Plan& plan, Call& call) {
     call.work.access = {{true, true, true}, {true, false, true}};
-    Checker checker(tree, kept, call);
+    Checker checker(kept, call);
     if (plan.plain)
         check_arrays<false>(checker, kept, constants, steps, plan, call);
     else
@@ -262,8 +261,8 @@ void check_step(const Tree& tree, const Kept& kept, const Constants& constants,
     checker.check_overlap(Role::grads, {true, pass.zeroes_grads, true, pass.averages()});
 }
 
-void check_lookahead(const Tree& tree, const Kept& kept, const Constants& constants, Call& call) {
-    Checker checker(tree, kept, call);
+void check_lookahead(const Kept& kept, const Constants& constants, Call& call) {
+    Checker checker(kept, call);
     call.work.access = {{false, true, true}, {true, false, false}};
     const Plan plan(kept, call.work.pass);
     for (std::size_t i = 0; i < kept.size(); ++i) {
@@ -278,13 +277,13 @@ void check_lookahead(const Tree& tree, const Kept& kept, const Constants& consta
             checker.add_slice(i, point, param, checker.velocity_of(i), dtype.itemsize, dtype.lookahead,
                               coefficients);
         else
-            checker.add_update(i, param, point, kept.params[i], coefficients);
+            checker.add_update(i, param, point, kept.params.stored[i], coefficients);
     }
     checker.check_overlap(Role::out, {false, true, false, false});
 }
 
-void check_swap(const Tree& tree, const Kept& kept, Call& call) {
-    Checker checker(tree, kept, call);
+void check_swap(const Kept& kept, Call& call) {
+    Checker checker(kept, call);
     for (std::size_t i = 0; i < kept.size(); ++i) {
         Stored stored = Stored::native;
         const ArrayStruct& param =
@@ -295,7 +294,7 @@ void check_swap(const Tree& tree, const Kept& kept, Call& call) {
 }
 
 py::object empty_like(const Kept& kept, std::size_t i, py::handle param) {
-    if (kept.params[i] == Stored::native) return kept.velocity().empty(i);
+    if (kept.params.stored[i] == Stored::native) return kept.velocity().empty(i);
     if (!numpy_types().is_array(param.ptr())) return py::none();
     return py::module_::import("numpy").attr("empty_like")(param);
 }

@@ -24,8 +24,8 @@ struct Call {
     void clear();
 };
 
-// Of `params`, which must be arrays of a dtype that can be worked on.
-ParamDtypes checked_dtypes(const Tree& tree, const Leaves& params);
+// Of `leaves`, those of `tree`, which must be arrays of a dtype that can be worked on.
+Params checked_params(Tree tree, const Leaves& leaves);
 
 // `array`, to be copied into the memory of array i, must have its shape and the dtype that it is worked on
 // in.
@@ -51,13 +51,13 @@ struct Plan {
         : slices(kept.is_plain() && pass.is_bare()), plain(slices && !pass.looks_first()) {}
 };
 
-// Check call.params and call.partners and fill call.work, whose pass is set. `tree` is for the messages.
+// Check call.params and call.partners and fill call.work, whose pass is set.
 // `steps` are those that each array has made.
-void check_step(const Tree& tree, const Kept& kept, const Constants& constants,
-                const std::vector<long long>& steps, const Plan& plan, Call& call);
-void check_lookahead(const Tree& tree, const Kept& kept, const Constants& constants, Call& call);
+void check_step(const Kept& kept, const Constants& constants, const std::vector<long long>& steps,
+                const Plan& plan, Call& call);
+void check_lookahead(const Kept& kept, const Constants& constants, Call& call);
 // Of call.params alone.
-void check_swap(const Tree& tree, const Kept& kept, Call& call);
+void check_swap(const Kept& kept, Call& call);
 
 // A new array of the dtype of `param` and in the order of array i; None where `param` is no array, as only a
 // check is to say.

@@ -21,8 +21,8 @@ void check_own_elements(const Region& elements, const std::string& path) {
         copy_way_out(".copy()", true));
 }
 
-void check_disjoint(const Tree& tree, const Kept& kept, const Leaves& params, const Leaves& partners,
-                    Role role, const Written& written) {
+void check_disjoint(const Kept& kept, const Leaves& params, const Leaves& partners, Role role,
+                    const Written& written) {
     struct Name {
         const char* container;
         std::size_t i;
@@ -49,8 +49,8 @@ void check_disjoint(const Tree& tree, const Kept& kept, const Leaves& params, co
     const std::string way_out = is_grad(first) || is_grad(second) ? "; pass a copy of the gradient"
                                 : role == Role::out               ? "; pass other arrays as out"
                                                                   : "; give each array once";
-    const std::string first_name = first.container + tree.path(first.i);
-    const std::string second_name = second.container + tree.path(second.i);
+    const std::string first_name = first.container + kept.params.tree.path(first.i);
+    const std::string second_name = second.container + kept.params.tree.path(second.i);
     const std::string requirement = second_name + " must share no memory with " + first_name;
     if (clash.verdict == Verdict::unknown)
         throw py::value_error("cannot prove that " + first_name + " and " + second_name +

@@ -6,7 +6,6 @@
 #include "plain/overlap.hpp"
 #include "plain/work.hpp"
 #include "python/arrays.hpp"
-#include "python/tree.hpp"
 
 namespace fast_momentum {
 
@@ -32,7 +31,7 @@ void check_own_elements(const Region& elements, const std::string& path);
 
 // Of arrays whose bounds meet, with `partners` of that role beside params, if there are some: throws where
 // they overlap, or where that they do not cannot be proved.
-void check_disjoint(const Tree& tree, const Kept& kept, const Leaves& params, const Leaves& partners,
-                    Role role, const Written& written);
+void check_disjoint(const Kept& kept, const Leaves& params, const Leaves& partners, Role role,
+                    const Written& written);
 
 }  // namespace fast_momentum

@@ -47,8 +47,7 @@ std::string takers(const Rule& rule, const Setting& setting) {
 struct PrefixReader {
     const Setting& setting;
     const Rule& rule;
-    const Tree& tree;
-    const std::vector<Dtype>& dtypes;
+    const Params& params;
     std::vector<double>& numbers;
 
     py::object read(const Tree::Node& node, py::handle value, const Path& path) {
@@ -60,7 +59,7 @@ struct PrefixReader {
         const double x = in_range(value, path);
         for (std::size_t i = node.first_leaf; i < node.first_leaf + node.n_leaves; ++i) {
             numbers[i] = x;
-            if (i == node.first_leaf || dtypes[i] != dtypes[i - 1]) check_rounded(x, path, i);
+            if (i == node.first_leaf || params.dtypes[i] != params.dtypes[i - 1]) check_rounded(x, path, i);
         }
         return py::float_(x);
     }
@@ -104,21 +103,21 @@ struct PrefixReader {
 
     // What a value must still be after it was rounded to the dtype of array i.
     void check_rounded(double x, const Path& path, std::size_t i) const {
-        const DtypeKernels& dtype = dtype_kernels(dtypes[i]);
+        const DtypeKernels& dtype = dtype_kernels(params.dtypes[i]);
         if (const char* requirement = missed_rounding(setting.range, x, dtype))
             throw py::value_error(path.str() + " must " + requirement + " when rounded to " + dtype.name +
-                                  ", the dtype of params" + tree.path(i) + ", not be " +
+                                  ", the dtype of params" + params.tree.path(i) + ", not be " +
                                   repr_of(py::float_(x)) + "; use a float64 array or another value");
     }
 };
 
 }  // namespace
 
-py::object read_prefix(const Setting& setting, const Rule& rule, py::handle value, const Tree& tree,
-                       const std::vector<Dtype>& dtypes, std::vector<double>& numbers) {
-    numbers.assign(tree.n_leaves(), 0);
-    PrefixReader reader{setting, rule, tree, dtypes, numbers};
-    return reader.read(tree.root(), value, Path::of(setting.name));
+py::object read_prefix(const Setting& setting, const Rule& rule, py::handle value, const Params& params,
+                       std::vector<double>& numbers) {
+    numbers.assign(params.tree.n_leaves(), 0);
+    PrefixReader reader{setting, rule, params, numbers};
+    return reader.read(params.tree.root(), value, Path::of(setting.name));
 }
 
 double checked_real(py::handle value, const Path& path, const char* way_out) {

@@ -7,17 +7,17 @@
 #include <string>
 #include <vector>
 
-#include "kernels/kernels.hpp"
 #include "plain/rules.hpp"
+#include "python/arrays.hpp"
 #include "python/tree.hpp"
 
 namespace fast_momentum {
 
 // Reads a setting of Kind::number along the structure of params into `numbers`, one for each leaf. Returns it
 // as it is read back: a float, or nested tuples and read-only mappings. Throws, with the requirement that a
-// value misses. `dtypes` are those that the leaves of `tree` are worked on in.
-py::object read_prefix(const Setting& setting, const Rule& rule, py::handle value, const Tree& tree,
-                       const std::vector<Dtype>& dtypes, std::vector<double>& numbers);
+// value misses.
+py::object read_prefix(const Setting& setting, const Rule& rule, py::handle value, const Params& params,
+                       std::vector<double>& numbers);
 
 // A real number of Python or NumPy. `way_out` is for those who give an array.
 double checked_real(py::handle value, const Path& path, const char* way_out = "");

@@ -25,18 +25,17 @@ std::string dtype_name(py::handle value) {
 }
 
 // A way to store float32, and its name as it reads back.
-std::pair<Stored, const char*> checked_dtype(const char* setting, py::handle value, const Tree& tree,
-                                             const std::vector<Dtype>& dtypes) {
+std::pair<Stored, const char*> checked_dtype(const char* setting, py::handle value, const Params& params) {
     if (value.is_none()) return {Stored::native, nullptr};
     const std::vector<const char*> names = dtype_names();
     const auto found = std::find(names.begin(), names.end(), dtype_name(value));
     if (found == names.end())
         throw py::value_error(std::string(setting) + " must be None or one of " + quoted(names) + ", not " +
                               brief(value));
-    for (std::size_t i = 0; i < dtypes.size(); ++i)
-        if (dtypes[i] != Dtype::float32)
+    for (std::size_t i = 0; i < params.dtypes.size(); ++i)
+        if (params.dtypes[i] != Dtype::float32)
             throw py::value_error(std::string(setting) +
-                                  " must be None where an array is float64, as params" + tree.path(i) +
+                                  " must be None where an array is float64, as params" + params.tree.path(i) +
                                   " is, not '" + *found + "'; use float32 arrays");
     return {found == names.begin() ? Stored::native : Stored(found - names.begin() - 1), *found};
 }
@@ -69,8 +68,8 @@ const Rule& checked_form(const Rule& rule, py::handle form) {
     return *find_rule(rule.name, forms[checked_name(setting.name, form, forms)]);
 }
 
-double checked_for_all(const char* name, const Range& range, py::handle value, const Tree& tree,
-                       const std::vector<Dtype>& dtypes) {
+double checked_for_all(const char* name, const Range& range, py::handle value, const Params& params) {
+    const std::vector<Dtype>& dtypes = params.dtypes;
     const double number = checked_real(value, Path::of(name));
     if (!range.contains(number))
         throw py::value_error(std::string(name) + " must " + range.requirement + ", not " +
@@ -80,27 +79,27 @@ double checked_for_all(const char* name, const Range& range, py::handle value, c
         const DtypeKernels& dtype = dtype_kernels(dtypes[i]);
         if (const char* requirement = missed_rounding(range, number, dtype))
             throw py::value_error(std::string(name) + " must " + requirement + " when rounded to " +
-                                  dtype.name + ", in which params" + tree.path(i) + " is worked on, not be " +
-                                  repr_of(py::float_(number)) + "; use a float64 array or another value");
+                                  dtype.name + ", in which params" + params.tree.path(i) +
+                                  " is worked on, not be " + repr_of(py::float_(number)) +
+                                  "; use a float64 array or another value");
     }
     return number;
 }
 
-Settings::Settings(const Rule& rule, const Given& given, const Tree& tree, const std::vector<Dtype>& dtypes)
-    : rule_(&rule) {
+Settings::Settings(const Rule& rule, const Given& given, const Params& params) : rule_(&rule) {
     if (rule.form) rule_ = &checked_form(rule, given[Setting::form]);  // which says what others may be
     items_[Setting::form].shown = py::none();
     for (const Setting& setting : all_settings)
-        if (is_keyword(rule, setting.place)) set(setting.place, given[setting.place], tree, dtypes);
+        if (is_keyword(rule, setting.place)) set(setting.place, given[setting.place], params);
 }
 
-void Settings::set(Setting::Name name, py::handle value, const Tree& tree, const std::vector<Dtype>& dtypes) {
+void Settings::set(Setting::Name name, py::handle value, const Params& params) {
     const Setting& setting = all_settings[name];
     Item& item = items_[name];
     switch (setting.kind) {
         case Kind::number: {
             std::vector<double> numbers;  // all or nothing
-            item.shown = read_prefix(setting, *rule_, value, tree, dtypes, numbers);
+            item.shown = read_prefix(setting, *rule_, value, params, numbers);
             item.per_array = !py::isinstance<py::float_>(item.shown);
             common_[name] = item.per_array ? none : item.shown.cast<double>();
             item.numbers = item.per_array ? std::move(numbers) : std::vector<double>();
@@ -112,7 +111,7 @@ void Settings::set(Setting::Name name, py::handle value, const Tree& tree, const
             break;
         case Kind::option:
             common_[name] =
-                value.is_none() ? none : checked_for_all(setting.name, setting.range, value, tree, dtypes);
+                value.is_none() ? none : checked_for_all(setting.name, setting.range, value, params);
             item.shown = value.is_none() ? py::object(py::none()) : py::float_(common_[name]);
             break;
         case Kind::choice:
@@ -120,7 +119,7 @@ void Settings::set(Setting::Name name, py::handle value, const Tree& tree, const
             item.shown = py::str(choices(setting, *rule_)[static_cast<std::size_t>(common_[name])]);
             break;
         case Kind::dtype: {
-            const auto [stored, found] = checked_dtype(setting.name, value, tree, dtypes);
+            const auto [stored, found] = checked_dtype(setting.name, value, params);
             common_[name] = static_cast<double>(stored);
             item.shown = py::cast(found);
             break;

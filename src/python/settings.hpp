@@ -26,15 +26,14 @@ std::vector<const char*> dtype_names();
 const Rule& checked_form(const Rule& rule, py::handle form);
 
 // One number for all arrays, which each dtype that they are worked on in must hold.
-double checked_for_all(const char* name, const Range& range, py::handle value, const Tree& tree,
-                       const std::vector<Dtype>& dtypes);
+double checked_for_all(const char* name, const Range& range, py::handle value, const Params& params);
 
 // Each value is checked for itself; how they go together is for State to say.
 class Settings {
   public:
-    // `rule` is any form of it, `dtypes` are those that the leaves of `tree` are worked on in.
-    Settings(const Rule& rule, const Given& given, const Tree& tree, const std::vector<Dtype>& dtypes);
-    void set(Setting::Name name, py::handle value, const Tree& tree, const std::vector<Dtype>& dtypes);
+    // `rule` is any form of it.
+    Settings(const Rule& rule, const Given& given, const Params& params);
+    void set(Setting::Name name, py::handle value, const Params& params);
 
     // One of others of this State.
     void take(Setting::Name name, const Settings& other) {

@@ -13,18 +13,15 @@ using namespace py::literals;
 
 // ---- construction ----
 
-State::State(const Rule& rule, Tree tree, const Leaves& leaves, const ParamDtypes& params, const Given& given)
-    : tree_(std::move(tree)),
-      dtypes_(params.dtypes),
-      settings_(rule, given, tree_, dtypes_),
-      kept_(settings_.rule(), settings_.common(), leaves, params),
-      steps_(leaves.size(), 0) {}
+State::State(const Rule& rule, Params params, const Leaves& leaves, const Given& given)
+    : kept_{std::move(params), {}}, settings_(rule, given, kept_.params), steps_(leaves.size(), 0) {
+    kept_.make_slots(settings_.rule(), settings_.common(), leaves);
+}
 
 std::unique_ptr<State> State::init(const Rule& rule, py::handle params, const Given& given) {
     Leaves leaves;
     Tree tree(params, "params", leaves);
-    const ParamDtypes dtypes = checked_dtypes(tree, leaves);
-    std::unique_ptr<State> state(new State(rule, std::move(tree), leaves, dtypes, given));
+    std::unique_ptr<State> state(new State(rule, checked_params(std::move(tree), leaves), leaves, given));
     state->check_init();
     state->kept_constants();
     if (auto& master = state->kept_.slots[Slot::master]) state->copy_into(*master, leaves);
@@ -56,7 +53,7 @@ const py::object& State::shown(Setting::Name name) const {
 
 void State::set(Setting::Name name, py::handle value) {
     shown(name);
-    settings_.set(name, value, tree_, dtypes_);
+    settings_.set(name, value, kept_.params);
     is_stale_ = true;
 }
 
@@ -92,13 +89,14 @@ void State::check_rule() const {
 
 void State::check_products(const char* what, Setting::Name a, Setting::Name b) const {
     const bool per_array = settings_.per_array(a) || settings_.per_array(b);
-    for (std::size_t i = 0; i < dtypes_.size(); ++i) {
-        if (!per_array && i > 0 && dtypes_[i] == dtypes_[i - 1]) continue;
+    const std::vector<Dtype>& dtypes = kept_.params.dtypes;
+    for (std::size_t i = 0; i < dtypes.size(); ++i) {
+        if (!per_array && i > 0 && dtypes[i] == dtypes[i - 1]) continue;
         const DtypeKernels& dtype = kept_.velocity().dtype(i);
         const double x = settings_.of(a, i), y = settings_.of(b, i);
         if (const char* requirement = missed_product(x, y, dtype))
             throw py::value_error(std::string(what) + " must " + requirement + " when rounded to " +
-                                  dtype.name + ", the dtype of params" + tree_.path(i) + ", not be " +
+                                  dtype.name + ", the dtype of params" + tree().path(i) + ", not be " +
                                   repr_of(py::float_(x)) + " * " + repr_of(py::float_(y)) +
                                   "; use a float64 array or other values");
     }
@@ -121,7 +119,7 @@ Constants State::constants() const {
     check_rule();
     const bool per_array = settings_.any_per_array();
     Constants constants = {{}, per_array ? std::size_t(2) : 0};
-    for (std::size_t i = 0; i < (per_array ? dtypes_.size() : 1); ++i)
+    for (std::size_t i = 0; i < (per_array ? kept_.size() : 1); ++i)
         for (const long long steps : {0, 1})
             constants.table.push_back(coefficients(settings_.rule(), settings_.values(i), steps));
     return constants;
@@ -141,7 +139,7 @@ const Constants& State::kept_constants() {
 Pass State::pass(py::handle grad_scale, py::handle zero_grads) const {
     Pass pass;
     pass.settings = &in_force_;
-    if (grad_scale) pass.grad_scale = checked_for_all("grad_scale", positive, grad_scale, tree_, dtypes_);
+    if (grad_scale) pass.grad_scale = checked_for_all("grad_scale", positive, grad_scale, kept_.params);
     if (zero_grads) pass.zeroes_grads = checked_flag("zero_grads", zero_grads);
     return pass;
 }
@@ -184,9 +182,9 @@ py::object State::containers(Slot::Name name) {
     if (!has_slot(name)) return py::none();
     const Arrays& arrays = *kept_.slots[name];
     if (arrays.size() == 0 || arrays[0].stored == Stored::native)
-        return tree_.build([&](std::size_t i) -> py::object { return arrays.view(i); });
+        return tree().build([&](std::size_t i) -> py::object { return arrays.view(i); });
     const Mark::Hold hold(mark, Mark::reading);
-    return tree_.build([&](std::size_t i) -> py::object {
+    return tree().build([&](std::size_t i) -> py::object {
         py::array values = arrays.copy(i);
         values.attr("setflags")("write"_a = false);
         return values;
@@ -219,7 +217,7 @@ std::string State::repr() const {
 
 std::vector<std::string> State::paths() const {
     std::vector<std::string> paths;
-    for (std::size_t i = 0; i < tree_.n_leaves(); ++i) paths.push_back(tree_.path(i));
+    for (std::size_t i = 0; i < tree().n_leaves(); ++i) paths.push_back(tree().path(i));
     const std::set<std::string> distinct(paths.begin(), paths.end());
     if (distinct.size() != paths.size())
         throw py::value_error("the keys of params must differ in their repr(), not name two arrays alike");
@@ -276,7 +274,7 @@ void State::scale(const std::vector<double>& factors) {
         refuse_velocity(std::string("the velocity must stay finite in ") +
                             (storage ? storage->name : scaled.dtype(i).name) + " when multiplied with " +
                             repr_of(py::float_(factors[i])),
-                        tree_.path(i));
+                        tree().path(i));
     }
     kept_.slots[Slot::velocity]->take(scaled);
 }
@@ -299,7 +297,7 @@ std::vector<double> State::lr_corrections(const Settings& found) const {
                 std::string("state.lr must be above 0 before it changes, where a velocity of the form ") +
                     settings_.rule().title() +
                     " is not zero, not 0.0; call reset(), or set rescale_velocity=False",
-                tree_.path(i));
+                tree().path(i));
         factors[i] = now / before;
     }
     return factors;
@@ -307,7 +305,7 @@ std::vector<double> State::lr_corrections(const Settings& found) const {
 
 void State::set_lr(py::handle lr, bool rescale_velocity) {
     Settings found = settings_;
-    found.set(Setting::lr, lr, tree_, dtypes_);
+    found.set(Setting::lr, lr, kept_.params);
     bool has_lr = false;  // whether a velocity has lr in it
     for (std::size_t i = 0; i < kept_.size(); ++i) has_lr = has_lr || gain(settings_, i) != gain(found, i);
     if (rescale_velocity && has_lr) {

@@ -35,7 +35,7 @@ class State {
     static std::unique_ptr<State> init(const Rule& rule, py::handle params, const Given& given);
     std::unique_ptr<State> copy();
 
-    const Tree& tree() const { return tree_; }
+    const Tree& tree() const { return kept_.params.tree; }
     const Kept& kept() const { return kept_; }
     const Settings& settings() const { return settings_; }
     const Progress& progress() const { return progress_; }
@@ -84,8 +84,8 @@ class State {
     Fresh<Call> call;  // the scratch memory of step()
 
   private:
-    // `leaves` are those of `tree`, or arrays like them.
-    State(const Rule& rule, Tree tree, const Leaves& leaves, const ParamDtypes& dtypes, const Given& given);
+    // `leaves` are those of `params`, or arrays like them.
+    State(const Rule& rule, Params params, const Leaves& leaves, const Given& given);
     State(const State& other) = default;
 
     void check_init() const;
@@ -103,10 +103,8 @@ class State {
     py::dict summary() const;
     bool has_slot(Slot::Name slot) const;  // in a checkpoint
 
-    Tree tree_;
-    std::vector<Dtype> dtypes_;  // that arrays are worked on in
-    Settings settings_;
     Kept kept_;
+    Settings settings_;
     std::vector<long long> steps_;  // that each array has made
     Progress progress_;
 

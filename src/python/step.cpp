@@ -111,7 +111,7 @@ void step(py::handle params, py::handle grads, py::handle state_, py::handle gra
     call.work.pass = state.pass(grad_scale, zero_grads);
     const Pass& pass = call.work.pass;
     const Plan plan = grad_scale || zero_grads ? Plan(state.kept(), pass) : state.plan();
-    check_step(state.tree(), state.kept(), constants, state.steps(), plan, call);
+    check_step(state.kept(), constants, state.steps(), plan, call);
     if (!plan.plain && pass.averages()) state.copy_to_average(call.params);
     const bool looks = !plan.plain && pass.looks_first();
     if (!looks) state.set_grad_norm(std::nullopt);
@@ -131,7 +131,7 @@ py::object lookahead(py::handle params, py::handle state_, py::object out) {
         out = state.tree().build([&](std::size_t i) { return empty_like(state.kept(), i, call.params[i]); });
     state.tree().match(out, "out", "params", call.partners);
     call.work.pass.task = Task::lookahead;
-    check_lookahead(state.tree(), state.kept(), constants, call);
+    check_lookahead(state.kept(), constants, call);
     run_unlocked(call.work);
     return out;
 }
@@ -144,7 +144,7 @@ void swap_average(State& state, py::handle params) {
     state.tree().match(params, "params", "init()", call.params);
     call.work.pass = {};
     call.work.pass.task = Task::swap_average;
-    check_swap(state.tree(), state.kept(), call);
+    check_swap(state.kept(), call);
     run_unlocked(call.work);
     state.toggle_swapped();
 }
