@@ -218,7 +218,8 @@ py::tuple State::pickled() {
 
 // ---- in ----
 
-void State::load_state_dict(py::handle source, bool strict) {
+void State::load_state_dict(py::handle source, py::handle strict) {
+    const bool whole = checked_flag("strict", strict);
     const Mark::Hold hold(mark, Mark::writing);
     Saved saved = checked_saved(items_of(source, root));
     const py::dict mine = summary();
@@ -236,7 +237,7 @@ void State::load_state_dict(py::handle source, bool strict) {
     const std::vector<std::string> all = paths();
     std::set<std::string> expected;
     for (const std::string& path : all)
-        if (strict || velocity.count(path)) expected.insert(path);
+        if (whole || velocity.count(path)) expected.insert(path);
     check_items(velocity, item_path("velocity"), expected);
     check_items(steps, item_path(saved.steps_key), expected);
 

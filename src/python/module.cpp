@@ -276,12 +276,8 @@ PYBIND11_MODULE(_core, m) {
                 slot.name, [name = slot.place](State& s) { return s.containers(name); }, slot.doc);
     def(state, "swap_average", &swap_average, swap_average_doc, "params"_a);
     def(state, "state_dict", &State::state_dict, state_dict_doc);
-    def(
-        state, "load_state_dict",
-        [](State& s, py::handle state_dict, py::handle strict) {
-            s.load_state_dict(state_dict, checked_flag("strict", strict));
-        },
-        load_state_dict_doc, "state_dict"_a, "strict"_a = true);
+    def(state, "load_state_dict", &State::load_state_dict, load_state_dict_doc, "state_dict"_a,
+        "strict"_a = true);
     def(state, "reset", &State::reset, reset_doc, "path"_a = py::none());
     def(
         state, "to_form",
@@ -289,12 +285,7 @@ PYBIND11_MODULE(_core, m) {
             return py::module_::import("fast_momentum._forms").attr("to_form")(py::cast(&s), form);
         },
         to_form_doc, "form"_a);
-    def(
-        state, "set_lr",
-        [](State& s, py::handle lr, py::handle rescale_velocity) {
-            s.set_lr(lr, checked_flag("rescale_velocity", rescale_velocity));
-        },
-        set_lr_doc, "lr"_a, "rescale_velocity"_a = true);
+    def(state, "set_lr", &State::set_lr, set_lr_doc, "lr"_a, "rescale_velocity"_a = true);
     state.def("_scale_velocities", &State::scale_velocities, "factors"_a, "Multiply them, for to_form().");
     state.def("__repr__", &State::repr)
         .def("__copy__", &State::copy)

@@ -303,12 +303,13 @@ std::vector<double> State::lr_corrections(const Settings& found) const {
     return factors;
 }
 
-void State::set_lr(py::handle lr, bool rescale_velocity) {
+void State::set_lr(py::handle lr, py::handle rescale_velocity) {
+    const bool rescales = checked_flag("rescale_velocity", rescale_velocity);
     Settings found = settings_;
     found.set(Setting::lr, lr, kept_.params);
     bool has_lr = false;  // whether a velocity has lr in it
     for (std::size_t i = 0; i < kept_.size(); ++i) has_lr = has_lr || gain(settings_, i) != gain(found, i);
-    if (rescale_velocity && has_lr) {
+    if (rescales && has_lr) {
         const Mark::Hold hold(mark, Mark::writing);
         scale(lr_corrections(found));
     }

@@ -49,10 +49,10 @@ class State {
     void reset(py::handle path);
     // Multiplies each velocity with the factor of its array, or throws and changes nothing.
     void scale_velocities(const std::vector<double>& factors);
-    void set_lr(py::handle lr, bool rescale_velocity);
+    void set_lr(py::handle lr, py::handle rescale_velocity);
 
     py::dict state_dict();
-    void load_state_dict(py::handle source, bool strict);
+    void load_state_dict(py::handle source, py::handle strict);
     py::tuple pickled();
     static std::unique_ptr<State> unpickled(py::handle containers, py::handle rest);
 
