@@ -213,6 +213,18 @@ void check_arrays(Checker& checker, const Kept& kept, const Constants& constants
     }
 }
 
+// Of `object`, which must be an array that can be worked on; path() says where it is.
+template <class Path>
+Found found_dtype(PyObject* object, const Path& path, bool is_written) {
+    if (!numpy_types().is_array(object)) refuse_type(object, path(), is_written);
+    const ArrayStruct& array = array_struct(object);
+    for (const DtypeKernels& dtype : isa_in_use().kernels->dtypes)
+        if (has_dtype(array, dtype)) return {&dtype, Stored::native};
+    const Stored stored = narrow_storage(array);
+    if (stored == Stored::native) refuse_param(array, path(), is_written);
+    return {&dtype_kernels(Dtype::float32), stored};
+}
+
 }  // namespace
 
 void Call::clear() {
@@ -226,11 +238,7 @@ void Call::clear() {
 Params checked_params(Tree tree, const Leaves& leaves) {
     Params params = {std::move(tree), {}, {}};
     for (std::size_t i = 0; i < leaves.size(); ++i) {
-        const auto path = [&] { return "params" + params.tree.path(i); };
-        if (!numpy_types().is_array(leaves[i])) refuse_type(leaves[i], path(), true);
-        const ArrayStruct& array = array_struct(leaves[i]);
-        const Found found = found_dtype(array);
-        if (!found.dtype) refuse_param(array, path(), true);
+        const Found found = found_dtype(leaves[i], [&] { return "params" + params.tree.path(i); }, true);
         params.dtypes.push_back(found.dtype->place);
         params.stored.push_back(found.stored);
     }
@@ -303,10 +311,8 @@ void check_norm(const Tree& tree, const Leaves& grads, Norm& norm) {
     for (std::size_t i = 0; i < grads.size(); ++i) {
         if (grads[i] == Py_None) continue;
         const auto path = [&] { return "grads" + tree.path(i); };
-        if (!numpy_types().is_array(grads[i])) refuse_type(grads[i], path(), false);
+        const Found found = found_dtype(grads[i], path, false);
         const ArrayStruct& array = array_struct(grads[i]);
-        const Found found = found_dtype(array);
-        if (!found.dtype) refuse_param(array, path(), false);
         if (!(array.flags & aligned)) refuse_misaligned(path(), found.itemsize(), false);
         std::size_t size = 1;
         for (int d = 0; d < array.nd; ++d) size *= static_cast<std::size_t>(array.dimensions[d]);

@@ -1,7 +1,5 @@
 #include "python/numpy_types.hpp"
 
-#include <algorithm>
-
 #include "plain/isa.hpp"
 
 namespace fast_momentum {
@@ -35,15 +33,6 @@ Stored narrow_storage(const ArrayStruct& array) {
 std::size_t Found::itemsize() const {
     const Storage* storage = storage_of(stored);
     return storage ? storage->itemsize : dtype->itemsize;
-}
-
-Found found_dtype(const ArrayStruct& array) {
-    const DtypeKernels* rows = isa_in_use().kernels->dtypes;
-    const auto* row = std::find_if(rows, rows + n_dtypes,
-                                   [&](const DtypeKernels& dtype) { return has_dtype(array, dtype); });
-    if (row != rows + n_dtypes) return {row, Stored::native};
-    const Stored stored = narrow_storage(array);
-    return {stored == Stored::native ? nullptr : &dtype_kernels(Dtype::float32), stored};
 }
 
 }  // namespace fast_momentum

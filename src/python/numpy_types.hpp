@@ -54,14 +54,13 @@ inline bool has_dtype(const ArrayStruct& array, const DtypeKernels& dtype) {
 // As what an array that is worked on in float32 may be stored: native where it is none of them.
 Stored narrow_storage(const ArrayStruct& array);
 
-// In which dtype an array is worked on, nullptr for none, and as what it is stored.
+// In which dtype an array is worked on, and as what it is stored.
 struct Found {
     const DtypeKernels* dtype;
     Stored stored;
 
     std::size_t itemsize() const;
 };
-Found found_dtype(const ArrayStruct& array);
 
 // In place of std::equal, which calls memcmp() for two or three numbers.
 INLINED bool has_shape(const ArrayStruct& array, const Arrays& arrays, std::size_t i) {
