@@ -16,6 +16,7 @@ import pytest
 import fast_momentum as fm
 from fast_momentum import _containers, _core, reference, theory
 from helpers import (
+    FORMAT,
     HALVES,
     OPTIONS,
     assert_bits,
@@ -64,6 +65,7 @@ def test_signatures(rule: str) -> None:
         assert list(found) == list(keywords(rule))
     assert made_by in fm.__all__
     assert made_by in reference.__all__
+    assert f".. autofunction:: {made_by}\n" in (ROOT / "docs" / "api.md").read_text()
 
 
 @pytest.mark.parametrize("rule", RULES)
@@ -74,6 +76,17 @@ def test_the_docstring_has_each_keyword(rule: str) -> None:
     for section in ("Parameters", "Returns", "Raises", "Notes", "References", "Examples"):
         assert f"\n{section}\n---" in doc
     assert f"'{rule}'" in (fm.State.rule.__doc__ or "")
+
+
+def test_the_stub_says_what_is_public() -> None:
+    [names] = [
+        n.value for n in STUB.body if isinstance(n, ast.Assign) and ast.unparse(n.targets[0]) == "__all__"
+    ]
+    assert sorted(ast.literal_eval(names)) == sorted(_core.__all__)
+
+
+def test_the_documentation_says_the_format() -> None:
+    assert f'"format": {FORMAT},' in (fm.State.state_dict.__doc__ or "")
 
 
 def test_the_stub_has_each_setting() -> None:

@@ -47,9 +47,9 @@ std::string signature_of(const Rule& rule) {
 }
 
 std::string attribute_doc(const Setting& setting) {
-    const Rule* rule = &all_rules()[0];
-    while (!is_keyword(*rule, setting.place)) ++rule;
-    return type_text(setting, *rule) + "\n\n" + setting.doc;
+    for (const Rule& rule : all_rules())
+        if (is_keyword(rule, setting.place)) return type_text(setting, rule) + "\n\n" + setting.doc;
+    throw std::logic_error(std::string("rules.cpp must have a rule that takes ") + setting.name);
 }
 
 std::string maker_doc(const Rule& rule) {

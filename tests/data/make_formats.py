@@ -3,11 +3,11 @@
     python tests/data/make_formats.py
 
 writes format_N.pickle beside this file, where N is the format of the installed version of fast_momentum: it
-is run with the version whose format is wanted, before the format changes. Format 1 was made with the code of
-commit 60aa579, and format 2 with that of c8208c8. From format 2 on, ml_dtypes must be installed as well.
+is run with the version whose format is wanted, as soon as there is one. Format 1 was made with the code of
+commit 60aa579, format 2 with that of c8208c8, and format 3 when it came. From format 2 on, ml_dtypes must be installed as well.
 
 The file has a dict of cases by name, each pickled by itself, as some cannot be read without ml_dtypes, and
-compressed to half. A case is a dict of `options`, as init() got them; `params`, as they are where `state_dict`
+compressed to half. A case is a dict of `options`, as init() got them (or the function of `rule`); `params`, as they are where `state_dict`
 and `pickle` were made; `grads`, of each step that followed, after an average that was swapped had been swapped
 back; and `after`, what the parameters and the attributes of the state were in the end.
 """
@@ -62,7 +62,9 @@ def made(
     """A case: steps with these kinds of gradients before the checkpoint, which `end` prepares, and after it."""
     model = Model(np.random.default_rng(20), columns, half, double)
     params = model.arrays()
-    state = fm.init(params, **options)
+    state = getattr(fm, options.get("rule", "init"))(
+        params, **{name: value for name, value in options.items() if name != "rule"}
+    )
     for kind in before.split():
         fm.step(params, model.grads(kind), state)
     if end:
@@ -128,11 +130,19 @@ def cases_of_format_2() -> Iterator[tuple[str, bytes]]:
     )  # fmt: skip
 
 
+def cases_of_format_3() -> Iterator[tuple[str, bytes]]:
+    yield "qhm", made(rule="qhm", lr=0.1, momentum=0.9, weight_decay=0.01)
+    yield "qhm, per array", made(rule="qhm", lr=0.1, nu={"w": 0.5, "enc": [0.25, (1.0,)]}, velocity_dtype="int8",
+                                 double=F4)  # fmt: skip
+
+
 def main() -> None:
     number = fm.init(np.ones(1), lr=0.1).state_dict()["format"]
     cases = dict(cases_of_format_1())
     if number > 1:
         cases.update(cases_of_format_2())
+    if number > 2:
+        cases.update(cases_of_format_3())
     file = Path(__file__).with_name(f"format_{number}.pickle")
     file.write_bytes(pickle.dumps(cases))
     print(f"{file.name}: {len(cases)} cases, {file.stat().st_size:,} bytes")
