@@ -68,20 +68,15 @@ void Norm::each_block(int threads, const OfBlock& of_block) noexcept {
     in_parallel(threads, part_of_all);
 }
 
-// Neighbours in pairs, again and again; the last one of an odd number goes on as it is.
-double Norm::added_up() noexcept {
-    if (blocks_.empty()) return 0;
-    for (std::size_t n = blocks_.size(); n > 1; n = (n + 1) / 2)
-        for (std::size_t i = 0; i < n; i += 2)
-            blocks_[i / 2] = i + 1 < n ? blocks_[i] + blocks_[i + 1] : blocks_[i];
-    return blocks_[0];
-}
-
 double Norm::sum_of_squares(double scale, double factor, int threads) noexcept {
     each_block(threads, [&](const DtypeKernels& dtype, const char* values, std::size_t n) {
         return dtype.stages.squares(values, n, scale, factor);
     });
-    return added_up();
+    // Neighbours in pairs, again and again; the last one of an odd number goes on as it is.
+    for (std::size_t n = blocks_.size(); n > 1; n = (n + 1) / 2)
+        for (std::size_t i = 0; i < n; i += 2)
+            blocks_[i / 2] = i + 1 < n ? blocks_[i] + blocks_[i + 1] : blocks_[i];
+    return blocks_.empty() ? 0 : blocks_[0];
 }
 
 Norm::Found Norm::norm(double scale, int threads) noexcept {

@@ -42,7 +42,6 @@ class Norm {
     // of_block(dtype, elements, n) for each block of each array, into blocks_.
     template <class OfBlock>
     void each_block(int threads, const OfBlock& of_block) noexcept;
-    double added_up() noexcept;
 
     std::vector<Array> arrays_;
     std::vector<Dimension> dimensions_;

@@ -34,13 +34,16 @@ void note_parallel_region();
 
 // body(part, parts) once for each thread. There may be fewer threads than asked for.
 template <class Body>
-void in_parallel(int threads, const Body& body) noexcept {
-    if (threads == 1) return body(std::size_t(0), std::size_t(1));
+void in_parallel([[maybe_unused]] int threads, const Body& body) noexcept {
 #ifdef _OPENMP
-    note_parallel_region();
+    if (threads != 1) {
+        note_parallel_region();
 #pragma omp parallel num_threads(threads)
-    body(static_cast<std::size_t>(omp_get_thread_num()), static_cast<std::size_t>(omp_get_num_threads()));
+        body(static_cast<std::size_t>(omp_get_thread_num()), static_cast<std::size_t>(omp_get_num_threads()));
+        return;
+    }
 #endif
+    body(std::size_t(0), std::size_t(1));
 }
 
 }  // namespace fast_momentum
