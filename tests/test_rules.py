@@ -194,8 +194,6 @@ def test_with_all_that_a_step_can_do(
     if kind not in {dtype.name for dtype in [np.dtype("float32"), *HALVES]}:
         pytest.skip("ml_dtypes, which has bfloat16, is not installed")
     dtype = next(d for d in [np.dtype("float32"), *HALVES] if d.name == kind)
-    if more.get("average_decay") and kind != "float32" and more.get("compensated"):
-        pytest.skip("refused")
     params = {"w": random_like((7, 100), dtype, rng), "b": random_like((3,), dtype, rng).T}
     expected = copy.deepcopy(params)
     state, expected_state = both_states(params, lr=0.05, rule=rule, weight_decay=0.01, **more)
