@@ -397,8 +397,8 @@ TypeError, ValueError
 )doc" ANOTHER_THREAD R"doc(
 Notes
 -----
-In lr_inside the velocities are copied, multiplied and copied back. Between these, another thread that steps the same
-state would not be noticed.
+In lr_inside the velocities are copied, multiplied and copied back, while no other call may use the state. Elsewhere they
+stay, and lr may be set while a step runs, which counts from the next one.
 
 References
 ----------
