@@ -601,7 +601,7 @@ def test_pxd_agrees_with_the_header() -> None:
     assert in_pxd == in_header
 
     def members(pattern: str, text: str) -> list[str]:
-        body = re.sub(r"/\*.*?\*/", "", re.search(pattern, text, re.DOTALL)[1])  # type: ignore[index]
+        body = re.sub(r"/\*.*?\*/", "", re.search(pattern, text, re.DOTALL)[1])
         return [" ".join(line.strip(" ;").split()) for line in body.splitlines() if line.strip()]
 
     assert members(r"cdef struct Settings:\n(.*?)\n\n", PXD) == members(
