@@ -60,19 +60,33 @@ def _options_of_momentum() -> list[dict[str, Any]]:
     return options
 
 
-def _options_of_others() -> list[dict[str, Any]]:
-    """Every other rule and form with every combination of options, for `make`."""
-    rows = [row for row in _core.rules if row["rule"] != "momentum"]
-    options: list[dict[str, Any]] = []
-    for row, decay, maximize in itertools.product(rows, DECAYS, [False, True]):
+def _kinds() -> list[dict[str, Any]]:
+    """Every other rule and form, with each of its own options for itself and with all of them, for `make`."""
+    kinds: list[dict[str, Any]] = []
+    for row in _core.rules:
+        if row["rule"] == "momentum":
+            continue
         kind = {"rule": row["rule"]} | ({"form": row["form"]} if row["form"] else {})
-        flags = [{}, {"nesterov": True}] if "nesterov" in row["takes"] else [{}]
-        options += [{**kind, "maximize": maximize, "lr": 0.05, **decay, **flag} for flag in flags]
-    return options
+        own: list[dict[str, Any]] = [
+            {name: True}
+            for name in row["takes"]
+            if _core.settings[name]["kind"] == "flag" and not _core.settings[name]["of_every_rule"]
+        ]
+        if row["defaults"].get("momentum") == 0:
+            own.append({"momentum": 0.9})
+        if "momentum_decay" in row["takes"]:
+            own.append({"nesterov": True, "momentum_decay": 0.004})
+        together = dict(itertools.chain(*(options.items() for options in own)))
+        kinds += [kind | options for options in [{}, *own, *([together] if len(own) > 1 else [])]]
+    return kinds
 
 
+KINDS = _kinds()
 OPTIONS_OF_MOMENTUM = _options_of_momentum()
-OPTIONS = OPTIONS_OF_MOMENTUM + _options_of_others()
+OPTIONS = OPTIONS_OF_MOMENTUM + [
+    {**kind, "lr": 0.05, **options}
+    for kind, options in itertools.product(KINDS, [*DECAYS, {**DECAYS[1], "maximize": True}])
+]
 
 
 def make(package: Any, params: Any, *, rule: str = "momentum", **options: Any) -> Any:
@@ -81,9 +95,20 @@ def make(package: Any, params: Any, *, rule: str = "momentum", **options: Any) -
     return getattr(package, made_by)(params, **options)
 
 
+def storable(options: dict[str, Any]) -> dict[str, Any]:
+    """Second moments cannot be stored in int8, which these options may have."""
+    kept = {slot for row in _core.rules if row["rule"] == options.get("rule") for slot in row["keeps"]}
+    if options.get("velocity_dtype") == "int8" and "second_moment" in kept:
+        return {**options, "velocity_dtype": "bfloat16"}
+    return options
+
+
 def kind_of(state: Any) -> dict[str, Any]:
     """What `make` has to be told for another state like this one."""
-    return {"rule": state.rule} | ({"form": state.form} if state.form else {})
+    fixed = [
+        name for name, setting in _core.settings.items() if setting["fixed"] and not setting["of_every_rule"]
+    ]
+    return {"rule": state.rule} | {name: value for name in fixed if (value := getattr(state, name, None))}
 
 
 def option_id(options: dict[str, Any]) -> str:

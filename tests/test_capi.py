@@ -157,9 +157,9 @@ def arguments(options: dict[str, Any], first: bool) -> tuple[Any, ...]:
 
 
 # What the header offers: later rules may be missing there.
-ROWS = [row for row in _core.rules if (row["form"] or row["rule"]).upper() in C]
+ROWS = [row for row in _core.rules if row["linear"] and (row["form"] or row["rule"]).upper() in C]
 RULES = [row["form"] or row["rule"] for row in ROWS]  # by their numbers
-OFFERED = [o for o in OPTIONS if o.get("form", o.get("rule")) in RULES]
+OFFERED = [o for o in OPTIONS if o.get("rule", "momentum") in {row["rule"] for row in ROWS}]
 TAKEN = [name for name in _core.settings if any(name in row["takes"] for row in ROWS)]
 NUMBERS = [name for name in TAKEN if _core.settings[name]["kind"] == "number"]
 FLAGS = [

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 import fast_momentum as fm
+from fast_momentum import _core
 from helpers import assert_bits, make, snapshot
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ FORMATS: dict[int, dict[str, bytes]] = {
     int(path.stem.removeprefix("format_")): pickle.loads(path.read_bytes())
     for path in sorted((Path(__file__).parent / "data").glob("format_*.pickle"))
 }
+SLOTS = ("velocity", "second_moment", "second_moment_maximum", "mean", "average")
 CASES = [(number, name) for number, cases in FORMATS.items() for name in cases]
 
 
@@ -40,9 +42,13 @@ def case(request: pytest.FixtureRequest) -> dict[str, Any]:
 
 def loaded(case: dict[str, Any]) -> fm.State:
     """By a state in which all else that a checkpoint changes is another one."""
-    names = ("rule", "form", "velocity_dtype", "compensated")
-    fixed = {k: v for k, v in case["options"].items() if k in names}
-    state = make(fm, case["params"], lr=7.0, momentum=0.1, clip_value=0.1, nonfinite="raise", **fixed)
+    options = case["options"]
+    fixed = {k: v for k, v in options.items() if k == "rule" or _core.settings[k]["fixed"]}
+    taken = {
+        name for row in _core.rules if row["rule"] == options.get("rule", "momentum") for name in row["takes"]
+    }
+    decay = "beta1" if "beta1" in taken else "momentum"
+    state = make(fm, case["params"], lr=7.0, clip_value=0.1, nonfinite="raise", **{decay: 0.1}, **fixed)
     state.load_state_dict(case["state_dict"])
     return state
 
@@ -66,7 +72,7 @@ def assert_has_what_it_had(state: fm.State, old: dict[str, Any]) -> None:
     """But for what formats have said in different ways: which arrays have been stepped."""
     found = state.state_dict()
     for name in old.keys() - {"format", "started"}:
-        if name in ("velocity", "average", "compensation", "master"):
+        if name in (*SLOTS, "compensation", "master"):
             assert list(found[name]) == list(old[name])
             assert_bits(found[name], old[name])
         elif name == "hyperparameters":
@@ -87,8 +93,8 @@ def test_goes_on_as_it_did(case: dict[str, Any], way: str) -> None:
     for grads in case["grads"]:
         fm.step(params, grads, state)
     assert_bits(params, after.pop("params"))
-    for name in ("velocity", "average"):
-        assert_bits(getattr(state, name), after.pop(name, None))
+    for name in after.keys() & set(SLOTS):
+        assert_bits(getattr(state, name), after.pop(name))
     for name, value in after.items():
         assert repr(getattr(state, name)) == repr(value), name
 

@@ -51,49 +51,128 @@ def rounded(x: Fraction, dtype: Any) -> Fraction:
     return Fraction(round(x * scale)) / scale  # round() of a Fraction goes to even
 
 
-def textbook(p: Any, g: Any, v: Any, first: bool, dtype: Any, o: dict[str, Any]) -> tuple[Fraction, Fraction]:
+def square_root(x: Fraction, dtype: Any) -> Fraction:
+    """Rounded to nearest; a root of so many bits is never halfway between two numbers unless it is exact."""
+    shift = 4 * np.finfo(dtype).nmant + 60
+    bits = shift + 2 * max(0, -math.frexp(float(x))[1])
+    root = math.isqrt(x.numerator * 4**bits // x.denominator)
+    found = Fraction(root, 2**bits)
+    if found * found != x:
+        found += Fraction(1, 2 ** (bits + 1))
+    return rounded(found, dtype)
+
+
+Slots = dict[str, Fraction]
+
+
+class Textbook:
     """One element by exact arithmetic, each operation rounded by itself: no floating point is involved."""
 
-    def c(value: float) -> Fraction:
-        return rounded(Fraction(value), dtype)
+    def __init__(self, dtype: Any, options: dict[str, Any]) -> None:
+        self.dtype, self.o = dtype, options
+        self.form = options.get("form", options.get("rule", "lr_outside"))
 
-    def add(a: Fraction, b: Fraction) -> Fraction:
-        return rounded(a + b, dtype)
+    def c(self, value: float) -> Fraction:
+        return rounded(Fraction(value), self.dtype)
 
-    def mul(a: Fraction, b: Fraction) -> Fraction:
-        return rounded(a * b, dtype)
+    def add(self, a: Fraction, b: Fraction) -> Fraction:
+        return rounded(a + b, self.dtype)
 
-    m, lr, w = o["momentum"], o["lr"], o.get("weight_decay", 0.0)
-    form = o.get("form", o.get("rule"))
-    d = -g if o.get("maximize") else g
-    if w and not o.get("decoupled_weight_decay"):
-        d = add(d, mul(c(w), p))
-    gain = {"lr_outside": 1 - o.get("dampening", 0.0), "lr_inside": lr, "ema": 1 - m, "qhm": 1 - m}[form]
-    nu = o.get("nu", 0.7)
-    direct = {"lr_outside": 1.0, "lr_inside": lr, "ema": 1 - m, "qhm": 1 - nu}[form]
-    v = d if first and form == "lr_outside" else add(mul(c(m), v), mul(c(gain), d))
-    carried = nu if form == "qhm" else m
-    u = add(mul(c(direct), d), mul(c(carried), v)) if o.get("nesterov") or form == "qhm" else v
-    displacement = u if form == "lr_inside" else mul(c(lr), u)
-    if w and o.get("decoupled_weight_decay"):
-        displacement = add(displacement, mul(c(lr * w), p))
-    return add(p, -displacement), v
+    def mul(self, a: Fraction, b: Fraction) -> Fraction:
+        return rounded(a * b, self.dtype)
+
+    def average(self, decay: float, old: Fraction, new: Fraction) -> Fraction:
+        return self.add(self.mul(self.c(decay), old), self.mul(self.c(1 - decay), new))
+
+    def step(self, p: Fraction, g: Fraction, slots: Slots, t: int) -> Fraction:
+        """The new parameter; `slots` are made new. It is step t, the first one being 1."""
+        o = self.o
+        w = o.get("weight_decay", 0.0)
+        d = -g if o.get("maximize") else g
+        if w and not o.get("decoupled_weight_decay"):
+            d = self.add(d, self.mul(self.c(w), p))
+        rule = o.get("rule", "momentum")
+        displacement = getattr(self, "linear" if rule in ("momentum", "qhm") else rule)(d, slots, t)
+        wide = np.float64 if self.form == "folded_float64" else self.dtype
+        if w and o.get("decoupled_weight_decay"):
+            displacement = rounded(displacement + self.mul(self.c(o["lr"] * w), p), wide)
+        return rounded(rounded(p - displacement, wide), self.dtype)
+
+    def linear(self, d: Fraction, slots: Slots, t: int) -> Fraction:
+        o, form, add, mul, c = self.o, self.form, self.add, self.mul, self.c
+        m, lr, nu = o["momentum"], o["lr"], o.get("nu", 0.7)
+        gain = {"lr_outside": 1 - o.get("dampening", 0.0), "lr_inside": lr, "ema": 1 - m, "qhm": 1 - m}[form]
+        direct = {"lr_outside": 1.0, "lr_inside": lr, "ema": 1 - m, "qhm": 1 - nu}[form]
+        v = d if t == 1 and form == "lr_outside" else add(mul(c(m), slots["velocity"]), mul(c(gain), d))
+        carried = nu if form == "qhm" else m
+        u = add(mul(c(direct), d), mul(c(carried), v)) if o.get("nesterov") or form == "qhm" else v
+        slots["velocity"] = v
+        return u if form == "lr_inside" else mul(c(lr), u)
+
+    def adam(self, d: Fraction, slots: Slots, t: int) -> Fraction:
+        o, form, add, mul, c = self.o, self.form, self.add, self.mul, self.c
+        b1, b2, lr = o.get("beta1", 0.9), o.get("beta2", 0.999), o["lr"]
+        v = slots["velocity"] = self.average(b1, slots["velocity"], d)
+        s = slots["second_moment"] = self.average(b2, slots["second_moment"], mul(d, d))
+        q = s
+        if o.get("amsgrad"):
+            q = slots["second_moment_maximum"] = max(s, slots["second_moment_maximum"])
+        size = {
+            "corrected": lr / (1 - b1**t),
+            "folded": lr * math.sqrt(1 - b2**t) / (1 - b1**t),
+            "uncorrected": lr,
+        }[form.removesuffix("_float64")]
+        u = v
+        if o.get("nesterov"):
+            size, direct, carried = lr, (1 - b1) / (1 - b1**t), b1 / (1 - b1 ** (t + 1))
+            if (decay := o.get("momentum_decay")) is not None:
+                beta = {k: b1 * (1 - 0.5 * 0.96 ** (k * decay)) for k in range(1, t + 2)}
+                product = math.prod(beta[k] for k in range(1, t + 1))
+                direct, carried = (1 - beta[t]) / (1 - product), beta[t + 1] / (1 - product * beta[t + 1])
+            u = add(mul(c(direct), d), mul(c(carried), v))
+        correction = 1 / math.sqrt(1 - b2**t) if form == "corrected" else 1.0
+        below = add(mul(square_root(q, self.dtype), c(correction)), c(o.get("eps", 1e-8)))
+        wide = np.float64 if form == "folded_float64" else self.dtype
+        return rounded(rounded(rounded(Fraction(size), wide) * u, wide) / below, wide)
+
+    def lion(self, d: Fraction, slots: Slots, _t: int) -> Fraction:
+        u = self.average(self.o.get("beta1", 0.9), slots["velocity"], d)
+        slots["velocity"] = self.average(self.o.get("beta2", 0.99), slots["velocity"], d)
+        return self.c(self.o["lr"]) * ((u > 0) - (u < 0))
+
+    def signum(self, d: Fraction, slots: Slots, _t: int) -> Fraction:
+        v = slots["velocity"] = self.average(self.o.get("momentum", 0.9), slots["velocity"], d)
+        return self.c(self.o["lr"]) * ((v > 0) - (v < 0))
+
+    def rmsprop(self, d: Fraction, slots: Slots, _t: int) -> Fraction:
+        o, add, mul, c = self.o, self.add, self.mul, self.c
+        rho, eps = o.get("rho", 0.99), c(o.get("eps", 1e-8))
+        q = slots["second_moment"] = self.average(rho, slots["second_moment"], mul(d, d))
+        if o.get("centered"):
+            a = slots["mean"] = self.average(rho, slots["mean"], d)
+            q = add(q, -mul(a, a))
+        inside = self.form == "lr_inside"
+        below = square_root(add(q, eps), self.dtype) if inside else add(square_root(q, self.dtype), eps)
+        v = rounded((mul(c(o["lr"]), d) if inside else d) / below, self.dtype)
+        if o.get("momentum"):
+            v = slots["velocity"] = add(mul(c(o["momentum"]), slots["velocity"]), v)
+        return v if inside else mul(c(o["lr"]), v)
 
 
 @pytest.mark.parametrize("options", OPTIONS, ids=option_id)
 def test_each_operation_rounds_once(options: dict[str, Any], dtype: Any, rng: np.random.Generator) -> None:
-    options = {"momentum": 0.9, **options}
     p, grads = rng.normal(size=6).astype(dtype), rng.normal(size=(4, 6)).astype(dtype)
-    exact_p, exact_v = [exact(x) for x in p], [Fraction(0)] * 6
+    exact_p = [exact(x) for x in p]
     state = make(reference, p, **options)
+    slots = [dict.fromkeys(state.keeps, Fraction(0)) for _ in range(6)]
+    formula = Textbook(dtype.type, {"momentum": getattr(state, "momentum", 0), **options})
     for t, g in enumerate(grads):
         reference.step(p, g, state)
         for i in range(6):
-            exact_p[i], exact_v[i] = textbook(
-                exact_p[i], exact(g[i]), exact_v[i], t == 0, dtype.type, options
-            )
+            exact_p[i] = formula.step(exact_p[i], exact(g[i]), slots[i], t + 1)
             assert exact(p[i]) == exact_p[i]
-            assert exact(state.velocity[i]) == exact_v[i]
+            for name, value in slots[i].items():
+                assert exact(getattr(state, name)[i]) == value
 
 
 def hyperparameters_at(case: dict[str, Any], t: int) -> dict[str, Any]:

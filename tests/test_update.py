@@ -32,6 +32,7 @@ from helpers import (
     leaves,
     make,
     random_like,
+    storable,
     threads_in_use,
 )
 
@@ -113,7 +114,7 @@ def test_every_form_with_every_option(
         return {"b": random_like((), dtype, rng), "w": [random_like((n,), dtype, rng) for n in (1, 37, 0)]}
 
     for options in OPTIONS:
-        assert_steps_agree(model(), [model() for _ in range(3)], **options, **extra)
+        assert_steps_agree(model(), [model() for _ in range(3)], **storable({**options, **extra}))
 
 
 # Around vectors, blocks of 256, 512 and 4096, and several of each.
@@ -134,7 +135,7 @@ def test_lengths_and_offsets(
     params = arrays(0, param_dtype)
     grads = [arrays(shift, grad_dtype) for shift in (2, 5)]
     options = OPTIONS[(KINDS.index(kind) + 5 * EXTRAS.index(extra)) % len(OPTIONS)]
-    assert_steps_agree(params, grads, **options, **extra)
+    assert_steps_agree(params, grads, **storable({**options, **extra}))
     for array in [*params, *grads[0], *grads[1]]:
         assert_guards(array)
 
@@ -268,7 +269,7 @@ def settings_for(draw: st.DrawFn, params: list[Any]) -> tuple[dict[str, Any], di
 def test_equals_the_reference(data: st.DataObject, isa: str, threads: int) -> None:
     params, grads = data.draw(models())
     options, call = data.draw(settings_for(params))
-    options.update(data.draw(st.sampled_from(OPTIONS)))
+    options = storable({**options, **data.draw(st.sampled_from(OPTIONS))})
     expected = copied(params)
     state, expected_state = both_states(params, **options)
     with isa_in_use(isa), threads_in_use(threads):

@@ -12,6 +12,8 @@ _Grads: TypeAlias = (
 )
 _Prefix: TypeAlias = float | np.number[Any] | NDArray[Any] | Sequence[_Prefix] | Mapping[Any, _Prefix]
 _Form: TypeAlias = Literal["lr_outside", "lr_inside", "ema"]
+_AdamForm: TypeAlias = Literal["corrected", "folded", "folded_float64", "uncorrected"]
+_RmspropForm: TypeAlias = Literal["lr_outside", "lr_inside"]
 _Nonfinite: TypeAlias = Literal["propagate", "raise", "skip"]
 _Number: TypeAlias = float | np.number[Any]
 _Params = TypeVar("_Params", bound=_Arrays)
@@ -21,12 +23,16 @@ __all__ = [
     "NonFiniteGradientError",
     "State",
     "__version__",
+    "adam",
     "get_num_threads",
     "global_norm",
     "init",
+    "lion",
     "lookahead",
     "qhm",
+    "rmsprop",
     "set_num_threads",
+    "signum",
     "step",
 ]
 
@@ -54,6 +60,30 @@ class State:
     def nu(self) -> Any: ...
     @nu.setter
     def nu(self, value: _Prefix) -> None: ...
+    @property
+    def beta1(self) -> Any: ...
+    @beta1.setter
+    def beta1(self, value: _Prefix) -> None: ...
+    @property
+    def beta2(self) -> Any: ...
+    @beta2.setter
+    def beta2(self, value: _Prefix) -> None: ...
+    @property
+    def rho(self) -> Any: ...
+    @rho.setter
+    def rho(self, value: _Prefix) -> None: ...
+    @property
+    def eps(self) -> Any: ...
+    @eps.setter
+    def eps(self, value: _Prefix) -> None: ...
+    @property
+    def momentum_decay(self) -> float | None: ...
+    @momentum_decay.setter
+    def momentum_decay(self, value: _Number | None) -> None: ...
+    @property
+    def amsgrad(self) -> bool: ...
+    @property
+    def centered(self) -> bool: ...
     @property
     def weight_decay(self) -> Any: ...
     @weight_decay.setter
@@ -103,12 +133,18 @@ class State:
     @property
     def velocity(self) -> Any: ...
     @property
+    def second_moment(self) -> Any: ...
+    @property
+    def second_moment_maximum(self) -> Any: ...
+    @property
+    def mean(self) -> Any: ...
+    @property
     def average(self) -> Any: ...
     def swap_average(self, params: _Arrays) -> None: ...
     def state_dict(self) -> dict[str, Any]: ...
     def load_state_dict(self, state_dict: dict[str, Any], strict: bool = True) -> None: ...
     def reset(self, path: str | None = None) -> None: ...
-    def to_form(self, form: _Form) -> State: ...
+    def to_form(self, form: _Form | _AdamForm) -> State: ...
     def set_lr(self, lr: _Prefix, rescale_velocity: bool | np.bool_ = True) -> None: ...
     def _scale_velocities(self, factors: Sequence[float]) -> None: ...
     def __copy__(self) -> State: ...
@@ -142,6 +178,77 @@ def qhm(
     weight_decay: _Prefix = 0.0,
     decoupled_weight_decay: bool | np.bool_ = False,
     maximize: bool | np.bool_ = False,
+    clip_norm: _Number | None = None,
+    clip_value: _Number | None = None,
+    nonfinite: _Nonfinite = "propagate",
+    average_decay: _Number | None = None,
+    velocity_dtype: Any = None,
+    compensated: bool | np.bool_ = False,
+) -> State: ...
+def adam(
+    params: _Arrays,
+    *,
+    lr: _Prefix,
+    beta1: _Prefix = 0.9,
+    beta2: _Prefix = 0.999,
+    eps: _Prefix = 1e-08,
+    nesterov: bool | np.bool_ = False,
+    momentum_decay: _Number | None = None,
+    amsgrad: bool | np.bool_ = False,
+    weight_decay: _Prefix = 0.0,
+    decoupled_weight_decay: bool | np.bool_ = False,
+    maximize: bool | np.bool_ = False,
+    form: _AdamForm = "corrected",
+    clip_norm: _Number | None = None,
+    clip_value: _Number | None = None,
+    nonfinite: _Nonfinite = "propagate",
+    average_decay: _Number | None = None,
+    velocity_dtype: Any = None,
+    compensated: bool | np.bool_ = False,
+) -> State: ...
+def lion(
+    params: _Arrays,
+    *,
+    lr: _Prefix,
+    beta1: _Prefix = 0.9,
+    beta2: _Prefix = 0.99,
+    weight_decay: _Prefix = 0.0,
+    decoupled_weight_decay: bool | np.bool_ = False,
+    maximize: bool | np.bool_ = False,
+    clip_norm: _Number | None = None,
+    clip_value: _Number | None = None,
+    nonfinite: _Nonfinite = "propagate",
+    average_decay: _Number | None = None,
+    velocity_dtype: Any = None,
+    compensated: bool | np.bool_ = False,
+) -> State: ...
+def signum(
+    params: _Arrays,
+    *,
+    lr: _Prefix,
+    momentum: _Prefix = 0.9,
+    weight_decay: _Prefix = 0.0,
+    decoupled_weight_decay: bool | np.bool_ = False,
+    maximize: bool | np.bool_ = False,
+    clip_norm: _Number | None = None,
+    clip_value: _Number | None = None,
+    nonfinite: _Nonfinite = "propagate",
+    average_decay: _Number | None = None,
+    velocity_dtype: Any = None,
+    compensated: bool | np.bool_ = False,
+) -> State: ...
+def rmsprop(
+    params: _Arrays,
+    *,
+    lr: _Prefix,
+    momentum: _Prefix = 0.0,
+    rho: _Prefix = 0.99,
+    eps: _Prefix = 1e-08,
+    centered: bool | np.bool_ = False,
+    weight_decay: _Prefix = 0.0,
+    decoupled_weight_decay: bool | np.bool_ = False,
+    maximize: bool | np.bool_ = False,
+    form: _RmspropForm = "lr_outside",
     clip_norm: _Number | None = None,
     clip_value: _Number | None = None,
     nonfinite: _Nonfinite = "propagate",

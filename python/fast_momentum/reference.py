@@ -10,7 +10,7 @@ This module needs NumPy alone, shares no code with the kernels, and takes good i
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -24,10 +24,25 @@ if TYPE_CHECKING:
     Array = NDArray[Any]
     Slots = dict[str, Array]  # what is kept of an array, by name
 
-__all__ = ["State", "global_norm", "init", "lookahead", "prepare", "qhm", "round_to", "step", "update"]
+__all__ = [
+    "State",
+    "adam",
+    "dither",
+    "global_norm",
+    "init",
+    "lion",
+    "lookahead",
+    "prepare",
+    "qhm",
+    "rmsprop",
+    "round_to",
+    "signum",
+    "step",
+    "update",
+]
 
 # What is fixed when a state is made; all else of its settings is among the hyperparameters of a checkpoint.
-FIXED = ("form", "velocity_dtype", "compensated")
+FIXED = ("form", "amsgrad", "centered", "velocity_dtype", "compensated")
 
 # Significant bits, the least exponent of a normal number, and the one from which numbers are infinite.
 NARROW = {"float16": (11, -14, 16), "bfloat16": (8, -126, 128)}
@@ -92,32 +107,39 @@ def update(
     [4.] [1.]
     """
     h = locals()  # the hyperparameters are in it
-    steps = 0 if first else 1
-    displacement, slots = _displacement("momentum", form, param, grad, {"velocity": velocity}, steps, h)
+    age = Age(0 if first else 1)
+    displacement, slots = _displacement("momentum", form, param, grad, {"velocity": velocity}, age, h)
     with np.errstate(all="ignore"):
         return param - displacement, slots["velocity"]
 
 
+class Age(NamedTuple):
+    """What an array has behind it: its steps, and the product of their beta1 where momentum_decay changes that."""
+
+    steps: int = 0
+    momentum_product: float = 1.0
+
+
 def _displacement(
-    rule: str, form: str | None, param: Array, grad: Array, slots: Slots, steps: int, h: dict[str, Any]
+    rule: str, form: str | None, param: Array, grad: Array, slots: Slots, age: Age, h: dict[str, Any]
 ) -> tuple[Array, Slots]:
-    """What a step subtracts from `param`, and what the array then keeps; it has made `steps` before this one."""
+    """What a step subtracts from `param`, and what the array then keeps."""
     rounded = param.dtype.type
     with np.errstate(all="ignore"):
         d = -grad if h["maximize"] else grad
         if h["weight_decay"] != 0 and not h["decoupled_weight_decay"]:
             d = d + rounded(h["weight_decay"]) * param
-        displacement, slots = RULES[rule][0](d, slots, steps, form, h)
+        displacement, slots = RULES[rule][0](d, slots, age, form, h)
         if h["weight_decay"] != 0 and h["decoupled_weight_decay"]:
             displacement = displacement + rounded(h["lr"] * h["weight_decay"]) * param
         return displacement, slots
 
 
-def _momentum(d: Array, slots: Slots, steps: int, form: str | None, h: dict[str, Any]) -> tuple[Array, Slots]:
+def _momentum(d: Array, slots: Slots, age: Age, form: str | None, h: dict[str, Any]) -> tuple[Array, Slots]:
     velocity, rounded = slots["velocity"], d.dtype.type
     m, lr = rounded(h["momentum"]), rounded(h["lr"])
     if form == "lr_outside":
-        v = m * velocity + rounded(1 - h["dampening"]) * d if steps else rounded(0) * velocity + d
+        v = m * velocity + rounded(1 - h["dampening"]) * d if age.steps else rounded(0) * velocity + d
         displacement = lr * (d + m * v if h["nesterov"] else v)
     elif form == "lr_inside":
         v = m * velocity + lr * d
@@ -128,17 +150,84 @@ def _momentum(d: Array, slots: Slots, steps: int, form: str | None, h: dict[str,
     return displacement, {"velocity": v}
 
 
-def _qhm(d: Array, slots: Slots, _steps: int, _form: str | None, h: dict[str, Any]) -> tuple[Array, Slots]:
+def _qhm(d: Array, slots: Slots, _age: Age, _form: str | None, h: dict[str, Any]) -> tuple[Array, Slots]:
     rounded = d.dtype.type
     v = rounded(h["momentum"]) * slots["velocity"] + rounded(1 - h["momentum"]) * d
     return rounded(h["lr"]) * (rounded(1 - h["nu"]) * d + rounded(h["nu"]) * v), {"velocity": v}
+
+
+def _adam(d: Array, slots: Slots, age: Age, form: str | None, h: dict[str, Any]) -> tuple[Array, Slots]:
+    rounded, t = d.dtype.type, age.steps + 1
+    beta1, beta2, size = h["beta1"], h["beta2"], h["lr"]
+    v = rounded(beta1) * slots["velocity"] + rounded(1 - beta1) * d
+    s = rounded(beta2) * slots["second_moment"] + rounded(1 - beta2) * (d * d)
+    new = {"velocity": v, "second_moment": s}
+    u, q, correction = v, s, 1.0
+    if h["amsgrad"]:
+        q = new["second_moment_maximum"] = np.maximum(slots["second_moment_maximum"], s)
+    if form == "corrected":
+        correction = 1 / math.sqrt(1 - beta2**t)
+    elif form != "uncorrected":
+        size = size * math.sqrt(1 - beta2**t)
+    if h["nesterov"]:
+        if h["momentum_decay"] is None:
+            direct, carried = (1 - beta1) / (1 - beta1**t), beta1 / (1 - beta1 ** (t + 1))
+        else:
+            mu, following = _momentum_of(h, t), _momentum_of(h, t + 1)
+            product = age.momentum_product * mu
+            direct, carried = (1 - mu) / (1 - product), following / (1 - product * following)
+        u = rounded(direct) * d + rounded(carried) * v
+    elif form != "uncorrected":
+        size = size / (1 - beta1**t)
+    if form == "folded_float64":
+        return np.float64(size) * u / (np.sqrt(q) * rounded(correction) + rounded(h["eps"])), new
+    return rounded(size) * u / (np.sqrt(q) * rounded(correction) + rounded(h["eps"])), new
+
+
+def _momentum_of(h: dict[str, Any], t: int) -> float:
+    """The beta1 of step t."""
+    found: float = h["beta1"] * (1 - 0.5 * 0.96 ** (t * h["momentum_decay"]))
+    return found
+
+
+def _lion(d: Array, slots: Slots, _age: Age, _form: str | None, h: dict[str, Any]) -> tuple[Array, Slots]:
+    rounded, velocity = d.dtype.type, slots["velocity"]
+    u = np.sign(rounded(h["beta1"]) * velocity + rounded(1 - h["beta1"]) * d)
+    return rounded(h["lr"]) * u, {"velocity": rounded(h["beta2"]) * velocity + rounded(1 - h["beta2"]) * d}
+
+
+def _signum(d: Array, slots: Slots, _age: Age, _form: str | None, h: dict[str, Any]) -> tuple[Array, Slots]:
+    rounded = d.dtype.type
+    v = rounded(h["momentum"]) * slots["velocity"] + rounded(1 - h["momentum"]) * d
+    return rounded(h["lr"]) * np.sign(v), {"velocity": v}
+
+
+def _rmsprop(d: Array, slots: Slots, _age: Age, form: str | None, h: dict[str, Any]) -> tuple[Array, Slots]:
+    rounded = d.dtype.type
+    rho, rest, eps, lr = (rounded(x) for x in (h["rho"], 1 - h["rho"], h["eps"], h["lr"]))
+    q = s = rho * slots["second_moment"] + rest * (d * d)
+    new = {"second_moment": s}
+    if h["centered"]:
+        a = new["mean"] = rho * slots["mean"] + rest * d
+        q = s - a * a
+    v = lr * d / np.sqrt(q + eps) if form == "lr_inside" else d / (np.sqrt(q) + eps)
+    if h["momentum"] != 0:
+        v = new["velocity"] = rounded(h["momentum"]) * slots["velocity"] + v
+    return v if form == "lr_inside" else lr * v, new
 
 
 # Each with what it keeps, which begins with zeros.
 RULES: dict[str, tuple[Callable[..., tuple[NDArray[Any], Slots]], tuple[str, ...]]] = {
     "momentum": (_momentum, ("velocity",)),
     "qhm": (_qhm, ("velocity",)),
+    "adam": (_adam, ("velocity", "second_moment", "second_moment_maximum")),
+    "lion": (_lion, ("velocity",)),
+    "signum": (_signum, ("velocity",)),
+    "rmsprop": (_rmsprop, ("velocity", "second_moment", "mean")),
 }
+# What is kept with one option alone, and what is dithered before it is rounded.
+ONLY_WITH = {"second_moment_maximum": "amsgrad", "mean": "centered"}
+DITHERED = ("second_moment",)
 
 
 def prepare(
@@ -234,6 +323,51 @@ def round_to(values: Array, dtype_name: str) -> Array:
     stored = out.transpose(outermost_first)
     stored[...] = _round_to_int8(values.transpose(outermost_first).ravel()).reshape(stored.shape)
     return out
+
+
+def dither(values: Array, dtype_name: str, steps: int) -> Array:
+    """Return second moments moved by a part of the unit that `round_to` rounds to; nothing is modified.
+
+    The part is another one in each step, so that over many steps what rounding adds is what it takes. With beta2 =
+    0.999 a step changes a second moment by less than a half of that unit: rounded to the nearest, it would stand
+    still, or never come down::
+
+        part = (40503*steps mod 65536 + 1/2)/65536 - 1/2         v + part*unit(v), or 0 where that is below it
+
+    ``unit(v)`` is that of the last bit of `dtype_name` in the binade of v; `steps` are those that the array has made.
+
+    Parameters
+    ----------
+    values : ndarray
+        Of float32.
+    dtype_name : {'float16', 'bfloat16'}
+        As what they are going to be stored.
+    steps : int
+        That the array has made before this one.
+
+    Returns
+    -------
+    ndarray
+        Of float32.
+
+    Examples
+    --------
+    Of 1.002, a quarter of the way from 1 to the next bfloat16, a quarter is rounded up.
+
+    >>> import numpy as np
+    >>> from fast_momentum import reference
+    >>> v = np.full(1, 1 + 2**-9, np.float32)
+    >>> stored = [reference.round_to(reference.dither(v, "bfloat16", t), "bfloat16") for t in range(1000)]
+    >>> print(round(np.mean(stored), 3), 1 + 2**-9)
+    1.002 1.001953125
+    """
+    bits, least, _ = NARROW[dtype_name]
+    part = np.float32((40503 * steps % 65536) / 65536 - 0.5 + 0.5 / 65536)
+    with np.errstate(all="ignore"):
+        exponents = values.view(np.uint32) & np.uint32(0x7F800000)
+        exponents = np.minimum(np.maximum(exponents, np.uint32((least + 127) << 23)), np.uint32(254 << 23))
+        moved = values + exponents.view(np.float32) * (np.float32(2.0 ** (1 - bits)) * part)
+        return np.where(moved < 0, np.float32(0), moved)
 
 
 def _round_to_float(values: Array, bits: int, least: int, most: int) -> Array:
@@ -357,7 +491,11 @@ class State:
         self.grad_norm: Any = None
         self.swapped = False
         self.steps = {keys: 0 for keys, _ in leaves(params)}  # that each array has made
-        self.keeps = RULES[rule][1]
+        self.momentum_products = dict.fromkeys(self.steps, 1.0)  # of Age
+        without = [name for name, option in ONLY_WITH.items() if not settings.get(option)]
+        self.keeps = tuple(name for name in RULES[rule][1] if name not in without)
+        for name in without:
+            setattr(self, name, None)
         for name in self.keeps:
             setattr(self, name, mapped(lambda param: np.zeros_like(param, _working(param)), params))
         self.average = None if settings["average_decay"] is None else mapped(_widened, params)
@@ -398,20 +536,26 @@ class State:
         """
         counters = ("step_count", "skipped_steps", "grad_norm", "swapped")
         return {
-            "format": 3,
-            **{name: getattr(self, name) for name in ("rule", *FIXED, *counters)},
+            "format": 4,
+            **{name: getattr(self, name) for name in ("rule", *FIXED, *counters) if hasattr(self, name)},
             "hyperparameters": {name: mapped(_plain, getattr(self, name)) for name in self.hyperparameters},
             **{
-                name: {path_of(keys): v.copy() for keys, v in leaves(getattr(self, name))}
-                for name in self.keeps
+                name: {path_of(keys): v.copy() for keys, v in leaves(getattr(self, name)) if v is not None}
+                for name in RULES[self.rule][1]
             },
-            "steps": {path_of(keys): steps for keys, steps in self.steps.items()},
+            **self._of_each_array(),
             "average": {
                 path_of(keys): average.copy() for keys, average in leaves(self.average) if average is not None
             },
             "compensation": {path_of(keys): _widened(c) for keys, c in self.compensation.items()},
             "master": {path_of(keys): master.copy() for keys, master in self.master.items()},
         }
+
+    def _of_each_array(self) -> dict[str, Any]:
+        of_rule: dict[str, dict[Keys, Any]] = {"steps": self.steps}
+        if "momentum_decay" in self.hyperparameters:
+            of_rule["momentum_products"] = self.momentum_products
+        return {name: {path_of(keys): n for keys, n in of.items()} for name, of in of_rule.items()}
 
     def _worked_on(self, keys: Keys, param: Array) -> Array:
         """What a step takes for `param`: the master copy, which first takes up what the user has changed."""
@@ -491,6 +635,133 @@ def qhm(
     return State("qhm", form=None, **locals())
 
 
+def adam(
+    params: Any,
+    *,
+    lr: Any,
+    beta1: Any = 0.9,
+    beta2: Any = 0.999,
+    eps: Any = 1e-8,
+    nesterov: bool = False,
+    momentum_decay: float | None = None,
+    amsgrad: bool = False,
+    weight_decay: Any = 0.0,
+    decoupled_weight_decay: bool = False,
+    maximize: bool = False,
+    form: str = "corrected",
+    clip_norm: float | None = None,
+    clip_value: float | None = None,
+    nonfinite: str = "propagate",
+    average_decay: float | None = None,
+    velocity_dtype: Any = None,
+    compensated: bool = False,
+) -> State:
+    """Return a `State` that steps by Adam, AdamW, NAdam or AMSGrad; see `fast_momentum.adam`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fast_momentum import reference
+    >>> w = np.ones(2)
+    >>> reference.step(w, np.array([1e-3, -5.0]), reference.adam(w, lr=0.25, eps=0.0))
+    >>> w
+    array([0.75, 1.25])
+    """
+    return State("adam", **locals())
+
+
+def lion(
+    params: Any,
+    *,
+    lr: Any,
+    beta1: Any = 0.9,
+    beta2: Any = 0.99,
+    weight_decay: Any = 0.0,
+    decoupled_weight_decay: bool = False,
+    maximize: bool = False,
+    clip_norm: float | None = None,
+    clip_value: float | None = None,
+    nonfinite: str = "propagate",
+    average_decay: float | None = None,
+    velocity_dtype: Any = None,
+    compensated: bool = False,
+) -> State:
+    """Return a `State` that steps by Lion; see `fast_momentum.lion`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fast_momentum import reference
+    >>> w = np.ones(2)
+    >>> reference.step(w, np.array([1e-3, -5.0]), reference.lion(w, lr=0.25))
+    >>> w
+    array([0.75, 1.25])
+    """
+    return State("lion", form=None, **locals())
+
+
+def signum(
+    params: Any,
+    *,
+    lr: Any,
+    momentum: Any = 0.9,
+    weight_decay: Any = 0.0,
+    decoupled_weight_decay: bool = False,
+    maximize: bool = False,
+    clip_norm: float | None = None,
+    clip_value: float | None = None,
+    nonfinite: str = "propagate",
+    average_decay: float | None = None,
+    velocity_dtype: Any = None,
+    compensated: bool = False,
+) -> State:
+    """Return a `State` that steps by the sign of a moving average of gradients; see `fast_momentum.signum`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fast_momentum import reference
+    >>> w = np.ones(2)
+    >>> reference.step(w, np.array([1e-3, -5.0]), reference.signum(w, lr=0.25))
+    >>> w
+    array([0.75, 1.25])
+    """
+    return State("signum", form=None, **locals())
+
+
+def rmsprop(
+    params: Any,
+    *,
+    lr: Any,
+    momentum: Any = 0.0,
+    rho: Any = 0.99,
+    eps: Any = 1e-8,
+    centered: bool = False,
+    weight_decay: Any = 0.0,
+    decoupled_weight_decay: bool = False,
+    maximize: bool = False,
+    form: str = "lr_outside",
+    clip_norm: float | None = None,
+    clip_value: float | None = None,
+    nonfinite: str = "propagate",
+    average_decay: float | None = None,
+    velocity_dtype: Any = None,
+    compensated: bool = False,
+) -> State:
+    """Return a `State` that steps by RMSprop; see `fast_momentum.rmsprop`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fast_momentum import reference
+    >>> w = np.ones(2)
+    >>> reference.step(w, np.array([1e-3, -5.0]), reference.rmsprop(w, lr=0.25, rho=0.75, eps=0.0))
+    >>> w
+    array([0.5, 1.5])
+    """
+    return State("rmsprop", **locals())
+
+
 def step(params: Any, grads: Any, state: State, *, grad_scale: float = 1.0, zero_grads: bool = False) -> None:
     """Update `params` and `state` in place by one step of `update` per array; see `fast_momentum.step`.
 
@@ -560,24 +831,29 @@ def _step_all(params: Any, given: dict[Keys, Any], state: State, grad_scale: flo
 
 def _step_one(keys: Keys, param: Array, grad: Array, state: State) -> None:
     compensation = state.compensation.get(keys)
-    hyperparameters = {name: _plain(at(getattr(state, name), keys)) for name in state.hyperparameters}
+    h = {name: _plain(at(getattr(state, name), keys)) for name in state.hyperparameters}
+    h.update({name: getattr(state, name) for name in FIXED if hasattr(state, name)})
+    age = Age(state.steps[keys], state.momentum_products[keys])
     before = state._worked_on(keys, param)
     slots = {name: at(getattr(state, name), keys) for name in state.keeps}
-    displacement, new = _displacement(
-        state.rule, state.form, before, grad, slots, state.steps[keys], hyperparameters
-    )
+    displacement, new = _displacement(state.rule, state.form, before, grad, slots, age, h)
     with np.errstate(all="ignore"):
         if compensation is None:
-            state._write(keys, param, before - displacement)
+            state._write(keys, param, (before - displacement).astype(before.dtype))
         else:  # what rounding had taken off too much is put back, and the other way round
-            displacement = displacement + _widened(compensation)
+            displacement = displacement.astype(before.dtype) + _widened(compensation)
             state._write(keys, param, before - displacement)
             lost = (_widened(param) - before) + displacement
             compensation[...] = round_to(lost, compensation.dtype.name)
-    for name, slot in slots.items():
-        slot[...] = new[name]
-        slot[...] = round_to(slot, state.velocity_dtype or slot.dtype.name)
+    for name, values in new.items():
+        slot, dtype_name = slots[name], state.velocity_dtype or before.dtype.name
+        slot[...] = (
+            dither(values, dtype_name, age.steps) if name in DITHERED and dtype_name in NARROW else values
+        )
+        slot[...] = round_to(slot, dtype_name)
     state.steps[keys] += 1
+    if h.get("nesterov") and h.get("momentum_decay") is not None:
+        state.momentum_products[keys] *= _momentum_of(h, state.steps[keys])
 
 
 def lookahead(params: Any, state: State, out: Any = None) -> Any:

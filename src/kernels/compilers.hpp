@@ -17,6 +17,16 @@
 #define UNROLLED
 #endif
 
+// Not that of <cmath>, which the linker would share among instruction sets.
+#ifdef _MSC_VER
+#include <math.h>
+#define SQUARE_ROOT_FLOAT sqrtf
+#define SQUARE_ROOT_DOUBLE sqrt
+#else
+#define SQUARE_ROOT_FLOAT __builtin_sqrtf
+#define SQUARE_ROOT_DOUBLE __builtin_sqrt
+#endif
+
 #ifdef __GNUC__
 #define PREFETCH(address) __builtin_prefetch(address)
 #else

@@ -4,21 +4,34 @@
 
 namespace fast_momentum {
 
-// Each is a file of kernels/formulas, which says what it does with its constants. Plain ones keep a velocity
-// and nothing else, and come first.
+// Each is in a file of kernels/formulas, which says what it does with its constants. Plain ones have kernels
+// over three operands, the velocity among them, and come first.
 struct Formula {
-    enum Name : unsigned { linear, n_plain, n = n_plain };
+    enum Name : unsigned { linear, n_plain, sign = n_plain, adam, wide_adam, rmsprop, n };
 };
 
-// The terms of a formula that are absent, and not only multiplied by 0 or 1, where they are not wanted. A
-// decay is coupled or decoupled, so there are six sets of them.
+// Terms of a formula that are absent, and not only multiplied by 0 or 1, where they are not wanted: a decay,
+// which is coupled or decoupled, and so many of the options below.
 struct Term {
-    enum : unsigned { nesterov = 1, coupled_decay = 2, decoupled_decay = 4 };
+    enum Decay : unsigned { coupled_decay = 1, decoupled_decay = 2, n_decays };
+    enum Option : unsigned {
+        nesterov = n_decays,
+        momentum = n_decays,
+        amsgrad = 2 * n_decays,
+        centered = 2 * n_decays
+    };
 };
-constexpr unsigned n_term_sets = 6;
+constexpr unsigned n_options[Formula::n] = {1, 0, 2, 0, 2};
 
-// A formula with a set of terms, for which there is a kernel of each kind.
-constexpr unsigned n_variants = Formula::n * n_term_sets, n_plain_variants = Formula::n_plain * n_term_sets;
+// A variant is a formula with a set of terms; there is a kernel of each kind for it. Of the first one of a
+// formula:
+constexpr unsigned first_variant(unsigned formula) {
+    unsigned n = 0;
+    for (unsigned before = 0; before < formula; ++before) n += Term::n_decays << n_options[before];
+    return n;
+}
+constexpr unsigned n_variants = first_variant(Formula::n);
+constexpr unsigned n_plain_variants = first_variant(Formula::n_plain);
 
 // In double; a kernel rounds each of them once to its dtype.
 struct Coefficients {
@@ -27,6 +40,10 @@ struct Coefficients {
     double direct, carried;
     double scale, decay;
     double ahead;  // look-ahead: out = param - ahead*v
+    double second_keep, second_gain;
+    double correction, eps, inner_eps;
+    double dither;           // of Storage::dither, in (-1/2, 1/2)
+    double momentum_factor;  // of the product of all steps
     unsigned variant;
 };
 
@@ -48,8 +65,18 @@ namespace fast_momentum::FAST_MOMENTUM_ISA {
 template <unsigned formula>
 struct Code;
 
+constexpr bool has_term(unsigned terms, Term::Decay decay) {
+    return terms % Term::n_decays == decay;
+}
+constexpr bool has_term(unsigned terms, Term::Option option) {
+    return (terms / option) % 2 != 0;
+}
+
 }  // namespace fast_momentum::FAST_MOMENTUM_ISA
 
+#include "kernels/formulas/adam.hpp"
 #include "kernels/formulas/linear.hpp"
+#include "kernels/formulas/rmsprop.hpp"
+#include "kernels/formulas/sign.hpp"
 
 #endif

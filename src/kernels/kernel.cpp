@@ -12,8 +12,15 @@ namespace fast_momentum::FAST_MOMENTUM_ISA {
 // fast as one fused loop, elsewhere it differs little (docs/decisions.md).
 constexpr std::size_t block_bytes = 2048;
 
+constexpr unsigned formula_of(unsigned variant) {
+    unsigned formula = 0;
+    while (first_variant(formula + 1) <= variant) ++formula;
+    return formula;
+}
+
 template <class T, unsigned variant>
-using Variant = typename Code<variant / n_term_sets>::template Of<T, variant % n_term_sets>;
+using Variant =
+    typename Code<formula_of(variant)>::template Of<T, variant - first_variant(formula_of(variant))>;
 
 template <class T, class F>
 inline void velocity_line(const F& formula, const T* RESTRICT param, const T* RESTRICT grad,
@@ -69,10 +76,20 @@ void narrow_step(char* param_, const char* grad_, char* velocity_, float* scales
 }
 
 template <class T, unsigned variant>
+void update(char* param_, const char* grad, char* const* slots, std::size_t n,
+            const Coefficients& c) noexcept {
+    T* param = reinterpret_cast<T*>(param_);
+    Variant<T, variant>(c).run(
+        param, reinterpret_cast<const T*>(grad), slots, n,
+        [=](std::size_t i, auto displacement) { param[i] = T(param[i] - displacement); });
+}
+
+template <class T, unsigned variant>
 void displace(const char* param, const char* grad, char* const* slots, char* displacement, std::size_t n,
               const Coefficients& c) noexcept {
-    Variant<T, variant>(c).displace(reinterpret_cast<const T*>(param), reinterpret_cast<const T*>(grad),
-                                    slots, reinterpret_cast<T*>(displacement), n);
+    T* RESTRICT out = reinterpret_cast<T*>(displacement);
+    Variant<T, variant>(c).run(reinterpret_cast<const T*>(param), reinterpret_cast<const T*>(grad), slots, n,
+                               [=](std::size_t i, auto taken) { out[i] = T(taken); });
 }
 
 template <class T>
@@ -92,18 +109,20 @@ double rounded(double value) {
 template <unsigned... variants>
 struct Pack {};
 
-// Those below n.
-template <unsigned n, unsigned... variants>
-struct Below : Below<n - 1, n - 1, variants...> {};
-template <unsigned... variants>
-struct Below<0, variants...> {
+// Those from `first` to before n.
+template <unsigned first, unsigned n, unsigned... variants>
+struct From : From<first, n - 1, n - 1, variants...> {};
+template <unsigned first, unsigned... variants>
+struct From<first, first, variants...> {
     using Variants = Pack<variants...>;
 };
-constexpr typename Below<n_variants>::Variants all;
-constexpr typename Below<n_plain_variants>::Variants all_plain;
+constexpr typename From<0, n_variants>::Variants all;
+constexpr typename From<0, n_plain_variants>::Variants all_plain;
+constexpr typename From<n_plain_variants, n_variants>::Variants all_others;
 
-template <class T, unsigned... plain, unsigned... any>
-constexpr DtypeKernels dtype(Dtype place, const char* name, int number, Pack<plain...>, Pack<any...>) {
+template <class T, unsigned... plain, unsigned... others, unsigned... any>
+constexpr DtypeKernels dtype(Dtype place, const char* name, int number, Pack<plain...>, Pack<others...>,
+                             Pack<any...>) {
     return {place,
             name,
             number,
@@ -111,6 +130,7 @@ constexpr DtypeKernels dtype(Dtype place, const char* name, int number, Pack<pla
             rounded<T>,
             {step<T, plain>...},
             lookahead<T>,
+            {update<T, others>...},
             {prepare<T>,
              {displace<T, any>...},
              add<T>,
@@ -129,14 +149,15 @@ constexpr Storage storage(Stored place, const char* name, bool has_scales, Pack<
             has_scales,
             load<Narrow>,
             store<Narrow>,
+            dithers<Narrow>,
             {narrow_step<plain, Float32, Narrow>...},
             {narrow_step<plain, Alike, Narrow>...}};
 }
 
 // One row per dtype that is worked in, and one per way to store what is worked on in float32.
 constexpr Kernels table = {FAST_MOMENTUM_FLAGS,
-                           {dtype<float>(Dtype::float32, "float32", 11, all_plain, all),
-                            dtype<double>(Dtype::float64, "float64", 12, all_plain, all)},
+                           {dtype<float>(Dtype::float32, "float32", 11, all_plain, all_others, all),
+                            dtype<double>(Dtype::float64, "float64", 12, all_plain, all_others, all)},
                            {storage<Float16, Float16>(Stored::float16, "float16", false, all_plain),
                             storage<Bfloat16, Bfloat16>(Stored::bfloat16, "bfloat16", false, all_plain),
                             // No gradients are stored with scales.

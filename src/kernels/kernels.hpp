@@ -26,6 +26,10 @@ constexpr unsigned n_operands = 3;
 using Kernel = void (*)(char* first, const char* second, char* third, std::size_t n,
                         const Coefficients& coefficients) noexcept;
 
+// The step of a formula that is not plain. `slots` are those that the rule keeps, in their order.
+using UpdateKernel = void (*)(char* param, const char* grad, char* const* slots, std::size_t n,
+                              const Coefficients& coefficients) noexcept;
+
 // What becomes of a gradient before the rule sees it: coefficient * (scale*grad, held within +-bound).
 struct Preparation {
     double scale, coefficient, bound;
@@ -36,7 +40,6 @@ struct Preparation {
 struct Stages {
     void (*prepare)(char* out, const char* grad, std::size_t n, const Preparation& preparation) noexcept;
     // The step, but for its last line: `displacement` is what it takes from the parameters.
-    // `slots` are those that the rule keeps, in their order.
     void (*displace[n_variants])(const char* param, const char* grad, char* const* slots, char* displacement,
                                  std::size_t n, const Coefficients& coefficients) noexcept;
     // displacement = displacement + compensation
@@ -60,6 +63,7 @@ struct DtypeKernels {
     double (*rounded)(double);  // to this dtype and back
     Kernel step[n_plain_variants];
     Kernel lookahead;
+    UpdateKernel update[n_variants - n_plain_variants];
     Stages stages;
 };
 
@@ -75,6 +79,10 @@ struct Storage {
     bool has_scales;  // one for each scale_block elements, counted from the first one of an array
     void (*load)(float* to, const char* from, const float* scales, std::size_t n) noexcept;
     void (*store)(char* to, float* scales, const float* from, std::size_t n) noexcept;
+    // Moves values that are not negative up or down by a part of the unit to which store() will round them,
+    // from -1/2 to 1/2: over many steps then, what rounding adds is what it takes, however small their
+    // changes. nullptr where there is no such unit.
+    void (*dither)(float* values, std::size_t n, double part) noexcept;
     // Of velocities that lie so, with gradients in float32 and with gradients that lie so too.
     NarrowKernel step[n_plain_variants], step_alike[n_plain_variants];
 };

@@ -42,6 +42,8 @@ inline std::uint16_t bfloat16_of(float value) {
 
 struct Bfloat16 {
     using Item = std::uint16_t;
+    static constexpr float unit = 1.0f / (1 << 7);  // of the last bit, where the first one is 1
+    static constexpr std::uint32_t least_exponent = 1u << 23;
     static float value(Item item, float) { return float_of(std::uint32_t(item) << 16); }
     static void store(Item* RESTRICT to, float*, const float* RESTRICT from, std::size_t n) {
         for (std::size_t i = 0; i < n; ++i) to[i] = bfloat16_of(from[i]);
@@ -79,6 +81,8 @@ inline std::uint16_t float16_of(float value) {
 
 struct Float16 {
     using Item = std::uint16_t;
+    static constexpr float unit = 1.0f / (1 << 10);
+    static constexpr std::uint32_t least_exponent = smallest_normal;
     static float value(Item item, float) { return float_of_float16(item); }
     static void store(Item* RESTRICT to, float*, const float* RESTRICT from, std::size_t n) {
         for (std::size_t i = 0; i < n; ++i) to[i] = float16_of(from[i]);
@@ -107,6 +111,8 @@ constexpr float integer_shift = 12582912.0f;  // 1.5 * 2**23
 
 struct Int8 {
     using Item = std::int8_t;
+    static constexpr float unit = 0;  // of a block, not of a number
+    static constexpr std::uint32_t least_exponent = 0;
     static float value(Item item, float scale) { return float(item) * scale; }
     static void store(Item* RESTRICT to, float* RESTRICT scales, const float* RESTRICT from, std::size_t n) {
         // All scales first: nothing waits for the divisions of a block but the loop that needs them.
@@ -145,6 +151,23 @@ void load(float* RESTRICT to, const char* from_, const float* scales, std::size_
         UNROLLED for (std::size_t i = begin; i < end; ++i) to[i] = Narrow::value(from[i], scale);
     });
 }
+
+constexpr std::uint32_t largest_exponent = 254u << 23;
+
+template <class Narrow>
+void dither(float* RESTRICT values, std::size_t n, double part) noexcept {
+    const float units = Narrow::unit * float(part);
+    UNROLLED for (std::size_t i = 0; i < n; ++i) {
+        std::uint32_t exponent = bits_of(values[i]) & exponent_bits;
+        exponent = exponent > Narrow::least_exponent ? exponent : Narrow::least_exponent;
+        exponent = exponent < largest_exponent ? exponent : largest_exponent;
+        const float moved = values[i] + float_of(exponent) * units;
+        values[i] = moved < 0 ? 0.0f : moved;
+    }
+}
+
+template <class Narrow>
+constexpr auto dithers = Narrow::unit == 0 ? nullptr : &dither<Narrow>;
 
 template <class Narrow>
 void store(char* to, float* scales, const float* from, std::size_t n) noexcept {

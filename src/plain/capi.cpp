@@ -136,7 +136,7 @@ int run(const CSettings& given, int dtype, void* first, const void* second, Thir
     if (ahead && rule.ahead == Rule::lr_momentum && missed_product(given.lr, given.momentum, *kernels))
         return FAST_MOMENTUM_BAD_PRODUCT;
     if (const int code = check_memory({first, second, third}, ahead, n, *kernels)) return code;
-    const Coefficients constants = coefficients(rule, values, given.steps);
+    const Coefficients constants = coefficients(rule, values, {given.steps});
     const Kernel kernel = ahead ? kernels->lookahead : kernels->step[constants.variant];
     kernel(static_cast<char*>(first), static_cast<const char*>(second),
            static_cast<char*>(const_cast<void*>(third)), static_cast<std::size_t>(n), constants);

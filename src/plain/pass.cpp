@@ -30,8 +30,10 @@ class Block {
         char* param = params();
         if (update_.coefficients) {
             const Coefficients& c = *update_.coefficients;
-            if (slot(Slot::compensation).data || c.variant >= n_plain_variants)
-                displaced_step(param);
+            if (slot(Slot::compensation).data)
+                compensated_step(param);
+            else if (c.variant >= n_plain_variants)
+                update(param);
             else if (slot(Slot::velocity).storage)
                 narrow_step(param);
             else
@@ -161,24 +163,43 @@ class Block {
     void each_slot_of_the_rule(const Run& run) {
         unsigned k = 0;
         for (const Slot& row : all_slots)
-            if (row.when == Slot::kept_by_the_rule && slot(row.place).data) run(k++, row.place);
+            if (row.is_of_the_rule() && slot(row.place).data) run(k++, row.place);
     }
 
-    // The way of formulas that are not plain, and of all with a compensation. Leaves the new parameters in
-    // `param`.
-    void displaced_step(char* param) {
-        char* values[Slot::n];
+    // Calls run(values) with the slots that the rule keeps, and stores what it makes of them.
+    template <class Run>
+    void with_slots(const Run& run) {
+        char* values[Slot::n] = {};
         each_slot_of_the_rule(
             [&](unsigned k, Slot::Name name) { values[k] = read(slot(name), dense, slots_[name]); });
+        run(values);
+        each_slot_of_the_rule([&](unsigned k, Slot::Name name) {
+            const Operand& of = slot(name);
+            if (of.storage && all_slots[name].as == Slot::dithered)
+                of.storage->dither(reinterpret_cast<float*>(values[k]), n_, update_.coefficients->dither);
+            write(of, dense, values[k], slots_[name]);
+        });
+    }
+
+    // The way of formulas that are not plain.
+    void update(char* param) {
+        const Coefficients& c = *update_.coefficients;
+        const char* grad = gradients();
+        with_slots([&](char* const* slots) {
+            update_.dtype->update[c.variant - n_plain_variants](param, grad, slots, n_, c);
+        });
+    }
+
+    // Leaves the new parameters in `param`.
+    void compensated_step(char* param) {
+        const Coefficients& c = *update_.coefficients;
         const Stages& stages = update_.dtype->stages;
+        const char* grad = gradients();
         char *displacement = displacement_.bytes, *before = before_.bytes;
-        stages.displace[update_.coefficients->variant](param, gradients(), values, displacement, n_,
-                                                       *update_.coefficients);
-        each_slot_of_the_rule(
-            [&](unsigned k, Slot::Name name) { write(slot(name), dense, values[k], slots_[name]); });
+        with_slots(
+            [&](char* const* slots) { stages.displace[c.variant](param, grad, slots, displacement, n_, c); });
         std::memcpy(before, param, n_ * update_.dtype->itemsize);
         const Operand& compensated = slot(Slot::compensation);
-        if (!compensated.data) return stages.subtract(param, before, displacement, n_);
         char* compensation = read(compensated, dense, slots_[Slot::compensation]);
         stages.add(displacement, compensation, n_);
         stages.subtract(param, before, displacement, n_);
@@ -217,11 +238,12 @@ void run_block(const Work& work, const Update& update, std::size_t begin, std::s
 
 // Whether one kernel makes the whole update, from its operands where they lie: it has blocks of its own.
 bool is_one_kernel(const Work& work, const Update& update) {
-    const Storage* velocity = update.slots[Slot::velocity].storage;
-    const bool reads_grad = !update.partner.storage || update.partner.storage == velocity;
-    const bool has_more = update.param.storage || update.slots[Slot::compensation].data;
-    return work.pass.task == Task::step && update.coefficients && velocity && reads_grad && !has_more &&
-           work.pass.is_bare() && update.n_dimensions == 0;
+    if (work.pass.task != Task::step || !update.coefficients || !work.pass.is_bare() ||
+        update.n_dimensions > 0 || update.param.storage || update.slots[Slot::compensation].data)
+        return false;
+    const Storage *grad = update.partner.storage, *velocity = update.slots[Slot::velocity].storage;
+    const bool is_plain = update.coefficients->variant < n_plain_variants;
+    return is_plain ? velocity && (!grad || grad == velocity) : !velocity && !grad;
 }
 
 }  // namespace

@@ -1,5 +1,6 @@
 #include "plain/rules.hpp"
 
+#include <cmath>
 #include <cstring>
 
 namespace fast_momentum {
@@ -11,27 +12,27 @@ constexpr unsigned bits(Names... names) {
     return ((1u << names) | ... | 0u);
 }
 
-void lr_outside(const Values& h, long long steps, Coefficients& c) {
-    c.keep = steps == 0 ? 0 : h[Setting::momentum];
-    c.gain = steps == 0 ? 1 : 1 - h[Setting::dampening];
+void lr_outside(const Values& h, const Age& age, Coefficients& c) {
+    c.keep = age.steps == 0 ? 0 : h[Setting::momentum];
+    c.gain = age.steps == 0 ? 1 : 1 - h[Setting::dampening];
     c.direct = 1;
     c.carried = h[Setting::momentum];
     c.scale = h[Setting::lr];
 }
 
-void lr_inside(const Values& h, long long, Coefficients& c) {
+void lr_inside(const Values& h, const Age&, Coefficients& c) {
     c.keep = c.carried = h[Setting::momentum];
     c.gain = c.direct = h[Setting::lr];
     c.scale = 1;
 }
 
-void ema(const Values& h, long long, Coefficients& c) {
+void ema(const Values& h, const Age&, Coefficients& c) {
     c.keep = c.carried = h[Setting::momentum];
     c.gain = c.direct = 1 - h[Setting::momentum];
     c.scale = h[Setting::lr];
 }
 
-void quasi_hyperbolic(const Values& h, long long, Coefficients& c) {
+void quasi_hyperbolic(const Values& h, const Age&, Coefficients& c) {
     c.keep = h[Setting::momentum];
     c.gain = 1 - h[Setting::momentum];
     c.direct = 1 - h[Setting::nu];
@@ -40,9 +41,102 @@ void quasi_hyperbolic(const Values& h, long long, Coefficients& c) {
     c.variant += Term::nesterov;
 }
 
+// beta1 in the step after `steps` others.
+double momentum_of(const Values& h, long long steps) {
+    return h[Setting::beta1] * (1 - 0.5 * std::pow(0.96, double(steps + 1) * h[Setting::momentum_decay]));
+}
+
+// Multiples of the golden section are spread evenly, however many there are.
+double dither(const Age& age) {
+    return double(age.steps * 40503 % 65536) / 65536 - 0.5 + 0.5 / 65536;
+}
+
+void adam(const Values& h, const Age& age, Coefficients& c) {
+    c.keep = h[Setting::beta1];
+    c.gain = 1 - h[Setting::beta1];
+    c.second_keep = h[Setting::beta2];
+    c.second_gain = 1 - h[Setting::beta2];
+    c.eps = h[Setting::eps];
+    c.scale = h[Setting::lr];
+    c.correction = 1;
+    c.dither = dither(age);
+    if (h[Setting::amsgrad]) c.variant += Term::amsgrad;
+}
+
+double sum_of_weights(const Values& h, Setting::Name beta, const Age& age, int further = 1) {
+    return 1 - std::pow(h[beta], double(age.steps + further));
+}
+
+void adam_corrected(const Values& h, const Age& age, Coefficients& c) {
+    adam(h, age, c);
+    const double first = sum_of_weights(h, Setting::beta1, age);
+    c.correction = 1 / std::sqrt(sum_of_weights(h, Setting::beta2, age));
+    if (h[Setting::nesterov] && h.has(Setting::momentum_decay)) {
+        const double mu = c.momentum_factor = momentum_of(h, age.steps), next = momentum_of(h, age.steps + 1);
+        const double product = age.momentum_product * mu;
+        c.direct = (1 - mu) / (1 - product);
+        c.carried = next / (1 - product * next);
+    } else if (h[Setting::nesterov]) {
+        c.direct = (1 - h[Setting::beta1]) / first;
+        c.carried = h[Setting::beta1] / sum_of_weights(h, Setting::beta1, age, 2);
+    } else {
+        c.scale = h[Setting::lr] / first;
+    }
+}
+
+void adam_folded(const Values& h, const Age& age, Coefficients& c) {
+    adam(h, age, c);
+    c.scale = h[Setting::lr] * std::sqrt(sum_of_weights(h, Setting::beta2, age)) /
+              sum_of_weights(h, Setting::beta1, age);
+}
+
+void lion(const Values& h, const Age&, Coefficients& c) {
+    c.carried = h[Setting::beta1];
+    c.direct = 1 - h[Setting::beta1];
+    c.keep = h[Setting::beta2];
+    c.gain = 1 - h[Setting::beta2];
+    c.scale = h[Setting::lr];
+}
+
+void signum(const Values& h, const Age& age, Coefficients& c) {
+    ema(h, age, c);
+    c.direct = c.gain;  // the sign is that of the new velocity
+}
+
+void rmsprop(const Values& h, const Age& age, Coefficients& c) {
+    c.keep = h[Setting::momentum];
+    c.gain = 1;
+    c.second_keep = h[Setting::rho];
+    c.second_gain = 1 - h[Setting::rho];
+    c.eps = h[Setting::eps];
+    c.scale = h[Setting::lr];
+    c.dither = dither(age);
+    if (h[Setting::momentum] != 0) c.variant += Term::momentum;
+    if (h[Setting::centered]) c.variant += Term::centered;
+}
+
+void rmsprop_inside(const Values& h, const Age& age, Coefficients& c) {
+    rmsprop(h, age, c);
+    c.gain = h[Setting::lr];
+    c.eps = 0;
+    c.inner_eps = h[Setting::eps];
+    c.scale = 1;
+}
+
 constexpr unsigned of_momentum = bits(Setting::momentum, Setting::nesterov, Setting::form);
 
+constexpr unsigned of_adam =
+    bits(Setting::beta1, Setting::beta2, Setting::eps, Setting::amsgrad, Setting::form);
+constexpr unsigned of_rmsprop =
+    bits(Setting::rho, Setting::momentum, Setting::eps, Setting::centered, Setting::form);
+constexpr unsigned moments = bits(Slot::velocity, Slot::second_moment);
+constexpr unsigned kept_by_adam = moments | bits(Slot::second_moment_maximum);
+
 constexpr Default qhm_defaults[] = {{Setting::momentum, "0.999"}, {}};
+constexpr Default adam_defaults[] = {{Setting::form, "'corrected'"}, {}};
+constexpr Default lion_defaults[] = {{Setting::beta2, "0.99"}, {}};
+constexpr Default rmsprop_defaults[] = {{Setting::momentum, "0.0"}, {}};
+constexpr bool ages = true;
 
 const std::vector<Rule> rows = {
     {"momentum", "init", "lr_outside", Formula::linear, of_momentum | bits(Setting::dampening),
@@ -52,6 +146,22 @@ const std::vector<Rule> rows = {
     {"momentum", "init", "ema", Formula::linear, of_momentum, bits(Slot::velocity), Rule::lr_momentum, ema},
     {"qhm", "qhm", nullptr, Formula::linear, bits(Setting::momentum, Setting::nu), bits(Slot::velocity),
      Rule::none, quasi_hyperbolic, qhm_defaults},
+    {"adam", "adam", "corrected", Formula::adam, of_adam | bits(Setting::nesterov, Setting::momentum_decay),
+     kept_by_adam, Rule::none, adam_corrected, adam_defaults, ages},
+    {"adam", "adam", "folded", Formula::adam, of_adam, kept_by_adam, Rule::none, adam_folded, adam_defaults,
+     ages},
+    {"adam", "adam", "folded_float64", Formula::wide_adam, of_adam & ~bits(Setting::amsgrad), kept_by_adam,
+     Rule::none, adam_folded, adam_defaults, ages},
+    {"adam", "adam", "uncorrected", Formula::adam, of_adam, kept_by_adam, Rule::none, adam, adam_defaults,
+     ages},
+    {"lion", "lion", nullptr, Formula::sign, bits(Setting::beta1, Setting::beta2), bits(Slot::velocity),
+     Rule::none, lion, lion_defaults},
+    {"signum", "signum", nullptr, Formula::sign, bits(Setting::momentum), bits(Slot::velocity), Rule::none,
+     signum},
+    {"rmsprop", "rmsprop", "lr_outside", Formula::rmsprop, of_rmsprop, moments | bits(Slot::mean), Rule::none,
+     rmsprop, rmsprop_defaults, ages},
+    {"rmsprop", "rmsprop", "lr_inside", Formula::rmsprop, of_rmsprop, moments | bits(Slot::mean), Rule::none,
+     rmsprop_inside, rmsprop_defaults, ages},
 };
 
 }  // namespace
@@ -79,6 +189,11 @@ const char* Rule::fallback(Setting::Name setting) const {
     return all_settings[setting].fallback;
 }
 
+std::string Rule::title() const {
+    if (!form) return name;
+    return formula == Formula::linear ? form : std::string(name) + " " + form;
+}
+
 bool is_keyword(const Rule& rule, Setting::Name setting) {
     for (const Rule& form : rows)
         if (std::strcmp(form.name, rule.name) == 0 && form.takes_setting(setting)) return true;
@@ -94,11 +209,12 @@ std::vector<const char*> choices(const Setting& setting, const Rule& rule) {
     return names;
 }
 
-Coefficients coefficients(const Rule& rule, const Values& h, long long steps) {
+Coefficients coefficients(const Rule& rule, const Values& h, const Age& age) {
     Coefficients c{};
     c.sign = h[Setting::maximize] ? -1 : 1;
-    c.variant = rule.formula * n_term_sets + (h[Setting::nesterov] ? unsigned(Term::nesterov) : 0);
-    rule.constants(h, steps, c);
+    c.momentum_factor = 1;
+    c.variant = first_variant(rule.formula) + (h[Setting::nesterov] ? unsigned(Term::nesterov) : 0);
+    rule.constants(h, age, c);
     c.ahead = rule.ahead == Rule::lr_momentum ? h[Setting::lr] * h[Setting::momentum] : h[Setting::momentum];
     if (h[Setting::weight_decay] != 0 && h[Setting::decoupled_weight_decay]) {
         c.decay = h[Setting::lr] * h[Setting::weight_decay];

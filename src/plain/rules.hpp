@@ -10,6 +10,12 @@
 
 namespace fast_momentum {
 
+// What an array has behind it.
+struct Age {
+    long long steps = 0;
+    double momentum_product = 1;  // of the beta1 of each step, which change where there is a momentum_decay
+};
+
 struct Default {
     Setting::Name name;
     const char* value;
@@ -23,17 +29,18 @@ struct Rule {
     unsigned takes;  // bits of the settings that it takes beside those of every rule
     unsigned keeps;  // bits of the slots
     enum { none, lr_momentum, momentum } ahead;  // how far a look-ahead goes, times the velocity
-    // Of an array that has made so many steps.
-    void (*constants)(const Values& values, long long steps, Coefficients& constants);
+    void (*constants)(const Values& values, const Age& age, Coefficients& constants);
     const Default* defaults = nullptr;  // of its own; one without a value is the end
+    bool ages = false;                  // whether each step has other constants, and not only the first
 
     bool takes_setting(Setting::Name setting) const {
         return all_settings[setting].of_every_rule || (takes >> setting & 1);
     }
     bool keeps_slot(Slot::Name slot) const { return keeps >> slot & 1; }
+    bool has_second_moment() const { return keeps_slot(Slot::second_moment); }
     const char* fallback(Setting::Name setting) const;
-    // The form, or the name of a rule without forms.
-    const char* title() const { return form ? form : name; }
+    // The form of momentum, the name and the form of another rule.
+    std::string title() const;
 };
 
 // C programs know a row by its place: new ones come last.
@@ -55,6 +62,7 @@ inline bool excludes_dampening(const Values& values) {
     return values[Setting::nesterov] != 0;
 }
 
-Coefficients coefficients(const Rule& rule, const Values& values, long long steps);
+// For the next step of an array.
+Coefficients coefficients(const Rule& rule, const Values& values, const Age& age);
 
 }  // namespace fast_momentum

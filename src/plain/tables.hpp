@@ -41,6 +41,8 @@ constexpr Range positive = {0, infinity, false, false, "be finite and above 0"};
 constexpr Range clip = {0, infinity, false, false, "be finite and above 0, or None for no clipping"};
 constexpr Range clip_norms = {0, infinity, false, true, "be above 0, or None for no clipping", false};
 constexpr Range average_decays = {0, 1, true, false, "be in [0, 1), or None for no average"};
+constexpr Range momentum_decays = {
+    0, infinity, true, false, "be finite and >= 0, or None for a constant beta1", false};
 
 enum class Nonfinite : unsigned char { propagate, raise, skip };
 constexpr const char* nonfinite_choices[] = {"propagate", "raise", "skip", nullptr};
@@ -51,7 +53,14 @@ struct Setting {
         momentum,
         dampening,
         nu,
+        beta1,
+        beta2,
+        rho,
+        eps,
         nesterov,
+        momentum_decay,
+        amsgrad,
+        centered,
         weight_decay,
         decoupled_weight_decay,
         maximize,
@@ -88,8 +97,24 @@ constexpr Setting all_settings[] = {
     {Setting::nu, "nu", Kind::number, "0.7", up_to_one, some_rules, settable, 3,
      "Share of the velocity in the step, in [0, 1]: with 0 it is plain gradient descent, with 1 the form\n"
      "ema, with momentum the Nesterov step of ema."},
+    {Setting::beta1, "beta1", Kind::number, "0.9", below_one, some_rules, settable, 4,
+     "Decay of the velocity, in [0, 1); in `lion`, of what the sign is taken of."},
+    {Setting::beta2, "beta2", Kind::number, "0.999", below_one, some_rules, settable, 4,
+     "Decay of the second moment, in [0, 1); of the\nvelocity in `lion`."},
+    {Setting::rho, "rho", Kind::number, "0.99", below_one, some_rules, settable, 4,
+     "Decay of the second moment, in [0, 1)."},
+    {Setting::eps, "eps", Kind::number, "1e-08", not_negative, some_rules, settable, 4,
+     "Finite and >= 0. With 0, an element whose gradients were all zero becomes NaN: it is 0/0."},
     {Setting::nesterov, "nesterov", Kind::flag, "False", any_value, some_rules, settable, 1,
      "Whether the step goes along ``u`` instead of ``v``. Not together with dampening."},
+    {Setting::momentum_decay, "momentum_decay", Kind::option, "None", momentum_decays, some_rules, settable,
+     4,
+     "Finite and >= 0: how fast beta1 rises to its value in a Nesterov step (0.004 in PyTorch, 1 in Keras).\n"
+     "None: it has it from the start (optax)."},
+    {Setting::amsgrad, "amsgrad", Kind::flag, "False", any_value, some_rules, fixed, 4,
+     "Whether to divide by the root of the largest second moment so far, which is kept, too."},
+    {Setting::centered, "centered", Kind::flag, "False", any_value, some_rules, fixed, 4,
+     "Whether to take the square of the mean gradient, which is kept, too, from the second moment."},
     {Setting::weight_decay, "weight_decay", Kind::number, "0.0", not_negative, every_rule, settable, 1,
      "Finite and >= 0."},
     {Setting::decoupled_weight_decay, "decoupled_weight_decay", Kind::flag, "False", any_value, every_rule,
@@ -114,7 +139,7 @@ constexpr Setting all_settings[] = {
      "In [0, 1): keep `State.average`, a moving average of the parameters that begins with what they are\n"
      "now; set later, with what they are before the next step. Set to None, it stays as it is."},
     {Setting::velocity_dtype, "velocity_dtype", Kind::dtype, "None", any_value, every_rule, fixed, 2,
-     "As what the velocities are stored; None is the dtype that is worked on in. The arithmetic\n"
+     "As what velocities and moments are stored; None is the dtype that is worked on in. The arithmetic\n"
      "stays in float32. Not for float64."},
     {Setting::compensated, "compensated", Kind::flag, "False", any_value, every_rule, fixed, 2,
      "Keep what rounding takes from the parameters in one more array of their dtype, so that small\n"
@@ -124,8 +149,12 @@ constexpr Setting all_settings[] = {
 // The value of each setting for one array: a number or `none`, a flag as 0 or 1, the place of a choice among
 // its own.
 struct Values {
-    double of[Setting::n];
+    double of[Setting::n] = {};
 
+    constexpr Values() {
+        for (const Setting& setting : all_settings)
+            if (setting.kind == Kind::option) of[setting.place] = none;
+    }
     double operator[](Setting::Name name) const { return of[name]; }
     double& operator[](Setting::Name name) { return of[name]; }
     bool has(Setting::Name name) const { return of[name] == of[name]; }
@@ -134,9 +163,19 @@ struct Values {
 // ---- slots ----
 
 struct Slot {
-    enum Name : unsigned { velocity, average, compensation, master, n };
+    enum Name : unsigned {
+        velocity,
+        second_moment,
+        second_moment_maximum,
+        mean,
+        average,
+        compensation,
+        master,
+        n
+    };
     enum When : unsigned char { kept_by_the_rule, average_wanted, compensation_wanted, params_narrow };
-    enum As : unsigned char { velocity_dtype, params, worked_in };
+    // `dithered` is velocity_dtype, too, rounded up or down in turns: see Storage::dither.
+    enum As : unsigned char { velocity_dtype, dithered, params, worked_in };
     Name place;
     const char* name;
     When when;         // there is one
@@ -144,6 +183,9 @@ struct Slot {
     bool begins_zero;  // and does so again after reset(); else as a copy of the parameters
     int since;         // the first format of checkpoints that has it
     const char* doc;   // of the attribute of State, if there is one
+    Setting::Name only_with = Setting::n;  // the flag without which a rule that keeps it has none
+
+    bool is_of_the_rule() const { return when == kept_by_the_rule; }
 };
 
 // In the order of checkpoints.
@@ -151,6 +193,14 @@ constexpr Slot all_slots[] = {
     {Slot::velocity, "velocity", Slot::kept_by_the_rule, Slot::velocity_dtype, true, 1,
      "The velocities, in new containers of the types given to `init`: read-only arrays that show each later\n"
      "step. Where they are stored as another `velocity_dtype`, copies in float32."},
+    {Slot::second_moment, "second_moment", Slot::kept_by_the_rule, Slot::dithered, true, 4,
+     "The moving averages of squared gradients, in the manner of `velocity`."},
+    {Slot::second_moment_maximum, "second_moment_maximum", Slot::kept_by_the_rule, Slot::velocity_dtype, true,
+     4, "The largest second moments so far, in the manner of `velocity`. None without amsgrad.",
+     Setting::amsgrad},
+    {Slot::mean, "mean", Slot::kept_by_the_rule, Slot::velocity_dtype, true, 4,
+     "The moving averages of gradients, in the manner of `velocity`. None without centered.",
+     Setting::centered},
     {Slot::average, "average", Slot::average_wanted, Slot::worked_in, false, 2,
      "The average of the parameters, in new containers: read-only arrays that show each later step. None "
      "where\n"

@@ -246,7 +246,8 @@ void Kept::make_slots(const Rule& rule, const Values& settings, const Leaves& le
     const auto wanted = [&](const Slot& slot) {
         switch (slot.when) {
             case Slot::kept_by_the_rule:
-                return rule.keeps_slot(slot.place);
+                return rule.keeps_slot(slot.place) &&
+                       (slot.only_with == Setting::n || settings[slot.only_with] != 0);
             case Slot::compensation_wanted:
                 return settings[Setting::compensated] != 0;
             case Slot::params_narrow:
@@ -256,6 +257,7 @@ void Kept::make_slots(const Rule& rule, const Values& settings, const Leaves& le
         }
         return false;
     };
+    has_plain_formula = rule.formula < Formula::n_plain;
     slots[Slot::velocity].emplace(leaves, params.dtypes, stored_as(all_slots[Slot::velocity], settings));
     for (const Slot& slot : all_slots)
         if (slot.place != Slot::velocity && wanted(slot))
@@ -264,7 +266,7 @@ void Kept::make_slots(const Rule& rule, const Values& settings, const Leaves& le
 
 std::vector<Stored> Kept::stored_as(const Slot& slot, const Values& settings) const {
     if (slot.as == Slot::params) return params.stored;
-    std::vector<Stored> stored(size(), slot.as == Slot::velocity_dtype
+    std::vector<Stored> stored(size(), slot.as == Slot::velocity_dtype || slot.as == Slot::dithered
                                            ? Stored(static_cast<unsigned>(settings[Setting::velocity_dtype]))
                                            : Stored::native);
     if (slot.when == Slot::params_narrow)
@@ -284,6 +286,7 @@ void Kept::make_room_for_average() {
 }
 
 bool Kept::is_plain() const {
+    if (!has_plain_formula) return false;
     for (const Slot& slot : all_slots)
         if (slots[slot.place] && slot.place != Slot::velocity && slot.place != Slot::average) return false;
     return size() == 0 || velocity()[0].stored == Stored::native;

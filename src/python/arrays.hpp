@@ -95,6 +95,7 @@ struct Params {
 struct Kept {
     Params params;
     std::array<std::optional<Arrays>, Slot::n> slots;
+    bool has_plain_formula = true;
 
     // Makes all slots but the average, which comes when it is wanted.
     void make_slots(const Rule& rule, const Values& settings, const Leaves& leaves);

@@ -22,6 +22,7 @@ struct Saved {
     Progress progress;
     const char* steps_key = "steps";
     std::vector<long long> steps;
+    std::vector<double> momentum_products;
 };
 
 const std::string root = "state_dict";
@@ -55,9 +56,15 @@ void check_items(const Items& items, const std::string& path, const std::set<std
         if (!keys.count(key)) throw py::value_error(path + " must not have the key " + brief(py::str(key)));
 }
 
+constexpr const char* products_key = "momentum_products";
+
+bool has_products(const Rule& rule) {
+    return is_keyword(rule, Setting::momentum_decay);
+}
+
 // Whether checkpoints of the rule have that slot, be it empty.
 bool is_item(const Rule& rule, const Slot& slot) {
-    return slot.when != Slot::kept_by_the_rule || rule.keeps_slot(slot.place);
+    return !slot.is_of_the_rule() || rule.keeps_slot(slot.place);
 }
 
 Saved checked_saved(Items found) {
@@ -88,6 +95,7 @@ Saved checked_saved(Items found) {
     Items hyperparameters = items_of(items.at("hyperparameters"), item_path("hyperparameters"));
     std::set<std::string> keys = {"format",  "rule",          "step_count", "skipped_steps",  "grad_norm",
                                   "swapped", saved.steps_key, "form",       "hyperparameters"};
+    if (has_products(*saved.rule)) keys.insert(products_key);
     std::set<std::string> names;
     for (const Setting& setting : all_settings) {
         if (!is_keyword(*saved.rule, setting.place)) continue;
@@ -123,6 +131,12 @@ long long checked_steps(const Saved& saved, const std::string& path, py::handle 
     return checked_flag(path, value) ? std::max(saved.progress.step_count, 1LL) : 0;
 }
 
+double checked_product(const std::string& path, py::handle value) {
+    const double product = checked_real(value, Path::of(path.c_str()));
+    if (product >= 0 && product <= 1) return product;
+    throw py::value_error(path + " must be in [0, 1], not " + repr_of(value));
+}
+
 // The items of a tuple, one for each array.
 py::tuple checked_tuple(const Items& items, const char* key, std::size_t n) {
     const py::object given = items.at(key);
@@ -145,7 +159,7 @@ void read(Saved& saved, Kept& kept, const Slot& slot, std::size_t i, py::handle 
     const std::string path = item_path(slot.name, key), steps_path = item_path(saved.steps_key, key);
     check_loaded(kept.params.tree, arrays, i, values, path);
     arrays.assign(i, values);
-    if (slot.when != Slot::kept_by_the_rule) return;
+    if (!slot.is_of_the_rule()) return;
     saved.steps[i] = checked_steps(saved, steps_path, steps);
     if (saved.steps[i] == 0 && values.attr("any")().cast<bool>())
         throw py::value_error(path + " must be zero where " + steps_path + " is " + repr_of(steps) +
@@ -179,9 +193,12 @@ py::dict State::summary() const {
 
 py::dict State::state_dict() {
     const Mark::Hold hold(mark, Mark::reading);
-    py::dict result = summary(), steps;
+    py::dict result = summary(), steps, products;
     const std::vector<std::string> all = paths();
-    for (std::size_t i = 0; i < all.size(); ++i) steps[py::str(all[i])] = steps_[i];
+    for (std::size_t i = 0; i < all.size(); ++i) {
+        steps[py::str(all[i])] = steps_[i];
+        products[py::str(all[i])] = momentum_products_[i];
+    }
     for (const Slot& slot : all_slots) {
         py::dict values;
         for (std::size_t i = 0; has_slot(slot.place) && i < all.size(); ++i)
@@ -190,6 +207,7 @@ py::dict State::state_dict() {
         result[slot.name] = values;
         if (slot.place == Slot::velocity) result["steps"] = steps;
     }
+    if (has_products(settings_.rule())) result[products_key] = products;
     return result;
 }
 
@@ -204,6 +222,7 @@ py::tuple State::pickled() {
     }
     rest["params"] = py::tuple(params);
     rest["steps"] = py::tuple(py::cast(steps_));
+    if (has_products(settings_.rule())) rest[products_key] = py::tuple(py::cast(momentum_products_));
     for (const Slot& slot : all_slots) {
         py::list values;
         for (std::size_t i = 0; has_slot(slot.place) && i < kept_.size(); ++i)
@@ -240,6 +259,15 @@ void State::load_state_dict(py::handle source, py::handle strict) {
         if (whole || velocity.count(path)) expected.insert(path);
     check_items(velocity, item_path("velocity"), expected);
     check_items(steps, item_path(saved.steps_key), expected);
+    saved.momentum_products = momentum_products_;
+    if (has_products(settings_.rule())) {
+        const Items products = items_of(saved.items.at(products_key), item_path(products_key));
+        check_items(products, item_path(products_key), expected);
+        for (std::size_t i = 0; i < all.size(); ++i)
+            if (expected.count(all[i]))
+                saved.momentum_products[i] =
+                    checked_product(item_path(products_key, all[i]), products.at(all[i]));
+    }
 
     Progress& progress = saved.progress;
     progress.average_started = !items_of(saved.items.at("average"), item_path("average")).empty() ||
@@ -272,6 +300,7 @@ void State::load_state_dict(py::handle source, py::handle strict) {
     for (const Slot& slot : all_slots)
         if (auto& arrays = kept_.slots[slot.place]) arrays->take(*loaded.slots[slot.place]);
     steps_ = std::move(saved.steps);
+    momentum_products_ = std::move(saved.momentum_products);
     progress_ = progress;
     is_stale_ = true;
 }
@@ -309,6 +338,12 @@ std::unique_ptr<State> State::unpickled(py::handle containers, py::handle rest) 
                      steps[i]);
     }
     state->steps_ = std::move(saved.steps);
+    if (has_products(*saved.rule)) {
+        const py::tuple products = checked_tuple(saved.items, products_key, n);
+        for (std::size_t i = 0; i < n; ++i)
+            state->momentum_products_[i] =
+                checked_product(item_path(products_key, state->tree().path(i)), products[i]);
+    }
     return state;
 }
 

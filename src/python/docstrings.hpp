@@ -65,6 +65,113 @@ array([0.625, 0.625])
 >>> state
 <State qhm, lr=0.5, momentum=0.5, nu=0.5, weight_decay=0.0, 1 array, 2 elements, 1 step>
 )doc"},
+    {"adam",
+     R"doc(Return a `State` for Adam, AdamW, NAdam or AMSGrad, with two zero moments for each array of `params`.
+
+With ``d`` the gradient (negated if `maximize`), plus ``weight_decay*p`` if the decay is coupled, and ``t`` the number
+of steps that the array has made, this one included, a step is::
+
+    v = beta1*v + (1-beta1)*d
+    s = beta2*s + (1-beta2)*d*d
+    p = p - size*v / (sqrt(s)*correction + eps)
+
+    corrected        size = lr/(1-beta1**t)                        correction = 1/sqrt(1-beta2**t)
+    folded           size = lr*sqrt(1-beta2**t)/(1-beta1**t)       correction = 1
+    folded_float64   the same; for float32 ``size``, what it is multiplied with and the sum are float64
+    uncorrected      size = lr                                     correction = 1
+
+AdamW is ``decoupled_weight_decay=True``. With `amsgrad`, the largest ``s`` so far takes its place in the last line.
+NAdam is ``nesterov=True``, in the form corrected alone: with ``size = lr``, the place of ``v`` is taken by ::
+
+    u = (1-beta1)/(1-beta1**t)*d + beta1/(1-beta1**(t+1))*v
+
+and with `momentum_decay` by the same of a beta1 that grows, ``beta1*(1 - 0.5*0.96**(t*momentum_decay))`` in step t,
+with products over all steps for its powers.
+)doc",
+     R"doc(
+References
+----------
+.. [1] Kingma, D. P., Ba, J., "Adam: a method for stochastic optimization", ICLR 2015.
+.. [2] Loshchilov, I., Hutter, F., "Decoupled weight decay regularization", ICLR 2019.
+.. [3] Dozat, T., "Incorporating Nesterov momentum into Adam", ICLR workshop 2016.
+.. [4] Reddi, S. J., Kale, S., Kumar, S., "On the convergence of Adam and beyond", ICLR 2018.
+)doc" EXAMPLES R"doc(
+The first step is lr in the direction of the sign, whatever the size of the gradient.
+
+>>> w = np.ones(3)
+>>> state = fm.adam(w, lr=0.25, eps=0.0)
+>>> fm.step(w, np.array([1e-9, -1.0, 1e9]), state)
+>>> w
+array([0.75, 1.25, 0.75])
+>>> state.second_moment
+array([1.e-21, 1.e-03, 1.e+15])
+)doc"},
+    {"lion",
+     R"doc(Return a `State` for Lion, with one zero velocity for each array of `params`.
+
+With ``d`` the gradient (negated if `maximize`), plus ``weight_decay*p`` if the decay is coupled, a step is::
+
+    u = sign(beta1*v + (1-beta1)*d)
+    v = beta2*v + (1-beta2)*d
+    p = p - lr*u
+
+The sign of zero is zero, that of NaN is NaN. The paper has a decoupled weight decay.
+)doc",
+     R"doc(
+References
+----------
+.. [1] Chen, X., et al., "Symbolic discovery of optimization algorithms", NeurIPS 2023.
+)doc" EXAMPLES R"doc(>>> w = np.ones(3)
+>>> fm.step(w, np.array([0.1, -20.0, 0.0]), fm.lion(w, lr=0.25))
+>>> w
+array([0.75, 1.25, 1.  ])
+)doc"},
+    {"signum",
+     R"doc(Return a `State` for Signum, with one zero velocity for each array of `params`.
+
+With ``d`` the gradient (negated if `maximize`), plus ``weight_decay*p`` if the decay is coupled, a step is::
+
+    v = momentum*v + (1-momentum)*d
+    p = p - lr*sign(v)
+
+The sign of zero is zero, that of NaN is NaN. With momentum 0 it is sign descent.
+)doc",
+     R"doc(
+References
+----------
+.. [1] Bernstein, J., Wang, Y.-X., Azizzadenesheli, K., Anandkumar, A., "signSGD: compressed optimisation for
+   non-convex problems", ICML 2018.
+)doc" EXAMPLES R"doc(>>> w = np.ones(3)
+>>> fm.step(w, np.array([0.1, -20.0, 0.0]), fm.signum(w, lr=0.25))
+>>> w
+array([0.75, 1.25, 1.  ])
+)doc"},
+    {"rmsprop",
+     R"doc(Return a `State` for RMSprop, with zero moments for each array of `params`.
+
+With ``d`` the gradient (negated if `maximize`), plus ``weight_decay*p`` if the decay is coupled, a step is::
+
+    s = rho*s + (1-rho)*d*d
+
+    lr_outside   v = momentum*v + d/(sqrt(s) + eps)           p = p - lr*v
+    lr_inside    v = momentum*v + lr*d/sqrt(s + eps)          p = p - v
+
+With momentum 0, ``v`` is what stands after the plus sign, and the velocity stays as it is. If `centered`, ::
+
+    a = rho*a + (1-rho)*d
+
+is kept, too, and ``s - a*a`` takes the place of ``s`` under the root.
+)doc",
+     R"doc(
+References
+----------
+.. [1] Tieleman, T., Hinton, G., "Lecture 6.5: RMSprop", Neural networks for machine learning, 2012.
+.. [2] Graves, A., "Generating sequences with recurrent neural networks", 2013 (`centered`).
+)doc" EXAMPLES R"doc(>>> w = np.ones(2)
+>>> fm.step(w, np.array([1e-3, -1e3]), fm.rmsprop(w, lr=0.1, rho=0.75, eps=0.0))
+>>> w
+array([0.8, 1.2])
+)doc"},
 };
 
 constexpr const char* before_parameters_doc = R"doc(
@@ -226,7 +333,9 @@ ConcurrentStepError
 3
 )doc";
 
-constexpr const char* rule_doc = "The name of the rule: 'momentum' or 'qhm'; fixed when the State is made.";
+constexpr const char* rule_doc =
+    "The name of the rule: 'momentum', 'qhm', 'adam', 'lion', 'signum' or 'rmsprop'; fixed when the State is "
+    "made.";
 constexpr const char* step_count_doc = "The number of steps made.";
 constexpr const char* skipped_steps_doc =
     "The number of steps that were left out because a gradient was not finite.";
@@ -271,7 +380,7 @@ Return a copy of everything, in plain containers.
 Returns
 -------
 dict
-    ``{"format": 3, "rule": str, "form": str, "velocity_dtype": str or None, "compensated": bool, "step_count": int,
+    ``{"format": 4, "rule": str, "form": str, "velocity_dtype": str or None, "compensated": bool, "step_count": int,
     "skipped_steps": int, "grad_norm": float or None, "swapped": bool, "hyperparameters": {name: value},
     "velocity": {path: array}, "steps": {path: int}, "average": {path: array}, "compensation": {path: array},
     "master": {path: array}}``, with paths as ``['encoder'][2]``, and ``''`` for a single array. The arrays have the

@@ -30,11 +30,11 @@ py::dict coefficients_dict(py::handle rule, py::handle form, long long steps, co
     for (const Setting& setting : all_settings)
         if (kwargs.contains(setting.name))
             values[setting.place] = py::float_(py::object(kwargs[setting.name])).cast<double>();
-    const Coefficients c = coefficients(*row, values, steps);
+    const Coefficients c = coefficients(*row, values, {steps});
     return py::dict("sign"_a = c.sign, "weight_decay"_a = c.weight_decay, "keep"_a = c.keep,
                     "gain"_a = c.gain, "direct"_a = c.direct, "carried"_a = c.carried, "scale"_a = c.scale,
                     "decay"_a = c.decay, "ahead"_a = c.ahead,
-                    "nesterov"_a = (c.variant % n_term_sets & Term::nesterov) != 0);
+                    "nesterov"_a = ((c.variant - first_variant(row->formula)) / Term::nesterov) % 2 != 0);
 }
 
 // The tables, for Python: what each setting is, and which of them, with which default, each rule and form

@@ -95,9 +95,7 @@ struct PrefixReader {
             throw py::value_error(path.str() + " must " + setting.range.requirement + ", not " +
                                   repr_of(py::float_(x)));
         if (x != 0 && !rule.takes_setting(setting.place))
-            throw py::value_error(path.str() + " must be 0 in the form " + rule.form + ", not " +
-                                  repr_of(py::float_(x)) + "; only " + takers(rule, setting) + " " +
-                                  setting.name);
+            refuse_in_form(setting, rule, path.str(), "be 0", repr_of(py::float_(x)));
         return x;
     }
 
@@ -167,6 +165,12 @@ unsigned checked_name(const char* what, py::handle value, const std::vector<cons
     const auto found = std::find(names.begin(), names.end(), text_of(value));
     if (found != names.end()) return static_cast<unsigned>(found - names.begin());
     throw py::value_error(std::string(what) + " must be one of " + quoted(names) + ", not " + brief(value));
+}
+
+void refuse_in_form(const Setting& setting, const Rule& rule, const std::string& path,
+                    const std::string& requirement, const std::string& given) {
+    throw py::value_error(path + " must " + requirement + " in the form " + rule.form + ", not " + given +
+                          "; only " + takers(rule, setting) + " " + setting.name);
 }
 
 py::object plain(py::handle value) {

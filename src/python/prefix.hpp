@@ -29,6 +29,10 @@ std::string quoted(const std::vector<const char*>& names);
 // A string that is one of `names`: its place among them.
 unsigned checked_name(const char* what, py::handle value, const std::vector<const char*>& names);
 
+// A setting that only other forms of the rule have is not what it must be in this one.
+[[noreturn]] void refuse_in_form(const Setting& setting, const Rule& rule, const std::string& path,
+                                 const std::string& requirement, const std::string& given);
+
 // Plain tuples and dicts in the place of what read_prefix() returns.
 py::object plain(py::handle value);
 

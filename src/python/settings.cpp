@@ -96,6 +96,10 @@ Settings::Settings(const Rule& rule, const Given& given, const Params& params) :
 void Settings::set(Setting::Name name, py::handle value, const Params& params) {
     const Setting& setting = all_settings[name];
     Item& item = items_[name];
+    const bool is_fixed_by_form =
+        setting.kind != Kind::number && !rule_->takes_setting(name) && name != Setting::form;
+    if (is_fixed_by_form && !value.equal(fallback(*rule_, name)))
+        refuse_in_form(setting, *rule_, setting.name, "be " + repr_of(fallback(*rule_, name)), brief(value));
     switch (setting.kind) {
         case Kind::number: {
             std::vector<double> numbers;  // all or nothing
@@ -120,6 +124,12 @@ void Settings::set(Setting::Name name, py::handle value, const Params& params) {
             break;
         case Kind::dtype: {
             const auto [stored, found] = checked_dtype(setting.name, value, params);
+            if (stored != Stored::native && !storage_of(stored)->dither && rule_->has_second_moment())
+                throw py::value_error(
+                    std::string(setting.name) +
+                    " must be None, 'float32', 'float16' or 'bfloat16' in the rule " + rule_->name +
+                    ", not " + brief(value) +
+                    "; in int8, small second moments would become 0, which steps are divided by");
             common_[name] = static_cast<double>(stored);
             item.shown = py::cast(found);
             break;

@@ -1,6 +1,7 @@
 #include "python/state.hpp"
 
 #include <algorithm>
+#include <functional>
 #include <set>
 #include <utility>
 
@@ -14,7 +15,10 @@ using namespace py::literals;
 // ---- construction ----
 
 State::State(const Rule& rule, Params params, const Leaves& leaves, const Given& given)
-    : kept_{std::move(params), {}}, settings_(rule, given, kept_.params), steps_(leaves.size(), 0) {
+    : kept_{std::move(params), {}, true},
+      settings_(rule, given, kept_.params),
+      steps_(leaves.size(), 0),
+      momentum_products_(leaves.size(), 1) {
     kept_.make_slots(settings_.rule(), settings_.common(), leaves);
 }
 
@@ -59,7 +63,7 @@ void State::set(Setting::Name name, py::handle value) {
 
 // No option is accepted and then ignored; later, a schedule may end at momentum 0.
 void State::check_init() const {
-    if (!settings_.all_zero(Setting::momentum)) return;
+    if (!settings_.rule().takes_setting(Setting::momentum) || !settings_.all_zero(Setting::momentum)) return;
     if (settings_.common()[Setting::nesterov])
         throw py::value_error("momentum must be above 0 where nesterov is True, not 0.0");
     if (settings_.any_nonzero(Setting::dampening))
@@ -83,8 +87,26 @@ void State::check_rule() const {
     if (excludes_dampening(values) && settings_.any_nonzero(Setting::dampening))
         throw py::value_error(
             "nesterov must be False where dampening is not 0, not True; set dampening to 0");
+    if (!values[Setting::nesterov] && values.has(Setting::momentum_decay))
+        throw py::value_error("momentum_decay must be None where nesterov is False, not " +
+                              repr_of(settings_.shown(Setting::momentum_decay)) + "; set nesterov to True");
     if (values[Setting::decoupled_weight_decay])
         check_products("lr * weight_decay", Setting::lr, Setting::weight_decay);
+    if (settings_.rule().ages) check_first_step();
+}
+
+// Its step size is lr, made larger by what corrects the velocity.
+void State::check_first_step() const {
+    for (std::size_t i = 0; i < kept_.size(); ++i) {
+        const DtypeKernels& dtype = kept_.velocity().dtype(i);
+        const Values values = settings_.values(i);
+        const double scale = coefficients(settings_.rule(), values, {}).scale;
+        if (const char* requirement = missed(values[Setting::lr] != 0, dtype.rounded(scale)))
+            throw py::value_error(std::string("lr of a first step, with its correction, must ") +
+                                  requirement + " when rounded to " + dtype.name + ", the dtype of params" +
+                                  tree().path(i) + ", not be " + repr_of(py::float_(scale)) +
+                                  "; use a float64 array or another lr");
+    }
 }
 
 void State::check_products(const char* what, Setting::Name a, Setting::Name b) const {
@@ -117,15 +139,34 @@ void State::check_lookahead() const {
 Constants State::constants() const {
     check_not_swapped();
     check_rule();
-    const bool per_array = settings_.any_per_array();
-    Constants constants = {{}, per_array ? std::size_t(2) : 0};
-    for (std::size_t i = 0; i < (per_array ? kept_.size() : 1); ++i)
-        for (const long long steps : {0, 1})
-            constants.table.push_back(coefficients(settings_.rule(), settings_.values(i), steps));
+    Constants constants;
+    make_constants(constants);
     return constants;
 }
 
+Age State::age(std::size_t i) const {
+    return {steps_[i], momentum_products_[i]};
+}
+
+void State::make_constants(Constants& made) const {
+    const Rule& rule = settings_.rule();
+    const auto are_alike = [](const auto& of) {
+        return std::adjacent_find(of.begin(), of.end(), std::not_equal_to<>()) == of.end();
+    };
+    const bool differ = rule.ages && (!are_alike(steps_) || !are_alike(momentum_products_));
+    const bool per_array = settings_.any_per_array() || differ;
+    made.table.clear();
+    made.stride = per_array ? 2 : 0;
+    for (std::size_t i = 0; i < (per_array ? kept_.size() : std::min<std::size_t>(kept_.size(), 1)); ++i) {
+        const Values values = settings_.values(i);
+        const Coefficients first = coefficients(rule, values, rule.ages ? age(i) : Age{});
+        made.table.push_back(first);
+        made.table.push_back(rule.ages ? first : coefficients(rule, values, {1}));
+    }
+}
+
 const Constants& State::kept_constants() {
+    if (!is_stale_ && settings_.rule().ages) make_constants(constants_);
     if (!is_stale_) return constants_;
     check_options();
     constants_ = constants();
@@ -170,13 +211,16 @@ void State::copy_to_average(const Leaves& params) {
 // ---- use ----
 
 void State::finish_step(const Leaves& grads) noexcept {
+    if (settings_.rule().ages)
+        for (std::size_t i = 0; i < steps_.size(); ++i)
+            if (grads[i] != Py_None) momentum_products_[i] *= constants_.of(i, steps_[i])->momentum_factor;
     for (std::size_t i = 0; i < steps_.size(); ++i) steps_[i] += grads[i] != Py_None;
     progress_.average_started = progress_.average_started || in_force_.has(Setting::average_decay);
     ++progress_.step_count;
 }
 
 py::object State::containers(Slot::Name name) {
-    if (all_slots[name].when == Slot::kept_by_the_rule && !kept_.slots[name])
+    if (all_slots[name].is_of_the_rule() && !settings_.rule().keeps_slot(name))
         throw py::attribute_error(std::string("a State of the rule ") + settings_.rule().name + " has no " +
                                   all_slots[name].name);
     if (!has_slot(name)) return py::none();
@@ -242,6 +286,7 @@ void State::reset(py::handle path) {
         for (const Slot& slot : all_slots)
             if (slot.begins_zero && kept_.has(slot.place, i)) kept_.slots[slot.place]->set_zero(i);
         steps_[i] = 0;
+        momentum_products_[i] = 1;
     }
 }
 
@@ -283,7 +328,7 @@ void State::scale(const std::vector<double>& factors) {
 double State::gain(const Settings& of_lr, std::size_t i) const {
     Values values = settings_.values(i);
     values[Setting::lr] = of_lr.of(Setting::lr, i);
-    return coefficients(settings_.rule(), values, 1).gain;
+    return coefficients(settings_.rule(), values, {1}).gain;
 }
 
 // What makes each velocity that of gradients which all came in at the new lr.

@@ -91,9 +91,12 @@ class State {
     void check_init() const;
     void check_options() const;  // those of the whole update
     void check_rule() const;     // those of the rule
+    void check_first_step() const;
     // The constant `what`, formed of two hyperparameters, must not vanish or overflow in the dtype of an
     // array.
     void check_products(const char* what, Setting::Name a, Setting::Name b) const;
+    Age age(std::size_t i) const;
+    void make_constants(Constants& made) const;
     void copy_into(Arrays& arrays, const Leaves& params);
     std::vector<std::string> paths() const;  // throws where two are alike
     double gain(const Settings& of_lr, std::size_t i) const;
@@ -105,7 +108,8 @@ class State {
 
     Kept kept_;
     Settings settings_;
-    std::vector<long long> steps_;  // that each array has made
+    std::vector<long long> steps_;           // that each array has made
+    std::vector<double> momentum_products_;  // of each array; Age
     Progress progress_;
 
     bool is_stale_ = true;  // what follows is made of the settings

@@ -4,7 +4,7 @@
 
 writes format_N.pickle beside this file, where N is the format of the installed version of fast_momentum: it
 is run with the version whose format is wanted, as soon as there is one. Format 1 was made with the code of
-commit 60aa579, format 2 with that of c8208c8, and format 3 when it came. From format 2 on, ml_dtypes must be installed as well.
+commit 60aa579, format 2 with that of c8208c8, and later ones when they came. From format 2 on, ml_dtypes must be installed as well.
 
 The file has a dict of cases by name, each pickled by itself, as some cannot be read without ml_dtypes, and
 compressed to half. A case is a dict of `options`, as init() got them (or the function of `rule`); `params`, as they are where `state_dict`
@@ -30,7 +30,8 @@ if TYPE_CHECKING:
 F2, F4, F8 = np.float16, np.float32, np.float64
 
 # Attributes of a State that steps change. Format 1 has the first two.
-KEPT = ("velocity", "step_count", "average", "skipped_steps", "grad_norm")
+KEPT = ("velocity", "step_count", "average", "skipped_steps", "grad_norm",
+        "second_moment", "second_moment_maximum", "mean")  # fmt: skip
 
 
 class Model:
@@ -136,6 +137,29 @@ def cases_of_format_3() -> Iterator[tuple[str, bytes]]:
                                  double=F4)  # fmt: skip
 
 
+def cases_of_format_4() -> Iterator[tuple[str, bytes]]:
+    yield "adam", made(rule="adam", lr=0.1, weight_decay=0.01, decoupled_weight_decay=True)
+    yield "adam, not started", made(rule="adam", lr=0.1, form="folded", before="None None")
+    yield (
+        "adam, nesterov",
+        made(rule="adam", lr=0.1, nesterov=True, momentum_decay=0.004, before="all None all"),
+    )
+    yield (
+        "adam, amsgrad, per array",
+        made(rule="adam", lr=0.1, amsgrad=True, beta1={"w": 0.5, "enc": [0.9, (0.8,)]}),
+    )
+    yield (
+        "adam, float16 moments",
+        made(rule="adam", lr=0.1, form="folded_float64", velocity_dtype="float16", double=F4),
+    )
+    yield "adam, average, swapped", made(rule="adam", lr=0.1, form="uncorrected", average_decay=0.9,
+                                         end=fm.State.swap_average)  # fmt: skip
+    yield "lion", made(rule="lion", lr=0.1, velocity_dtype="int8", double=F4)
+    yield "signum", made(rule="signum", lr=0.1, compensated=True)
+    yield "rmsprop", made(rule="rmsprop", lr=0.1, form="lr_inside")
+    yield "rmsprop, centered", made(rule="rmsprop", lr=0.1, centered=True, momentum=0.9, half=F2)
+
+
 def main() -> None:
     number = fm.init(np.ones(1), lr=0.1).state_dict()["format"]
     cases = dict(cases_of_format_1())
@@ -143,6 +167,8 @@ def main() -> None:
         cases.update(cases_of_format_2())
     if number > 2:
         cases.update(cases_of_format_3())
+    if number > 3:
+        cases.update(cases_of_format_4())
     file = Path(__file__).with_name(f"format_{number}.pickle")
     file.write_bytes(pickle.dumps(cases))
     print(f"{file.name}: {len(cases)} cases, {file.stat().st_size:,} bytes")

@@ -26,14 +26,14 @@ struct Linear {
           scale(T(c.scale)),
           decay(T(c.decay)) {
         // A sign commutes with rounding: without a second term in the direction it can go into its factors.
-        if constexpr (!(terms & Term::coupled_decay)) {
+        if constexpr (!has_term(terms, Term::coupled_decay)) {
             gain = sign * gain;
             direct = sign * direct;
         }
     }
 
     T direction(T param, T grad) const {
-        if constexpr (terms & Term::coupled_decay) return sign * grad + weight_decay * param;
+        if constexpr (has_term(terms, Term::coupled_decay)) return sign * grad + weight_decay * param;
         return grad;
     }
 
@@ -44,21 +44,23 @@ struct Linear {
     // What the step takes from `param`; `velocity` is the new one.
     T displacement(T param, T grad, T velocity) const {
         T u = velocity;
-        if constexpr (terms & Term::nesterov) u = direct * direction(param, grad) + carried * velocity;
+        if constexpr (has_term(terms, Term::nesterov))
+            u = direct * direction(param, grad) + carried * velocity;
         T displacement = scale * u;
-        if constexpr (terms & Term::decoupled_decay) displacement = displacement + decay * param;
+        if constexpr (has_term(terms, Term::decoupled_decay)) displacement = displacement + decay * param;
         return displacement;
     }
 
     T new_param(T param, T grad, T velocity) const { return param - displacement(param, grad, velocity); }
 
-    // Both of a block: the slots after the step, and what it takes from the parameters.
-    void displace(const T* RESTRICT param, const T* RESTRICT grad, char* const* slots, T* RESTRICT out,
-                  std::size_t n) const {
+    // A block: take(i, displacement) once its slots are those after the step.
+    template <class Take>
+    INLINED void run(const T* param, const T* RESTRICT grad, char* const* slots, std::size_t n,
+                     const Take& take) const {
         T* RESTRICT velocity = reinterpret_cast<T*>(slots[0]);
         UNROLLED for (std::size_t i = 0; i < n; ++i) velocity[i] =
             new_velocity(param[i], grad[i], velocity[i]);
-        for (std::size_t i = 0; i < n; ++i) out[i] = displacement(param[i], grad[i], velocity[i]);
+        for (std::size_t i = 0; i < n; ++i) take(i, displacement(param[i], grad[i], velocity[i]));
     }
 };
 
