@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from typing import Any
 
@@ -313,3 +314,60 @@ def test_set_lr_waits_for_nobody_where_velocities_stay(form: str, rescale: bool)
 def test_factors_for_other_arrays_are_refused() -> None:
     with pytest.raises(ValueError, match="^factors must have one for each array, not be 2$"):
         fm.init(np.ones(2), lr=0.1)._scale_velocities([2.0, 2.0])
+
+
+# ---- Adam ----
+
+
+@pytest.mark.parametrize(
+    ("form", "to_form", "eps"),
+    [
+        ("folded", "folded_float64", 1e-3),
+        ("folded_float64", "folded", 1e-3),
+        ("corrected", "folded", 0.0),
+        ("folded", "corrected", 0.0),
+        ("corrected", "folded_float64", 0.0),
+    ],
+)
+@pytest.mark.parametrize("started", [0, 1, 5])
+def test_forms_of_adam_agree(
+    form: str, to_form: str, eps: float, started: int, dtype: Any, rng: np.random.Generator
+) -> None:
+    params = new_params(rng, dtype)
+    state = fm.adam(params, lr={"w": 0.1, "b": 0.2}, eps=eps, form=form, weight_decay=0.01)
+    steps(params, state, started, rng)
+    other_params, other = copied(params), state.to_form(to_form)
+    assert (other.form, other.step_count) == (to_form, started)
+    assert_bits(other.second_moment, state.second_moment)
+    seed = rng.integers(2**32)
+    steps(params, state, 5, np.random.default_rng(seed))
+    steps(other_params, other, 5, np.random.default_rng(seed))
+    assert_close(other_params, params, 100)
+    assert state.form == form
+
+
+@pytest.mark.parametrize("form", ["corrected", "folded", "folded_float64", "uncorrected"])
+def test_a_form_of_adam_becomes_itself(form: str) -> None:
+    w = np.ones(3)
+    state = fm.adam(w, lr=0.1, form=form)
+    fm.step(w, np.ones(3), state)
+    assert repr(state.to_form(form)) == repr(state)
+
+
+@pytest.mark.parametrize(
+    ("options", "to_form", "message"),
+    [
+        ({"form": "corrected"}, "ema", "form must be one of 'corrected', 'folded', 'folded_float64', 'uncorrected', not 'ema'"),
+        ({"form": "corrected"}, "folded", "state.eps must be 0 for the form folded, not 1e-08; the forms corrected and folded give it another weight in each step"),
+        ({"form": "corrected", "eps": 0.0}, "uncorrected", "form must be 'corrected', not 'uncorrected'; uncorrected steps have other lengths, most of all the first"),
+        ({"form": "uncorrected", "eps": 0.0}, "folded", "form must be 'uncorrected', not 'folded'; uncorrected steps have other lengths, most of all the first"),
+        ({"nesterov": True, "eps": 0.0}, "folded", "nesterov must be False in the form folded, not True; only corrected has nesterov"),
+        ({"amsgrad": True, "eps": 0.0}, "folded_float64", "amsgrad must be False in the form folded_float64, not True; only corrected and folded and uncorrected have amsgrad"),
+    ],
+)  # fmt: skip
+def test_a_form_of_adam_with_other_steps_is_refused(
+    options: dict[str, Any], to_form: str, message: str
+) -> None:
+    state = fm.adam(np.ones(3), lr=0.1, **options)
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        state.to_form(to_form)  # type: ignore[arg-type]

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import fast_momentum as fm
-from fast_momentum import _containers, _core, reference, theory
+from fast_momentum import _containers, _core, _keywords, reference, theory
 from helpers import (
     FORMAT,
     HALVES,
@@ -215,7 +215,9 @@ def test_what_a_rule_does_not_take_is_no_keyword_and_no_attribute(rule: str) -> 
     w = np.ones(2)
     state = make(fm, w, rule=rule, lr=0.1)
     for name in set(_core.settings) - set(keywords(rule)) - {"form"}:
-        with pytest.raises(TypeError, match=rf"^{RULES[rule][0]['made_by']}\(\) must be called as "):
+        with pytest.raises(
+            TypeError, match=rf"^{RULES[rule][0]['made_by']}\(\) must not have the keyword {name}; "
+        ):
             make(fm, w, rule=rule, lr=0.1, **{name: 0.5})
         message = f"^a State of the rule {rule} has no {name}$"
         with pytest.raises(AttributeError, match=message):
@@ -223,6 +225,36 @@ def test_what_a_rule_does_not_take_is_no_keyword_and_no_attribute(rule: str) -> 
         if not _core.settings[name]["fixed"]:
             with pytest.raises(AttributeError, match=message):
                 setattr(state, name, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("rule", "name", "way_out"),
+    [
+        ("adam", "betas", "use beta1 and beta2"),
+        ("adam", "beta", "use beta1"),
+        ("adam", "alpha", "use lr"),
+        ("adam", "learning_rate", "use lr"),
+        ("adam", "epsilon", "use eps"),
+        ("adam", "amsgrd", "use amsgrad"),
+        ("momentum", "beta", "use momentum"),
+        ("momentum", "betas", "it has lr, momentum, dampening, "),
+        ("momentum", "nesterovs_momentum", "use nesterov"),
+        ("rmsprop", "alpha", "use lr or rho"),
+        ("rmsprop", "gamma", "use momentum or rho"),
+        ("lion", "b1", "use beta1"),
+        ("signum", "beta1", "use momentum"),
+        ("qhm", "zzz", "it has lr, momentum, nu, "),
+    ],
+)
+def test_an_unknown_keyword_is_named_with_the_right_one(rule: str, name: str, way_out: str) -> None:
+    made_by = RULES[rule][0]["made_by"]
+    with pytest.raises(TypeError, match=rf"^{made_by}\(\) must not have the keyword {name}; {way_out}"):
+        make(fm, np.ones(2), rule=rule, lr=0.1, **{name: 0.5})
+
+
+def test_what_others_say_is_ours_for_some_rule() -> None:
+    for foreign in (_keywords.FOREIGN, _keywords.PAIRS):
+        assert {ours for names in foreign.values() for ours in names} <= set(_core.settings)
 
 
 @pytest.mark.parametrize("rule", OTHERS)
@@ -238,7 +270,7 @@ def test_states_of_another_rule_are_refused(rule: str) -> None:
     ):
         other.load_state_dict(state.state_dict())
     with pytest.raises(
-        ValueError, match=rf"^state must be of the rule momentum to have another form, not {rule}; "
+        ValueError, match=r"^state must be of the rule momentum to have another form, not |^form must be"
     ):
         other.to_form("ema")
     with pytest.raises(ValueError, match=rf"^rule must be 'momentum' to be converted, not '{rule}'$"):

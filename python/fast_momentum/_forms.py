@@ -5,19 +5,21 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING, Any
 
+from . import _core
 from ._containers import at, leaves, mapped, path_of
 from ._pickle import restore
 from .theory._conversion import convert, velocity_factor
+from .theory._inputs import choice
 from .theory._rule import checked_momentum, defaults, form_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from . import _core
-
 
 def to_form(state: _core.State, form: str) -> _core.State:
     """`State.to_form`."""
+    if state.rule == "adam":
+        return _adam_to_form(state, form)
     checked_momentum(state, "to have another form")
     form_name(form)
     containers, rest = state.__reduce__()[1]
@@ -49,6 +51,24 @@ def to_form(state: _core.State, form: str) -> _core.State:
     other = restore(containers, {**rest, "form": form, "hyperparameters": hyperparameters})
     other._scale_velocities(factors)
     return other
+
+
+def _adam_to_form(state: _core.State, form: str) -> _core.State:
+    """The corrected forms agree where eps is 0, and the folded ones always; uncorrected is another path."""
+    choice("form", form, tuple(row["form"] for row in _core.rules if row["rule"] == "adam"))
+    corrected = {state.form, form} - {"folded", "folded_float64"}
+    if state.form != form and "uncorrected" in corrected:
+        msg = f"form must be {state.form!r}, not {form!r}; uncorrected steps have other lengths, most of all the first"
+        raise ValueError(msg)
+    containers, rest = state.__reduce__()[1]
+    eps = [at(state.eps, keys) for keys, _ in leaves(containers)]
+    if state.form != form and corrected and any(eps):
+        msg = (
+            f"state.eps must be 0 for the form {form}, not {max(eps)!r}; the forms {state.form} and {form} give it "
+            "another weight in each step"
+        )
+        raise ValueError(msg)
+    return restore(containers, {**rest, "form": form})
 
 
 def _prefix(name: str, converted: list[dict[str, Any]], containers: Any) -> Any:

@@ -236,20 +236,35 @@ void run_block(const Work& work, const Update& update, std::size_t begin, std::s
     }
 }
 
-// Whether one kernel makes the whole update, from its operands where they lie: it has blocks of its own.
-bool is_one_kernel(const Work& work, const Update& update) {
-    if (work.pass.task != Task::step || !update.coefficients || !work.pass.is_bare() ||
-        update.n_dimensions > 0 || update.param.storage || update.slots[Slot::compensation].data)
-        return false;
-    const Storage *grad = update.partner.storage, *velocity = update.slots[Slot::velocity].storage;
-    const bool is_plain = update.coefficients->variant < n_plain_variants;
-    return is_plain ? velocity && (!grad || grad == velocity) : !velocity && !grad;
+// Whether the operands of a step are used where they lie, and nothing else is to be done: all of it by one
+// kernel, which needs no blocks.
+bool is_dense_step(const Work& work, const Update& update) {
+    return work.pass.task == Task::step && update.coefficients && work.pass.is_bare() &&
+           update.n_dimensions == 0 && !update.param.storage && !update.slots[Slot::compensation].data;
+}
+
+// Of a formula that is not plain.
+void run_update_kernel(const Update& update, std::size_t begin, std::size_t n) {
+    const Coefficients& c = *update.coefficients;
+    const std::size_t offset = begin * update.dtype->itemsize;
+    char* slots[Slot::n] = {};
+    unsigned k = 0;
+    for (const Slot& row : all_slots)
+        if (row.is_of_the_rule() && update.slots[row.place].data)
+            slots[k++] = update.slots[row.place].data + offset;
+    update.dtype->update[c.variant - n_plain_variants](update.param.data + offset,
+                                                       update.partner.data + offset, slots, n, c);
 }
 
 }  // namespace
 
 void run_update(const Work& work, const Update& update, std::size_t begin, std::size_t n) {
-    if (is_one_kernel(work, update)) return run_block(work, update, begin, n);
+    if (is_dense_step(work, update)) {
+        const Storage *grad = update.partner.storage, *velocity = update.slots[Slot::velocity].storage;
+        const bool is_plain = update.coefficients->variant < n_plain_variants;
+        if (!is_plain && !velocity && !grad) return run_update_kernel(update, begin, n);
+        if (is_plain && velocity && (!grad || grad == velocity)) return run_block(work, update, begin, n);
+    }
     for (const std::size_t end = begin + n; begin < end; begin += block)
         run_block(work, update, begin, std::min(block, end - begin));
 }

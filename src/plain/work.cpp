@@ -132,7 +132,7 @@ void Work::add_update(Update update, const std::ptrdiff_t* const (&strides)[2], 
         return operand.data ? operand.itemsize(*update.dtype) : 0;
     };
     std::size_t moved = 2 * bytes(update.param) + bytes(update.partner);
-    for (const Operand& slot : update.slots) moved += 2 * bytes(slot);
+    for (const Slot& slot : all_slots) moved += 2 * bytes(update.slots[slot.place]);
     update_bytes += update.n * moved;
     updates.push_back(update);
 }

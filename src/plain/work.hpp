@@ -57,7 +57,7 @@ struct Update {
     unsigned n_dimensions;
     std::size_t first_dimension;
     Operand param, partner;
-    Operand slots[Slot::n];  // without data where there is none
+    const Operand* slots;  // by their names, without data where there is none
 };
 
 enum class Task : unsigned char { step, lookahead, swap_average, zero_grads };

@@ -242,6 +242,22 @@ void Arrays::take(const Arrays& other) noexcept {
 
 // ---- all that a State keeps ----
 
+Kept::Kept(const Kept& other)
+    : params(other.params), slots(other.slots), has_plain_formula(other.has_plain_formula) {
+    point();
+}
+
+void Kept::point() {
+    made.clear();
+    operands_.assign(size() * Slot::n, {});
+    for (const Slot& slot : all_slots) {
+        if (!slots[slot.place]) continue;
+        made.push_back(slot.place);
+        for (std::size_t i = 0; i < size(); ++i)
+            if (has(slot.place, i)) operands_[i * Slot::n + slot.place] = slots[slot.place]->operand(i);
+    }
+}
+
 void Kept::make_slots(const Rule& rule, const Values& settings, const Leaves& leaves) {
     const auto wanted = [&](const Slot& slot) {
         switch (slot.when) {
@@ -262,6 +278,7 @@ void Kept::make_slots(const Rule& rule, const Values& settings, const Leaves& le
     for (const Slot& slot : all_slots)
         if (slot.place != Slot::velocity && wanted(slot))
             slots[slot.place].emplace(velocity(), stored_as(slot, settings));
+    point();
 }
 
 std::vector<Stored> Kept::stored_as(const Slot& slot, const Values& settings) const {
@@ -281,14 +298,15 @@ bool Kept::has_narrow_params() const {
 }
 
 void Kept::make_room_for_average() {
-    if (!slots[Slot::average])
-        slots[Slot::average].emplace(velocity(), std::vector<Stored>(size(), Stored::native));
+    if (slots[Slot::average]) return;
+    slots[Slot::average].emplace(velocity(), std::vector<Stored>(size(), Stored::native));
+    point();
 }
 
 bool Kept::is_plain() const {
     if (!has_plain_formula) return false;
-    for (const Slot& slot : all_slots)
-        if (slots[slot.place] && slot.place != Slot::velocity && slot.place != Slot::average) return false;
+    for (const Slot::Name slot : made)
+        if (slot != Slot::velocity && slot != Slot::average) return false;
     return size() == 0 || velocity()[0].stored == Stored::native;
 }
 

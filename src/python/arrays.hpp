@@ -95,10 +95,18 @@ struct Params {
 struct Kept {
     Params params;
     std::array<std::optional<Arrays>, Slot::n> slots;
+    std::vector<Slot::Name> made;  // those that there are
     bool has_plain_formula = true;
+
+    explicit Kept(Params params_) : params(std::move(params_)) {}
+    Kept(const Kept& other);
+    Kept& operator=(const Kept&) = delete;
 
     // Makes all slots but the average, which comes when it is wanted.
     void make_slots(const Rule& rule, const Values& settings, const Leaves& leaves);
+
+    // Of array i, by the names of the slots; without data where there is none.
+    const Operand* operands(std::size_t i) const { return &operands_[i * Slot::n]; }
 
     const Arrays& velocity() const { return *slots[Slot::velocity]; }
     std::size_t size() const { return params.stored.size(); }
@@ -109,6 +117,8 @@ struct Kept {
     bool is_plain() const;
 
   private:
+    void point();  // the operands at the arrays
+    std::vector<Operand> operands_;
     std::vector<Stored> stored_as(const Slot& slot, const Values& settings) const;
 };
 

@@ -34,7 +34,7 @@ class Checker {
           types_(numpy_types()),
           call_(call) {
         constexpr std::size_t roles = 2;
-        call.bounds.begin(roles * velocities_.size() + Slot::n);
+        call.bounds.begin(roles * velocities_.size() + kept.made.size());
     }
 
     const DtypeKernels& dtype(std::size_t i) const { return dtypes_[unsigned(velocities_[i].dtype)]; }
@@ -46,7 +46,8 @@ class Checker {
         if (!types_.is_array(object)) refuse_type(object, name(role, i), role != Role::grads || is_written);
         const ArrayStruct& array = array_struct(object);
         std::size_t itemsize = dtype.itemsize;
-        if (whole || !has_dtype(array, dtype)) itemsize = checked_storage(role, i, array, stored);
+        if ((whole && kept_.params.stored[i] != Stored::native) || !has_dtype(array, dtype))
+            itemsize = checked_storage(role, i, array, stored);
         if (!has_shape(array, velocities_, i)) refuse_shape(role, i, array);
         if (!(array.flags & aligned)) refuse_misaligned(name(role, i), itemsize, role != Role::grads);
         if (is_written && !(array.flags & writeable)) refuse_read_only(name(role, i));
@@ -96,8 +97,7 @@ class Checker {
         update.n = velocities_[i].size;
         update.param = {param.data, storage_of(kept_.params.stored[i]), nullptr};
         update.partner = {partner.data, storage_of(partner_stored), nullptr};
-        for (const Slot& slot : all_slots)
-            if (kept_.has(slot.place, i)) update.slots[slot.place] = kept_.slots[slot.place]->operand(i);
+        update.slots = kept_.operands(i);
         if (!partner.data) partner = param;
         const bool dense = (param.contiguity & partner.contiguity & velocities_[i].contiguity) != 0;
         call_.work.add_update(update, {dense ? nullptr : param.strides, partner.strides},
@@ -111,9 +111,8 @@ class Checker {
 
     // No array that is written may share memory with another one. Nearly always their bounds tell.
     void check_overlap(Role partner, const Written& written) {
-        for (const Slot& slot : all_slots)
-            if (const auto& arrays = kept_.slots[slot.place])
-                call_.bounds.add(arrays->span(written.slot(slot.place)));
+        for (const Slot::Name slot : kept_.made)
+            call_.bounds.add(kept_.slots[slot]->span(written.slot(slot)));
         if (call_.bounds.meet()) check_disjoint(kept_, call_.params, call_.partners, partner, written);
     }
 

@@ -453,13 +453,14 @@ With ``m = momentum`` and ``t = dampening``, which becomes 0::
     from lr_outside to   lr_inside   lr' = (1-t)*lr             v' = lr*v
                          ema         lr' = (1-t)/(1-m)*lr       v' = (1-m)/(1-t)*v
 
-and back likewise, with t = 0. A decoupled weight decay changes so that ``lr*weight_decay`` stays.
+and back likewise, with t = 0. A decoupled weight decay changes so that ``lr*weight_decay`` stays. In `adam` nothing
+changes: the forms folded and folded_float64 make the same steps up to rounding, and with eps 0 corrected does, too.
 `fast_momentum.theory.convert` is the same for hyperparameters alone.
 
 Parameters
 ----------
-form : {'lr_outside', 'lr_inside', 'ema'}
-    The form to have.
+form : {'lr_outside', 'lr_inside', 'ema'}, or {'corrected', 'folded', 'folded_float64'}
+    The form to have, of momentum or Adam.
 
 Returns
 -------
@@ -470,7 +471,7 @@ State
 Raises
 ------
 ValueError
-    The form is unknown; or lr is 0 and the velocity would have no finite value; or an array with dampening has made
+    The form is unknown, or its steps are others; or lr is 0 and the velocity would have no finite value; or an array with dampening has made
     no step, as its first one is not damped; or a converted number is out of range.
 )doc" ANOTHER_THREAD SUTSKEVER EXAMPLES R"doc(>>> w = np.ones(2)
 >>> state = fm.init(w, lr=0.5, momentum=0.75)

@@ -127,6 +127,16 @@ std::vector<py::str> setting_names() {
     return names;
 }
 
+[[noreturn]] void refuse_keywords(const Rule& rule, const py::kwargs& kwargs) {
+    py::list names, unknown;
+    for (const Setting& setting : all_settings)
+        if (is_keyword(rule, setting.place)) names.append(setting.name);
+    for (const auto& [name, value] : kwargs)
+        if (!names.contains(name) && !py::str("params").equal(name)) unknown.append(name);
+    throw py::type_error(text_of(
+        py::module_::import("fast_momentum._keywords").attr("message")(rule.made_by, unknown, names)));
+}
+
 // What the function that makes a State of a rule, in any of its forms, does with a call.
 std::unique_ptr<State> make(const Rule& rule, const py::args& args, const py::kwargs& kwargs) {
     static const auto& names = *new std::vector<py::str>(setting_names());  // never deleted
@@ -146,7 +156,8 @@ std::unique_ptr<State> make(const Rule& rule, const py::args& args, const py::kw
         if (PyErr_Occurred()) throw py::error_already_set();
         is_good = is_good && value;
     }
-    if (!is_good || n_found != kwargs.size())
+    if (n_found != kwargs.size()) refuse_keywords(rule, kwargs);
+    if (!is_good)
         refuse_call(rule.made_by, signature_of(rule), static_cast<py::ssize_t>(args.size()), kwargs);
     return State::init(rule, by_name ? py::object(kwargs["params"]) : py::object(args[0]), given);
 }

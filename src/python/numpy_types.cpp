@@ -20,10 +20,6 @@ bool NumpyTypes::is_bfloat16(PyObject* descr) const {
     return number == bfloat16_number;
 }
 
-bool is_native(char byteorder) {
-    return byteorder == '=' || byteorder == '|' || byteorder == (PY_LITTLE_ENDIAN ? '<' : '>');
-}
-
 Stored narrow_storage(const ArrayStruct& array) {
     if (!is_native(py::detail::array_descriptor_proxy(array.descr)->byteorder)) return Stored::native;
     if (dtype_number(array) == float16_number) return Stored::float16;

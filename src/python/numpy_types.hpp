@@ -44,9 +44,11 @@ inline int dtype_number(const ArrayStruct& array) {
     return py::detail::array_descriptor_proxy(array.descr)->type_num;
 }
 
-bool is_native(char byteorder);
+INLINED bool is_native(char byteorder) {
+    return byteorder == '=' || byteorder == '|' || byteorder == (PY_LITTLE_ENDIAN ? '<' : '>');
+}
 
-inline bool has_dtype(const ArrayStruct& array, const DtypeKernels& dtype) {
+INLINED bool has_dtype(const ArrayStruct& array, const DtypeKernels& dtype) {
     const auto* descr = py::detail::array_descriptor_proxy(array.descr);
     return descr->type_num == dtype.number && is_native(descr->byteorder);
 }

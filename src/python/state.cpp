@@ -15,7 +15,7 @@ using namespace py::literals;
 // ---- construction ----
 
 State::State(const Rule& rule, Params params, const Leaves& leaves, const Given& given)
-    : kept_{std::move(params), {}, true},
+    : kept_(std::move(params)),
       settings_(rule, given, kept_.params),
       steps_(leaves.size(), 0),
       momentum_products_(leaves.size(), 1) {
