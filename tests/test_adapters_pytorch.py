@@ -1,4 +1,4 @@
-"""The adapter of PyTorch against torch.optim.SGD, and tensors stepped where they lie."""
+"""The adapter of PyTorch against the optimizers of torch.optim, and tensors stepped where they lie."""
 
 from __future__ import annotations
 
@@ -140,6 +140,158 @@ def test_every_bit_agrees_where_pytorch_does_not_fuse() -> None:
     )
 
 
+# ---- the other optimizers ----
+
+# PyTorch forms a moment as m + (1-beta1)*(d-m), fuses products and sums, and takes a decoupled decay off first.
+OTHERS: list[tuple[str, dict[str, Any]]] = [
+    ("Adam", {}),
+    ("Adam", {"betas": (0.75, 0.99), "eps": 1e-3, "amsgrad": True, "weight_decay": 0.01, "maximize": True}),
+    ("Adam", {"weight_decay": 0.01, "decoupled_weight_decay": True}),
+    ("AdamW", {}),
+    ("AdamW", {"amsgrad": True, "maximize": True}),
+    ("NAdam", {}),
+    ("NAdam", {"weight_decay": 0.01, "momentum_decay": 0.5, "maximize": True}),
+    ("NAdam", {"weight_decay": 0.01, "decoupled_weight_decay": True}),
+    ("RMSprop", {}),
+    ("RMSprop", {"momentum": 0.9}),
+    ("RMSprop", {"centered": True, "alpha": 0.9, "eps": 1e-3}),
+    ("RMSprop", {"centered": True, "momentum": 0.5, "weight_decay": 0.01, "maximize": True}),
+]  # fmt: skip
+
+
+def tolerance_of(name: str, dtype: Any) -> float:
+    """NAdam of PyTorch keeps its product in float32, until it is loaded from a checkpoint."""
+    return 100 * float(np.finfo(np.float32 if name == "NAdam" else dtype).eps)
+
+
+def new_state(name: str, params: Any, optimizer: Any) -> fm.State:
+    """A State like that of an optimizer which has made no step."""
+    state = pytorch.import_state(params, optimizer.state_dict())
+    assert (state.step_count, {*state.state_dict()["steps"].values()}) == (0, {0})
+    return state
+
+
+@pytest.mark.parametrize(("name", "options"), OTHERS, ids=str)
+def test_a_run_of_another_rule_moves_there_and_back(
+    name: str, options: dict[str, Any], dtype: Any, rng: np.random.Generator
+) -> None:
+    tolerance = tolerance_of(name, dtype)
+    cls = getattr(torch.optim, name)
+    tensors = new_tensors(dtype, rng)
+    optimizer = cls(tensors, lr=0.05, **options)
+    both_steps(optimizer, tensors, None, None, rng, steps=2, without=0)
+    both_steps(optimizer, tensors, None, None, rng, steps=3, without=1)
+
+    params = copies(tensors)
+    state = pytorch.import_state(params, optimizer.state_dict())
+    assert state.step_count == 5
+    assert list(state.state_dict()["steps"].values()) == [3, 2, 5, 5]
+    both_steps(optimizer, tensors, params, state, rng)
+    assert_agree(params, tensors, tolerance)
+
+    tensors = [torch.tensor(p, requires_grad=True) for p in params]
+    resumed = cls(tensors, lr=1.0)
+    resumed.load_state_dict(pytorch.export_state(state, resumed))
+    assert resumed.state_dict()["param_groups"] == optimizer.state_dict()["param_groups"]
+    assert [float(resumed.state[t]["step"]) for t in tensors] == [13, 12, 15, 15]
+    for theirs, ours in zip(optimizer.state.values(), resumed.state.values(), strict=True):
+        assert theirs.keys() <= ours.keys()
+    both_steps(resumed, tensors, params, state, rng)
+    assert_agree(params, tensors, tolerance)
+
+
+FUSED = [("foreach", *other) for other in OTHERS]
+FUSED += [("fused", *other) for other in OTHERS if other[0] in ("Adam", "AdamW")]  # the others have none
+
+
+@pytest.mark.parametrize(("way", "name", "options"), FUSED, ids=str)
+def test_fused_and_foreach_steps_of_another_rule_go_on(
+    way: str, name: str, options: dict[str, Any], rng: np.random.Generator
+) -> None:
+    cls = getattr(torch.optim, name)
+    tensors = [torch.tensor(random_like((6, 4), np.float32, rng)).T.requires_grad_()]
+    params = [np.array(p, order="C") for p in pytorch.arrays(tensors)]
+    state = new_state(name, params, cls(tensors, lr=0.05, **options))
+    fm.step(params, [random_like(p.shape, np.float32, rng) for p in params], state)
+    optimizer = cls(tensors, **{way: True})
+    optimizer.load_state_dict(pytorch.export_state(state, optimizer))
+    pytorch.arrays(tensors)[0][...] = params[0]
+    for _ in range(10):
+        gradient = random_like((4, 6), np.float32, rng)
+        tensors[0].grad = torch.empty_like(tensors[0].detach()).copy_(torch.tensor(gradient))
+        optimizer.step()
+        fm.step(params, [gradient], state)
+    assert_agree(params, tensors, tolerance_of(name, np.float32))
+
+
+def test_a_product_of_nadam_is_carried_over() -> None:
+    """In float64 where the parameters have it."""
+    params = [np.zeros(2), np.zeros(3)]
+    state = fm.adam(params, lr=0.5, nesterov=True, momentum_decay=0.004)
+    fm.step(params, [np.ones(2), None], state)
+    fm.step(params, [np.ones(2), np.ones(3)], state)
+    products = list(state.state_dict()["momentum_products"].values())
+    tensors = [torch.zeros(2, dtype=torch.float64), torch.zeros(3, dtype=torch.float64)]
+    optimizer = torch.optim.NAdam(tensors)
+    optimizer.load_state_dict(pytorch.export_state(state, optimizer))
+    assert [float(optimizer.state[t]["mu_product"]) for t in tensors] == products
+    imported = pytorch.import_state(params, optimizer.state_dict())
+    assert list(imported.state_dict()["momentum_products"].values()) == products
+    assert products[0] < products[1] < 0.5
+
+
+def test_groups_of_another_rule(rng: np.random.Generator) -> None:
+    model = layer_norm()
+    parameters = dict(model.named_parameters())
+    groups = [
+        {"params": [("bias", parameters["bias"])], "betas": (0.5, 0.75), "eps": 1e-3},
+        {"params": [("weight", parameters["weight"])], "weight_decay": 0.125, "lr": 0.25},
+    ]
+    optimizer = torch.optim.AdamW(groups, lr=0.5, weight_decay=0.0)
+    tensors = list(model.parameters())
+    both_steps(optimizer, tensors, None, None, rng, steps=3)
+    params = {name: np.array(p) for name, p in pytorch.arrays(model).items()}
+    state = pytorch.import_state(params, optimizer.state_dict())
+    assert state.beta1 == {"weight": 0.9, "bias": 0.5}
+    assert state.beta2 == {"weight": 0.999, "bias": 0.75}
+    assert state.eps == {"weight": 1e-8, "bias": 1e-3}
+    assert (state.lr, state.weight_decay) == ({"weight": 0.25, "bias": 0.5}, {"weight": 0.125, "bias": 0.0})
+    both_steps(optimizer, tensors, params, state, rng)
+    assert_agree(params, tensors, 1e-5)
+    exported = pytorch.export_state(state, optimizer)["param_groups"]
+    assert exported == optimizer.state_dict()["param_groups"]
+
+
+def test_a_maximum_that_is_no_longer_taken_is_left() -> None:
+    found = changed(of_another("Adam", amsgrad=True), amsgrad=False)
+    state = pytorch.import_state([np.zeros(2, np.float32), np.zeros(3, np.float32)], found)
+    assert state.second_moment_maximum is None
+
+
+@pytest.mark.parametrize(
+    ("name", "make", "message"),
+    [
+        ("SGD", lambda p: fm.adam(p, lr=0.5), "state must be of the rule momentum, which torch.optim.SGD computes, not adam; init() makes such a state"),
+        ("Adam", lambda p: fm.rmsprop(p, lr=0.5), "state must be of the rule adam, which torch.optim.Adam computes, not rmsprop; adam() makes such a state"),
+        ("Adam", lambda p: fm.adam(p, lr=0.5, form="folded"), "state.form must be 'corrected', which torch.optim.Adam computes, not 'folded'; make the state with form='corrected'"),
+        ("Adam", lambda p: fm.adam(p, lr=0.5, nesterov=True), "state.nesterov must be False, which torch.optim.Adam computes, not True"),
+        ("AdamW", lambda p: fm.adam(p, lr=0.5, weight_decay=0.1), "state.decoupled_weight_decay must be True, which torch.optim.AdamW computes, not False"),
+        ("NAdam", lambda p: fm.adam(p, lr=0.5), "state.nesterov must be True, which torch.optim.NAdam computes, not False"),
+        ("NAdam", lambda p: fm.adam(p, lr=0.5, nesterov=True), "state.momentum_decay must be a number for param_groups[0], as in torch.optim.NAdam, not None"),
+        ("NAdam", lambda p: fm.adam(p, lr=0.5, nesterov=True, amsgrad=True), "state.amsgrad must be False, which torch.optim.NAdam computes, not True"),
+        ("RMSprop", lambda p: fm.rmsprop(p, lr=0.5, form="lr_inside"), "state.form must be 'lr_outside', which torch.optim.RMSprop computes, not 'lr_inside'"),
+        ("RMSprop", lambda p: fm.rmsprop(p, lr=0.5, weight_decay=0.1, decoupled_weight_decay=True), "state.decoupled_weight_decay must be False, which torch.optim.RMSprop computes, not True"),
+        ("Adam", lambda p: fm.adam(p, lr=0.5, beta1=[0.5, 0.75]), "state.beta1 must be one number for param_groups[0], not [0.5, 0.75]; make a group for each"),
+    ],
+)  # fmt: skip
+def test_refused_exports_of_another_rule(name: str, make: Any, message: str) -> None:
+    state = make([np.zeros(2, np.float32), np.zeros(3, np.float32)])
+    optimizer = getattr(torch.optim, name)([torch.zeros(2), torch.zeros(3)])
+    with pytest.raises(ValueError, match="must") as caught:
+        pytorch.export_state(state, optimizer)
+    assert message in str(caught.value)
+
+
 # ---- groups and names ----
 
 
@@ -229,16 +381,26 @@ def test_what_is_exported_is_a_copy() -> None:
 # ---- refusals ----
 
 
-def saved(**changes: Any) -> dict[str, Any]:
-    """The state of an SGD that has made a step, with changes of its group."""
+def of_another(name: str, **options: Any) -> dict[str, Any]:
+    """The state of another optimizer that has made a step."""
     tensors = [torch.zeros(2, requires_grad=True), torch.zeros(3, requires_grad=True)]
-    optimizer = torch.optim.SGD(tensors, lr=0.5, momentum=0.5)
+    optimizer = getattr(torch.optim, name)(tensors, **options)
     for tensor in tensors:
         tensor.grad = torch.ones_like(tensor)
     optimizer.step()
-    found = optimizer.state_dict()
+    found: dict[str, Any] = optimizer.state_dict()
+    return found
+
+
+def changed(found: dict[str, Any], **changes: Any) -> dict[str, Any]:
+    """With another group."""
     found["param_groups"][0].update(changes)
     return found
+
+
+def saved(**changes: Any) -> dict[str, Any]:
+    """The state of an SGD, with changes of its group."""
+    return changed(of_another("SGD", lr=0.5, momentum=0.5), **changes)
 
 
 def with_buffer(buffer: Any) -> dict[str, Any]:
@@ -253,10 +415,6 @@ def two_groups(**second: Any) -> dict[str, Any]:
     return torch.optim.SGD(groups, lr=0.5, momentum=0.5).state_dict()
 
 
-def adam() -> dict[str, Any]:
-    return torch.optim.Adam([torch.zeros(2), torch.zeros(3)]).state_dict()
-
-
 def without(name: str) -> dict[str, Any]:
     found = saved()
     del found["param_groups"][0][name]
@@ -268,16 +426,29 @@ REFUSED_IMPORTS = {
         "state_dict must have one nesterov for all of its param_groups, not True and False; use two states"),
     "maximize differs": (lambda: two_groups(maximize=True), ValueError,
         "state_dict must have one maximize for all of its param_groups, not True and False; use two states"),
-    "adam": (adam, ValueError, "state_dict['param_groups'][0] must have momentum, dampening, nesterov, as a torch.optim.SGD has, not"),
+    "radam": (lambda: of_another("RAdam"), ValueError, "state_dict['param_groups'][0] must have amsgrad, as a torch.optim.Adam has, not lr, betas"),
+    "adamax": (lambda: of_another("Adamax"), ValueError, "must have decoupled_weight_decay, amsgrad, as a torch.optim.Adam has, not"),
+    "adagrad": (lambda: of_another("Adagrad"), ValueError, "must have betas, decoupled_weight_decay, amsgrad, as a torch.optim.Adam has, not lr, lr_decay, eps"),
+    "amsgrad differs": (lambda: torch.optim.Adam([{"params": [torch.zeros(2)]}, {"params": [torch.zeros(3)], "amsgrad": True}]).state_dict(),
+        ValueError, "state_dict must have one amsgrad for all of its param_groups, not True and False; use two states"),
+    "momentum_decay differs": (lambda: torch.optim.NAdam([{"params": [torch.zeros(2)]}, {"params": [torch.zeros(3)], "momentum_decay": 0.5}]).state_dict(),
+        ValueError, "state_dict must have one momentum_decay for all of its param_groups, not 0.5 and 0.004; use two states"),
+    "amsgrad switched on": (lambda: changed(of_another("Adam"), amsgrad=True), ValueError,
+        "state_dict['state'][0] must have step, exp_avg, exp_avg_sq, max_exp_avg_sq, by its group, not step, exp_avg, exp_avg_sq"),
+    "momentum switched on": (lambda: changed(of_another("RMSprop"), momentum=0.5), ValueError,
+        "state_dict['state'][0] must have step, square_avg, momentum_buffer, by its group, not step, square_avg"),
+    "alpha 1": (lambda: of_another("RMSprop", alpha=1.0), ValueError, "rho must be in [0, 1), not 1.0"),
+    "moment in bfloat16": (lambda: {**of_another("Adam"), "state": {0: {"step": 1, "exp_avg": torch.zeros(2), "exp_avg_sq": torch.zeros(2).bfloat16()}}}, TypeError,
+        "state_dict['state'][0]['exp_avg_sq'] must have dtype torch.float32 or torch.float64, not torch.bfloat16"),
     "moved": (lambda: without("momentum"), ValueError, "must have momentum, as a torch.optim.SGD has"),
     "differentiable": (lambda: saved(differentiable=True), ValueError,
         "state_dict['param_groups'][0] must not be differentiable, which a step here is not"),
-    "capturable": (lambda: saved(capturable=True), ValueError,
-        "state_dict['param_groups'][0] must have no capturable, which SGD of PyTorch 2.13.0 does not read"),
+    "lr_decay": (lambda: saved(lr_decay=0.5), ValueError,
+        "state_dict['param_groups'][0] must have no lr_decay, which torch.optim.SGD of PyTorch 2.13.0 does not read"),
     "another buffer": (lambda: {**saved(), "state": {0: {"velocity": torch.zeros(2)}}}, ValueError,
-        "state_dict['state'][0] must have a momentum_buffer alone, as that of SGD, not velocity"),
-    "no dict": (lambda: [1], ValueError, "state_dict must be what torch.optim.SGD.state_dict() returns, not list"),
-    "parameters": (lambda: {"weight": torch.zeros(2)}, ValueError, "state_dict must be what torch.optim.SGD.state_dict() returns"),
+        "state_dict['state'][0] must have momentum_buffer, by its group, not velocity"),
+    "no dict": (lambda: [1], ValueError, "state_dict must be what state_dict() of an optimizer of PyTorch returns, not list"),
+    "parameters": (lambda: {"weight": torch.zeros(2)}, ValueError, "state_dict must be what state_dict() of an optimizer of PyTorch returns"),
     "shape": (lambda: with_buffer(torch.zeros(4)), ValueError,
         "the momentum_buffer must have the shape of params[1], (3,), not (4,)"),
     "dtype": (lambda: with_buffer(torch.zeros(3, dtype=torch.float64)), TypeError,
@@ -321,7 +492,7 @@ def test_refused_pairings() -> None:
 REFUSED_EXPORTS = {
     "form": ({"form": "lr_inside"}, "state.form must be 'lr_outside', which torch.optim.SGD computes, not 'lr_inside'; call state.to_form('lr_outside')"),
     "differs": ({"lr": [0.5, 0.25]}, "state.lr must be one number for param_groups[0], not [0.25, 0.5]; make a group for each"),
-    "decoupled": ({"weight_decay": 0.1, "decoupled_weight_decay": True}, "state.decoupled_weight_decay must be False for param_groups[0]"),
+    "decoupled": ({"weight_decay": 0.1, "decoupled_weight_decay": True}, "state.decoupled_weight_decay must be False, which torch.optim.SGD computes, not True; make the state with decoupled_weight_decay=False"),
 }  # fmt: skip
 
 
@@ -341,7 +512,9 @@ def test_more_refused_exports() -> None:
     with pytest.raises(ValueError, match="parameter 1 of optimizer, \\(4,\\), not \\(3,\\)"):
         pytorch.export_state(state, torch.optim.SGD([torch.zeros(2), torch.zeros(4)]))
     optimizer = torch.optim.SGD([torch.zeros(2), torch.zeros(3)])
-    with pytest.raises(TypeError, match="optimizer must be a torch.optim.SGD, not dict"):
+    with pytest.raises(
+        TypeError, match="optimizer must be one of torch.optim.SGD, torch.optim.Adam, .*, not dict"
+    ):
         pytorch.export_state(state, optimizer.state_dict())
     pytorch.export_state(state, optimizer)
     state.momentum = 0.0

@@ -8,12 +8,11 @@ import numpy as np
 
 from .. import _core
 from .._containers import Keys, at, leaves, mapped, path_of
-from ..theory._rule import checked_momentum
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from numpy.typing import NDArray
+    Saved = dict[str, Any]  # a checkpoint
 
 
 def kind(thing: object) -> str:
@@ -35,6 +34,11 @@ def prefix(params: Any, numbers: Mapping[Keys, float]) -> Any:
     return mapped(lambda _: numbers[next(following)], params)
 
 
+def is_number(setting: str) -> bool:
+    """Whether arrays may differ in it."""
+    return bool(_core.settings[setting]["kind"] == "number")
+
+
 def numbers_of(state: _core.State, name: str, arrays: Sequence[Keys]) -> list[float]:
     """The number of each array."""
     return [at(getattr(state, name), keys) for keys in arrays]
@@ -49,11 +53,36 @@ def one_number(state: _core.State, name: str, arrays: Sequence[Keys], where: str
     return numbers[0]
 
 
-def checked_form(state: _core.State, form: str, library: str) -> None:
-    checked_momentum(state, f"for {library}")
-    if state.form != form:
-        msg = f"state.form must be {form!r}, which {library} computes, not {state.form!r}; call state.to_form({form!r})"
+def checked_rule(state: _core.State, rule: str, library: str) -> None:
+    """Refuse a state of another rule."""
+    if state.rule != rule:
+        msg = f"state must be of the rule {rule}, which {library} computes, not {state.rule}; {maker(rule)}() makes such a state"
         raise ValueError(msg)
+
+
+def checked_settings(state: _core.State, settings: Mapping[str, Any], library: str) -> None:
+    """Refuse a state in which these are others; how it decays does not matter where it does not decay."""
+    decays = any(numbers_of(state, "weight_decay", keys_of(state.velocity)))
+    for name, value in settings.items():
+        given = getattr(state, name)
+        if given != value and (decays or name != "decoupled_weight_decay"):
+            converts = name == "form" and state.rule == "momentum"
+            way_out = (
+                f"call state.to_form({value!r})" if converts else f"make the state with {name}={value!r}"
+            )
+            msg = f"state.{name} must be {value!r}, which {library} computes, not {given!r}; {way_out}"
+            raise ValueError(msg)
+
+
+def checked_steps(saved: Saved, library: str) -> None:
+    """Refuse arrays that have made fewer steps than the state, where their number enters the formula."""
+    for path, steps in saved["steps"].items():
+        if saved["rule"] == "adam" and steps != saved["step_count"]:
+            msg = (
+                f"state.state_dict()['steps'][{path!r}] must be state.step_count, {saved['step_count']}, as {library} "
+                f"counts for all arrays together, not {steps}"
+            )
+            raise ValueError(msg)
 
 
 def checked_like(where: str, array: Any, like: str, shape: tuple[int, ...], dtype: Any) -> None:
@@ -66,17 +95,39 @@ def checked_like(where: str, array: Any, like: str, shape: tuple[int, ...], dtyp
         raise TypeError(msg)
 
 
+def maker(rule: str) -> str:
+    """The name of the function that makes a State of a rule."""
+    return next(str(row["made_by"]) for row in _core.rules if row["rule"] == rule)
+
+
+def steps_made(rule: str, step_count: int) -> int:
+    """By each array, where another library counts for all together or, if the rule does not need it, not at all."""
+    return step_count if rule == "adam" else max(step_count, 1)
+
+
 def imported(
-    params: Any, velocities: Mapping[Keys, NDArray[Any]], where: str, step_count: int, **hyperparameters: Any
+    params: Any,
+    rule: str,
+    kept: Mapping[str, tuple[str, Mapping[Keys, Any]]],
+    step_count: int,
+    **settings: Any,
 ) -> _core.State:
-    """A State for `params`, in which the arrays with a velocity have started."""
-    state = _core.init(params, **hyperparameters)
-    saved = {**state.state_dict(), "step_count": step_count}
-    for keys, param in leaves(params):
-        if keys in velocities:
+    """A State for `params`, with what there is of the arrays that have started.
+
+    Under each of their names `kept` has ours, that of a checkpoint, and the value of each such array. What a state with
+    these settings does not keep is left out.
+    """
+    state: _core.State = getattr(_core, maker(rule))(params, **settings)
+    saved: Saved = {**state.state_dict(), "step_count": step_count}
+    arrays = dict(leaves(params))
+    for theirs, (ours, values) in kept.items():
+        for keys, given in values.items():
             path = path_of(keys)
-            velocity = np.asarray(velocities[keys])  # arithmetic with a 0-d array returns a scalar
-            checked_like(where, velocity, f"params{path}", param.shape, param.dtype)
-            saved["velocity"][path], saved["steps"][path] = velocity, max(step_count, 1)
+            if isinstance(saved[ours].get(path), np.ndarray):
+                array = np.asarray(given)  # arithmetic with a 0-d array returns a scalar
+                checked_like(f"the {theirs}", array, f"params{path}", arrays[keys].shape, arrays[keys].dtype)
+                saved[ours][path] = array
+            elif path in saved[ours]:
+                saved[ours][path] = given
     state.load_state_dict(saved)
     return state

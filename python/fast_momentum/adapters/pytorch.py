@@ -1,15 +1,17 @@
-"""PyTorch: the state of `torch.optim.SGD` taken over and handed back, and tensors seen as NumPy arrays.
+"""PyTorch: the states of optimizers of `torch.optim` taken over and handed back, and tensors seen as NumPy arrays.
 
-The layout of ``SGD.state_dict()`` was read in, and tested with, the version `TESTED`. What another version may have
-put there is refused by name.
+The layout of ``state_dict()`` was read in, and tested with, the version `TESTED`. What another version may have put there
+is refused by name.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .._containers import Keys, path_of
-from ._moving import checked_form, checked_like, imported, keys_of, kind, one_number, prefix
+from ._moving import (
+    checked_like, checked_rule, checked_settings, imported, is_number, keys_of, kind, one_number, prefix,
+)  # fmt: skip
 
 try:
     import torch
@@ -31,25 +33,68 @@ __all__ = ["arrays", "export_state", "grads", "import_state"]
 TESTED = "2.13.0"
 
 DTYPES = (torch.float32, torch.float64)
-NUMBERS = ("lr", "momentum", "dampening", "weight_decay")
-FLAGS = ("nesterov", "maximize")
+
+
+class Optimizer(NamedTuple):
+    """What an optimizer is here, and what it has in a group and of a parameter."""
+
+    rule: str
+    fixed: dict[str, Any]  # settings that it has no name for
+    settings: tuple[str, ...]
+    keeps: tuple[str, ...]
+
+
+_common = ("lr", "weight_decay", "maximize")
+_adam = (*_common, "betas", "eps", "decoupled_weight_decay")
+_moments = ("step", "exp_avg", "exp_avg_sq")
+_coupled = {"decoupled_weight_decay": False}
+ADAM = Optimizer(
+    "adam", {"form": "corrected", "nesterov": False}, (*_adam, "amsgrad"), (*_moments, "max_exp_avg_sq")
+)
+OPTIMIZERS: dict[Any, Optimizer] = {
+    torch.optim.SGD: Optimizer("momentum", {"form": "lr_outside", **_coupled},
+        (*_common, "momentum", "dampening", "nesterov"), ("momentum_buffer",)),
+    torch.optim.Adam: ADAM,
+    torch.optim.AdamW: ADAM._replace(fixed={**ADAM.fixed, "decoupled_weight_decay": True}),
+    torch.optim.NAdam: Optimizer("adam", {"form": "corrected", "nesterov": True, "amsgrad": False},
+        (*_adam, "momentum_decay"), (*_moments, "mu_product")),
+    torch.optim.RMSprop: Optimizer("rmsprop", {"form": "lr_outside", **_coupled},
+        (*_common, "alpha", "eps", "momentum", "centered"), ("step", "square_avg", "grad_avg", "momentum_buffer")),
+}  # fmt: skip
+
+# Their names where ours are others: in a group, and of a parameter, those of a checkpoint.
+SETTINGS = {"betas": ("beta1", "beta2"), "alpha": ("rho",)}
+KEPT = {
+    "momentum_buffer": "velocity", "exp_avg": "velocity", "exp_avg_sq": "second_moment", "square_avg": "second_moment",
+    "max_exp_avg_sq": "second_moment_maximum", "grad_avg": "mean", "step": "steps", "mu_product": "momentum_products",
+}  # fmt: skip
+ONLY_WITH = {"max_exp_avg_sq": "amsgrad", "grad_avg": "centered", "momentum_buffer": "momentum"}
 # How PyTorch runs the step, what names and numbers the parameters, and what its schedulers keep: not for `State`.
 LEFT_ALONE = {
-    "foreach", "fused", "differentiable", "params", "param_names",
+    "foreach", "fused", "capturable", "differentiable", "params", "param_names",
     "initial_lr", "max_lr", "min_lr", "base_momentum", "max_momentum",
 }  # fmt: skip
 
 
 def import_state(
-    params: Any, state_dict: Mapping[str, Any], *, names: Sequence[str] | None = None, step_count: int = 0
+    params: Any,
+    state_dict: Mapping[str, Any],
+    *,
+    names: Sequence[str] | None = None,
+    step_count: int | None = None,
 ) -> _core.State:
-    """Take over a state of ``torch.optim.SGD``, for `params` in NumPy.
+    """Take over a state of SGD, Adam, AdamW, NAdam or RMSprop of ``torch.optim``, for `params` in NumPy.
 
     ::
 
-        velocity = momentum_buffer      started = there is a momentum_buffer
+        SGD                 velocity = momentum_buffer      started = there is a momentum_buffer
+        Adam, AdamW, NAdam  velocity = exp_avg              second_moment = exp_avg_sq
+                            second_moment_maximum = max_exp_avg_sq
+        RMSprop             velocity = momentum_buffer      second_moment = square_avg      mean = grad_avg
+        all but SGD         steps of an array = step        momentum_product of an array = mu_product
 
-    PyTorch numbers the parameters through its groups. They are paired with the arrays of `params`
+    Whose state it is, the names in its groups say. PyTorch numbers the parameters through its groups. They are paired
+    with the arrays of `params`
 
     - by name, if there are `names`, or `params` has a dict and `state_dict` has names, as it does if the optimizer was
       made with ``model.named_parameters()``; the array ``params["encoder"][0]["bias"]`` has the name
@@ -61,25 +106,28 @@ def import_state(
     params : ndarray, or nested list, tuple or dict of them
         As for `fast_momentum.init`. Their values are yours to copy.
     state_dict : dict
-        What ``torch.optim.SGD.state_dict()`` returned, with tensors on whatever device.
+        What ``state_dict()`` of such an optimizer returned, with tensors on whatever device.
     names : sequence of str, optional
         The name of each parameter, in the order of the groups.
-    step_count : int, default 0
-        The steps made so far, which PyTorch does not keep.
+    step_count : int, optional
+        The steps made so far. By default those of the parameter that has made most, and 0 of SGD, which does not keep
+        them.
 
     Returns
     -------
     State
-        Of the form ``lr_outside``. A hyperparameter that differs between the groups has a number for each array.
-        Dampening is 0 where momentum is, as PyTorch ignores it there.
+        As `fast_momentum.init` makes it, of the form ``lr_outside``; as `fast_momentum.adam`, of the form
+        ``corrected``; or as `fast_momentum.rmsprop`, of the form ``lr_outside``. A hyperparameter that differs between
+        the groups has a number for each array. Dampening is 0 where momentum is, as PyTorch ignores it there.
 
     Raises
     ------
     TypeError
-        A buffer has not the dtype of its parameter.
+        What is kept of a parameter has not its dtype.
     ValueError
-        `state_dict` is not that of an SGD, numbers or names do not fit `params`, the groups differ in nesterov or
-        maximize, or there is something that a `State` does not have.
+        `state_dict` is not that of one of these optimizers, numbers or names do not fit `params`, the groups differ in
+        what all arrays of a state share, such as nesterov or amsgrad, or there is something that a `State` does not
+        have.
 
     See Also
     --------
@@ -87,7 +135,7 @@ def import_state(
 
     References
     ----------
-    https://docs.pytorch.org/docs/stable/generated/torch.optim.SGD.html
+    https://docs.pytorch.org/docs/stable/optim.html
 
     Examples
     --------
@@ -104,43 +152,53 @@ def import_state(
     <State lr_outside, lr=0.1, momentum=0.9, dampening=0.0, weight_decay=0.0, 2 arrays, 4 elements, 1 step>
     >>> state.velocity["weight"].tolist()
     [[1.0, 1.0, 1.0]]
+
+    The optimizer of the same model could have been Adam.
+
+    >>> optimizer = torch.optim.Adam(model.named_parameters(), lr=0.1)
+    >>> optimizer.step()
+    >>> pytorch.import_state(params, optimizer.state_dict())
+    <State adam corrected, lr=0.1, beta1=0.9, beta2=0.999, eps=1e-08, weight_decay=0.0, 2 arrays, 4 elements, 1 step>
     """
-    groups = _checked_groups(state_dict)
-    flags = {}
-    for name in FLAGS:
-        values = {bool(group[name]) for group in groups}
-        if len(values) > 1:
-            msg = f"state_dict must have one {name} for all of its param_groups, not True and False; use two states"
-            raise ValueError(msg)
-        flags[name] = values == {True}
-    velocities: dict[Keys, NDArray[Any]] = {}
-    numbers: dict[str, dict[Keys, float]] = {name: {} for name in NUMBERS}
+    cls, groups = _checked(state_dict)
+    optimizer = OPTIMIZERS[cls]
+    numbers: dict[str, dict[Keys, float]] = {}
+    kept: dict[str, tuple[str, dict[Keys, Any]]] = {
+        name: (KEPT[name], {}) for name in ("step", *optimizer.keeps)
+    }
     for group, arrays_of_group in zip(groups, _grouped(params, groups, names, "params"), strict=True):
         for number, keys in zip(group["params"], arrays_of_group, strict=True):
-            buffer = _checked_buffer(state_dict, number)
-            if buffer is not None:
-                velocities[keys] = _buffer_array(buffer, number)
-            for name in NUMBERS:
-                ignored = name == "dampening" and float(group["momentum"]) == 0
-                numbers[name][keys] = 0.0 if ignored else float(group[name])
-    hyperparameters = {name: prefix(params, by_keys) for name, by_keys in numbers.items()}
-    return imported(params, velocities, "the momentum_buffer", step_count, **hyperparameters, **flags)
+            found = _checked_kept(state_dict, number, group, optimizer)
+            if found and optimizer.rule == "momentum":
+                found["step"] = max(step_count or 0, 1)
+            for name, value in found.items():
+                kept[name][1][keys] = _plain(value, name, number)
+            for name, value in _numbers(group, optimizer).items():
+                numbers.setdefault(name, {})[keys] = value
+    if step_count is None:
+        step_count = 0 if optimizer.rule == "momentum" else max(kept["step"][1].values(), default=0)
+    settings = {name: prefix(params, by_keys) for name, by_keys in numbers.items()}
+    return imported(
+        params,
+        optimizer.rule,
+        kept,
+        step_count,
+        **{**optimizer.fixed, **settings, **_shared(groups, optimizer)},
+    )
 
 
 def export_state(
-    state: _core.State, optimizer: torch.optim.SGD, *, names: Sequence[str] | None = None
+    state: _core.State, optimizer: torch.optim.Optimizer, *, names: Sequence[str] | None = None
 ) -> dict[str, Any]:
     """Return what ``optimizer.load_state_dict`` takes, so that it goes on from `state`.
 
-    ::
-
-        momentum_buffer = velocity, of the arrays that have started
+    What it keeps of each parameter that has started is as in `import_state`.
 
     Parameters
     ----------
     state : State
-        Of the form ``lr_outside``.
-    optimizer : torch.optim.SGD
+        One that `import_state` could have made from the state of such an optimizer.
+    optimizer : torch.optim.SGD, Adam, AdamW, NAdam or RMSprop
         The receiving one. It is not changed. Its groups, and what is in them beside hyperparameters, such as ``foreach``
         and ``initial_lr``, are kept.
     names : sequence of str, optional
@@ -157,8 +215,8 @@ def export_state(
     TypeError
         `optimizer` is something else.
     ValueError
-        The form is another, a hyperparameter differs within a group, the decay is decoupled, or there is dampening
-        without momentum; or numbers, names or shapes do not fit.
+        The rule or the form is another, a hyperparameter differs within a group, the optimizer lacks one, such as a
+        decoupled decay or dampening without momentum; or numbers, names or shapes do not fit.
 
     See Also
     --------
@@ -166,7 +224,7 @@ def export_state(
 
     References
     ----------
-    https://docs.pytorch.org/docs/stable/generated/torch.optim.SGD.html
+    https://docs.pytorch.org/docs/stable/optim.html
 
     Examples
     --------
@@ -184,23 +242,30 @@ def export_state(
     >>> optimizer.param_groups[0]["momentum"]
     0.9
     """
-    checked_form(state, "lr_outside", "torch.optim.SGD")
-    if not isinstance(optimizer, torch.optim.SGD):
-        msg = f"optimizer must be a torch.optim.SGD, not {kind(optimizer)}"
+    cls = next((cls for cls in type(optimizer).__mro__ if cls in OPTIMIZERS), None)
+    if cls is None:
+        msg = f"optimizer must be one of {', '.join(map(_name, OPTIMIZERS))}, not {kind(optimizer)}"
         raise TypeError(msg)
-    groups = _checked_groups(optimizer.state_dict())
+    theirs = OPTIMIZERS[cls]
+    checked_rule(state, theirs.rule, _name(cls))
+    checked_settings(state, theirs.fixed, _name(cls))
+    _, groups = _checked(optimizer.state_dict(), cls)
     saved = state.state_dict()
-    buffers, exported = {}, []
+    kept, exported = {}, []
     for index, keys_of_group in enumerate(_grouped(state.velocity, groups, names, "state")):
         group, tensors = groups[index], optimizer.param_groups[index]["params"]
-        exported.append({**group, **_hyperparameters(state, keys_of_group, f"param_groups[{index}]")})
+        exported.append({**group, **_hyperparameters(state, theirs, keys_of_group, f"param_groups[{index}]")})
         for number, tensor, path in zip(group["params"], tensors, map(path_of, keys_of_group), strict=True):
             velocity = saved["velocity"][path]
-            where = f"state.velocity{path}"
-            checked_like(where, velocity, f"parameter {number} of optimizer", tensor.shape, velocity.dtype)
+            like = f"parameter {number} of optimizer"
+            checked_like(f"state.velocity{path}", velocity, like, tensor.shape, velocity.dtype)
             if saved["steps"][path]:
-                buffers[number] = {"momentum_buffer": _laid_out_like(tensor, torch.from_numpy(velocity))}
-    return {"state": buffers, "param_groups": exported}
+                kept[number] = {
+                    name: _tensor(saved[KEPT[name]][path], name, tensor)
+                    for name in theirs.keeps
+                    if path in saved[KEPT[name]]
+                }
+    return {"state": kept, "param_groups": exported}
 
 
 def arrays(tensors: Any) -> Any:
@@ -289,27 +354,66 @@ def grads(tensors: Any) -> Any:
     return _mapped(_gradient, tensors)
 
 
-def _checked_groups(state_dict: Mapping[str, Any]) -> Groups:
-    if not (isinstance(state_dict, dict) and {"state", "param_groups"} <= state_dict.keys()):
-        msg = f"state_dict must be what torch.optim.SGD.state_dict() returns, not {kind(state_dict)}"
+def _name(cls: Any) -> str:
+    return f"torch.optim.{cls.__name__}"
+
+
+def _checked(state_dict: Mapping[str, Any], cls: Any = None) -> tuple[Any, Groups]:
+    """Whose state it is, by the names in its groups if that is not known, and the groups."""
+    if not (isinstance(state_dict, dict) and "state" in state_dict and state_dict.get("param_groups")):
+        msg = (
+            f"state_dict must be what state_dict() of an optimizer of PyTorch returns, not {kind(state_dict)}"
+        )
         raise ValueError(msg)
-    for index, group in enumerate(state_dict["param_groups"]):
+    groups: Groups = list(state_dict["param_groups"])
+    found = groups[0].keys() - LEFT_ALONE
+    cls = cls or min(OPTIMIZERS, key=lambda cls: len(found ^ {*OPTIMIZERS[cls].settings}))
+    settings = OPTIMIZERS[cls].settings
+    for index, group in enumerate(groups):
         where = f"state_dict['param_groups'][{index}]"
-        missing = [name for name in (*NUMBERS, *FLAGS, "params") if name not in group]
+        missing = [name for name in (*settings, "params") if name not in group]
         if missing:
-            msg = f"{where} must have {', '.join(missing)}, as a torch.optim.SGD has, not {', '.join(group)} alone"
+            msg = (
+                f"{where} must have {', '.join(missing)}, as a {_name(cls)} has, not {', '.join(group)} alone"
+            )
             raise ValueError(msg)
         if group.get("differentiable"):
             msg = f"{where} must not be differentiable, which a step here is not"
             raise ValueError(msg)
-        unknown = [name for name in group if name not in (*NUMBERS, *FLAGS, *LEFT_ALONE)]
+        unknown = [name for name in group if name not in (*settings, *LEFT_ALONE)]
         if unknown:
             msg = (
-                f"{where} must have no {', '.join(unknown)}, which SGD of PyTorch {TESTED} does not read; "
+                f"{where} must have no {', '.join(unknown)}, which {_name(cls)} of PyTorch {TESTED} does not read; "
                 f"delete it, if yours does not either"
             )
             raise ValueError(msg)
-    return list(state_dict["param_groups"])
+    return cls, groups
+
+
+def _numbers(group: dict[str, Any], optimizer: Optimizer) -> dict[str, float]:
+    """The numbers of a group by our names."""
+    found = {}
+    for name in optimizer.settings:
+        ours = SETTINGS.get(name, (name,))
+        values = group[name] if len(ours) > 1 else [group[name]]
+        found.update({mine: float(x) for mine, x in zip(ours, values, strict=True) if is_number(mine)})
+    if "dampening" in found and found["momentum"] == 0:
+        found["dampening"] = 0.0
+    return found
+
+
+def _shared(groups: Groups, optimizer: Optimizer) -> dict[str, Any]:
+    """What all arrays of a state have in common."""
+    found = {}
+    for name in optimizer.settings:
+        if name not in SETTINGS and not is_number(name):
+            values = sorted({group[name] for group in groups}, reverse=True)
+            if len(values) > 1:
+                listed = " and ".join(map(str, values))
+                msg = f"state_dict must have one {name} for all of its param_groups, not {listed}; use two states"
+                raise ValueError(msg)
+            found[name] = values[0]
+    return found
 
 
 def _grouped(containers: Any, groups: Groups, names: Sequence[str] | None, where: str) -> list[list[Keys]]:
@@ -338,43 +442,64 @@ def _grouped(containers: Any, groups: Groups, names: Sequence[str] | None, where
     return [[next(following) for _ in range(size)] for size in sizes]
 
 
-def _checked_buffer(state_dict: Mapping[str, Any], number: Any) -> Any:
-    kept = state_dict["state"].get(number, {})
-    unknown = [name for name in kept if name != "momentum_buffer"]
-    if unknown:
-        msg = f"state_dict['state'][{number}] must have a momentum_buffer alone, as that of SGD, not {', '.join(unknown)}"
+def _checked_kept(
+    state_dict: Mapping[str, Any], number: Any, group: dict[str, Any], optimizer: Optimizer
+) -> dict[str, Any]:
+    """What there is of a parameter; nothing, if it has not started."""
+    found = state_dict["state"].get(number, {})
+    kept = {name: value for name, value in found.items() if value is not None}
+    needed = [name for name in optimizer.keeps if name not in ONLY_WITH or group[ONLY_WITH[name]]]
+    if kept and not ({*needed} <= kept.keys() <= {*optimizer.keeps}):
+        msg = f"state_dict['state'][{number}] must have {', '.join(needed)}, by its group, not {', '.join(kept)}"
         raise ValueError(msg)
-    return kept.get("momentum_buffer")
+    return kept
 
 
-def _buffer_array(buffer: torch.Tensor, number: Any) -> NDArray[Any]:
-    found = buffer.detach().cpu()
+def _plain(value: Any, name: str, number: Any) -> Any:
+    """What is kept of a parameter, as a checkpoint of ours has it."""
+    if name == "step":
+        return int(value)
+    if name == "mu_product":
+        return float(value)
+    found = value.detach().cpu()
     reason = _refusal(found)
     if reason is not None:
-        msg = f"state_dict['state'][{number}]['momentum_buffer'] must {reason}"
+        msg = f"state_dict['state'][{number}][{name!r}] must {reason}"
         raise TypeError(msg)
-    array: NDArray[Any] = found.numpy()
-    return array
+    return found.numpy()
 
 
-def _laid_out_like(tensor: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
-    """A fused step goes through a parameter and its buffer in the order of memory, whatever their strides are."""
+def _tensor(value: Any, name: str, tensor: torch.Tensor) -> torch.Tensor:
+    """The other way; a fused step goes through all tensors in the order of memory, whatever their strides are."""
+    if name == "step":
+        return torch.tensor(float(value))
+    if name == "mu_product":
+        return torch.tensor(value, dtype=torch.float64)
+    values = torch.from_numpy(value)
     return torch.empty_like(tensor, dtype=values.dtype, device="cpu", requires_grad=False).copy_(values)
 
 
-def _hyperparameters(state: _core.State, arrays: list[Keys], where: str) -> dict[str, Any]:
+def _hyperparameters(
+    state: _core.State, optimizer: Optimizer, arrays: list[Keys], where: str
+) -> dict[str, Any]:
     if not arrays:
         return {}
-    found: dict[str, Any] = {
-        name: one_number(state, name, arrays, where, "make a group for each") for name in NUMBERS
-    }
-    if found["dampening"] and not found["momentum"]:
+    found: dict[str, Any] = {}
+    for name in optimizer.settings:
+        values = [
+            one_number(state, ours, arrays, where, "make a group for each")
+            if is_number(ours)
+            else getattr(state, ours)
+            for ours in SETTINGS.get(name, (name,))
+        ]
+        found[name] = tuple(values) if len(values) > 1 else values[0]
+    if found.get("dampening") and not found["momentum"]:
         msg = f"state.dampening must be 0 for {where}, where momentum is 0 and PyTorch ignores it, not {found['dampening']}"
         raise ValueError(msg)
-    if found["weight_decay"] and state.decoupled_weight_decay:
-        msg = f"state.decoupled_weight_decay must be False for {where}, as torch.optim.SGD has coupled decay, not True"
+    if found.get("momentum_decay", 0) is None:
+        msg = f"state.momentum_decay must be a number for {where}, as in torch.optim.NAdam, not None"
         raise ValueError(msg)
-    return {**found, **{name: getattr(state, name) for name in FLAGS}}
+    return found
 
 
 def _mapped(function: Any, tensors: Any, keys: Keys = ()) -> Any:
