@@ -1,4 +1,4 @@
-"""The adapter of Keras against keras.optimizers.SGD, on the backend of KERAS_BACKEND."""
+"""The adapter of Keras against its optimizers, on the backend of KERAS_BACKEND."""
 
 from __future__ import annotations
 
@@ -87,6 +87,127 @@ def test_a_run_moves_there_and_back(options: dict[str, Any], rng: np.random.Gene
     assert_agree(params, variables, tolerance)
 
 
+# Keras forms a moment as m + (1-beta1)*(g-m), its powers and steps in float32, and decays first.
+OTHERS: list[tuple[str, dict[str, Any]]] = [
+    ("Adam", {}),
+    ("Adam", {"beta_1": 0.75, "beta_2": 0.99, "epsilon": 1e-3, "amsgrad": True}),
+    ("Adam", {"weight_decay": 0.01}),
+    ("AdamW", {}),
+    ("Nadam", {}),
+    ("Nadam", {"beta_1": 0.75, "beta_2": 0.99, "epsilon": 1e-3, "weight_decay": 0.01}),
+    ("RMSprop", {}),
+    ("RMSprop", {"momentum": 0.9, "rho": 0.75, "epsilon": 1e-3}),
+    ("RMSprop", {"centered": True, "weight_decay": 0.01}),
+    ("RMSprop", {"centered": True, "momentum": 0.9}),
+    ("Lion", {}),
+    ("Lion", {"beta_1": 0.75, "beta_2": 0.5, "weight_decay": 0.01}),
+]
+SAME_BITS = [("RMSprop", {}), ("Lion", {})]
+
+
+@pytest.mark.parametrize(("name", "options"), OTHERS, ids=str)
+def test_a_run_of_another_rule_moves_there_and_back(
+    name: str, options: dict[str, Any], rng: np.random.Generator
+) -> None:
+    tolerance = TOLERANCE if (name, options) in SAME_BITS else 1e-5
+    cls = getattr(theirs.optimizers, name)
+    variables = new_variables(rng)
+    optimizer = cls(learning_rate=0.01, **options)
+    both_steps(optimizer, variables, None, None, rng, steps=5)
+
+    params = arrays(variables)
+    state = adapter.import_state(params, optimizer)
+    assert state.step_count == 5
+    assert {*state.state_dict()["steps"].values()} == {5}
+    both_steps(optimizer, variables, params, state, rng)
+    assert_agree(params, variables, tolerance)
+
+    variables = [theirs.Variable(p.copy()) for p in params]
+    resumed = cls(learning_rate=1.0, **options)
+    resumed.build(variables)
+    state.lr = 0.005
+    adapter.export_state(state, resumed)
+    assert int(resumed.iterations) == 15
+    both_steps(resumed, variables, params, state, rng)
+    assert_agree(params, variables, tolerance)
+
+
+@pytest.mark.parametrize("name", ["Adam", "Nadam", "RMSprop", "Lion"])
+def test_from_the_first_step(name: str, rng: np.random.Generator) -> None:
+    """The first step of Keras has the index 1, and so has ours."""
+    variables = new_variables(rng)
+    optimizer = getattr(theirs.optimizers, name)(learning_rate=0.01)
+    optimizer.build(variables)
+    params = arrays(variables)
+    state = adapter.import_state(params, optimizer)
+    assert state.step_count == 0
+    both_steps(optimizer, variables, params, state, rng, steps=1)
+    assert_agree(params, variables, 1e-6)
+
+
+def test_a_product_of_nadam_is_carried_over(rng: np.random.Generator) -> None:
+    variables = new_variables(rng)
+    optimizer = theirs.optimizers.Nadam(learning_rate=0.01)
+    both_steps(optimizer, variables, None, None, rng, steps=3)
+    product = float(optimizer._u_product.value)
+    state = adapter.import_state(arrays(variables), optimizer)
+    assert {*state.state_dict()["momentum_products"].values()} == {product}
+    np.testing.assert_allclose(product, np.prod([0.9 * (1 - 0.5 * 0.96**t) for t in (1, 2, 3)]), rtol=1e-6)
+    resumed = theirs.optimizers.Nadam()
+    resumed.build(variables)
+    adapter.export_state(state, resumed)
+    assert float(resumed._u_product.value) == product
+
+
+REFUSED_OTHERS = {
+    "rule": ("Adam", lambda p: fm.lion(p, lr=0.5), "state must be of the rule adam, which keras.optimizers.Adam computes, not lion; adam() makes such a state"),
+    "corrected": ("Adam", lambda p: fm.adam(p, lr=0.5, eps=1e-7), "state.form must be 'folded', which keras.optimizers.Adam computes, not 'corrected'; make the state with form='folded'"),
+    "nesterov": ("Nadam", lambda p: fm.adam(p, lr=0.5, eps=1e-7), "state.nesterov must be True, which keras.optimizers.Nadam computes, not False"),
+    "decay": ("Nadam", lambda p: fm.adam(p, lr=0.5, eps=1e-7, nesterov=True, momentum_decay=0.004), "state.momentum_decay must be 1.0, which keras.optimizers.Nadam computes, not 0.004"),
+    "amsgrad": ("Nadam", lambda p: fm.adam(p, lr=0.5, eps=1e-7, nesterov=True, momentum_decay=1, amsgrad=True), "state.amsgrad must be False, which keras.optimizers.Nadam computes, not True"),
+    "outside": ("RMSprop", lambda p: fm.rmsprop(p, lr=0.5), "state.form must be 'lr_inside', which keras.optimizers.RMSprop computes, not 'lr_outside'"),
+    "eps": ("Adam", lambda p: fm.adam(p, lr=0.5, form="folded"), "optimizer.epsilon must be 1e-08, as in state, not 1e-07; make the optimizer with it"),
+    "maximum": ("Adam", lambda p: fm.adam(p, lr=0.5, form="folded", eps=1e-7, amsgrad=True), "optimizer.amsgrad must be True, as in state, not False"),
+    "coupled": ("Lion", lambda p: fm.lion(p, lr=0.5, weight_decay=0.1), "state.decoupled_weight_decay must be True, which keras.optimizers.Lion computes, not False"),
+    "beta": ("Lion", lambda p: fm.lion(p, lr=0.5, beta1=[0.5, 0.75]), "state.beta1 must be one number for all arrays, not [0.5, 0.75]; Keras has one beta_1"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", REFUSED_OTHERS)
+def test_refused_exports_of_another_rule(case: str) -> None:
+    name, make, message = REFUSED_OTHERS[case]
+    optimizer = getattr(theirs.optimizers, name)()
+    optimizer.build([theirs.Variable(np.zeros(2, np.float32)) for _ in range(2)])
+    with pytest.raises(ValueError, match="must") as caught:
+        adapter.export_state(make([np.zeros(2, np.float32), np.zeros(2, np.float32)]), optimizer)
+    assert message in str(caught.value)
+
+
+def test_keras_counts_for_all_arrays_together() -> None:
+    params = [np.zeros(2, np.float32), np.zeros(2, np.float32)]
+    gradient = np.ones(2, np.float32)
+    state = fm.adam(params, lr=0.5, eps=1e-7, nesterov=True, momentum_decay=1.0)
+    optimizer = theirs.optimizers.Nadam()
+    optimizer.build([theirs.Variable(p.copy()) for p in params])
+    fm.step(params, [gradient, None], state)
+    before = arrays(optimizer.variables)
+    with pytest.raises(
+        ValueError,
+        match=r"state_dict\(\)\['steps'\]\['\[1\]'\] must be state.step_count, 1, as keras.optimizers.Nadam counts",
+    ):
+        adapter.export_state(state, optimizer)
+    saved = state.state_dict()
+    saved["steps"]["[1]"] = 1
+    state.load_state_dict(saved)
+    with pytest.raises(
+        ValueError,
+        match=r"\['momentum_products'\] must be one number, as Keras has one for all arrays, not \[",
+    ):
+        adapter.export_state(state, optimizer)
+    for after, array in zip(arrays(optimizer.variables), before, strict=True):
+        np.testing.assert_array_equal(after, array)
+
+
 def test_a_schedule_goes_on(rng: np.random.Generator) -> None:
     variables = new_variables(rng)
     schedule = theirs.optimizers.schedules.ExponentialDecay(0.05, 10, 0.5)
@@ -163,7 +284,7 @@ def constrained() -> list[Any]:
 
 
 REFUSED = {
-    "adam": (lambda: theirs.optimizers.Adam(), TypeError, "optimizer must be a keras.optimizers.SGD, not keras."),
+    "adamax": (lambda: theirs.optimizers.Adamax(), TypeError, "optimizer must be one of keras.optimizers.SGD, keras.optimizers.Adam, keras.optimizers.Nadam, keras.optimizers.RMSprop, keras.optimizers.Lion, not keras."),
     "new": (lambda: theirs.optimizers.SGD(), ValueError, "optimizer must be built, not new; call optimizer.build(model.trainable_variables)"),
     "clipnorm": (lambda: built(clipnorm=1.0), ValueError, "optimizer.clipnorm must be unset, not 1.0, which a State has not"),
     "clipvalue": (lambda: built(clipvalue=1.0), ValueError, "optimizer.clipvalue must be unset"),
@@ -190,8 +311,8 @@ def test_refused(case: str) -> None:
 
 REFUSED_EXPORTS = {
     "form": ({"form": "lr_outside"}, "state.form must be 'lr_inside', which keras.optimizers.SGD computes, not 'lr_outside'"),
-    "maximize": ({"maximize": True}, "state.maximize must be False"),
-    "coupled": ({"weight_decay": 0.1}, "state.decoupled_weight_decay must be True, as in Keras, not False"),
+    "maximize": ({"maximize": True}, "state.maximize must be False, which keras.optimizers.SGD computes, not True"),
+    "coupled": ({"weight_decay": 0.1}, "state.decoupled_weight_decay must be True, which keras.optimizers.SGD computes, not False"),
     "decay": ({"weight_decay": 0.1, "decoupled_weight_decay": True}, "must be 0.1, as in state, not 0.0; make the optimizer with it"),
     "momentum": ({"momentum": 0.5}, "optimizer.momentum must be 0.5, as in state, not 0.9; make the optimizer with it"),
     "nesterov": ({"nesterov": True}, "optimizer.nesterov must be True, as in state, not False"),
@@ -230,7 +351,7 @@ def test_a_private_name_that_has_moved(name: str, monkeypatch: pytest.MonkeyPatc
             if name in vars(owner):
                 monkeypatch.delattr(owner, name)
     with pytest.raises(
-        RuntimeError, match=f"optimizer must have {name}, as SGD of Keras {adapter.TESTED} has, but"
+        RuntimeError, match=f"optimizer must have {name}, as in Keras {adapter.TESTED}, but it has not in"
     ):
         adapter.export_state(state, optimizer)
     assert arrays([momentum])[0].tolist() == [0, 0]

@@ -1,18 +1,21 @@
-"""Keras 3: the state of `keras.optimizers.SGD` taken over and handed back.
+"""Keras 3: the states of SGD, Adam, AdamW, Nadam, RMSprop and Lion taken over and handed back.
 
-For what Keras does not publish - the variables that an optimizer was built with, which of them decay, and whether the
-learning rate is a schedule - its private ``_trainable_variables``, ``_use_weight_decay`` and ``_learning_rate`` are read,
-as in the version `TESTED`.
+For what Keras does not publish - the variables that an optimizer was built with, what it keeps of them, which of them
+decay, and whether the learning rate is a schedule - its private names are read, as in the version `TESTED`:
+``_trainable_variables``, those of `OPTIMIZERS`, ``_u_product``, ``_use_weight_decay`` and ``_learning_rate``.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from .._containers import leaves, path_of
-from ._moving import checked_form, checked_like, imported, keys_of, kind, numbers_of, one_number, prefix
+from .._containers import Keys, leaves, path_of
+from ._moving import (
+    checked_like, checked_rule, checked_settings, checked_steps, imported, is_number, keys_of, kind, numbers_of,
+    one_number, prefix, steps_made,
+)  # fmt: skip
 
 try:
     import keras
@@ -21,6 +24,8 @@ except ImportError as error:
     raise ImportError(_message) from error
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from .. import _core
 
 __all__ = ["export_state", "import_state"]
@@ -33,12 +38,44 @@ REFUSED = (
 )  # fmt: skip
 
 
-def import_state(params: Any, optimizer: keras.optimizers.SGD) -> _core.State:
-    """Take over the state of a ``keras.optimizers.SGD``, for `params` in NumPy.
+class Optimizer(NamedTuple):
+    """What an optimizer is here, and its names for our settings and for what is kept of each array."""
+
+    rule: str
+    fixed: dict[str, Any]  # settings that it has no name for
+    settings: dict[str, str]
+    keeps: dict[str, str]
+    sign: int = 1  # of the velocity there
+
+
+_every = {"maximize": False, "decoupled_weight_decay": True}
+_betas = {"beta_1": "beta1", "beta_2": "beta2"}
+_adam = {**_betas, "epsilon": "eps"}
+_moments = {"_momentums": "velocity", "_velocities": "second_moment"}
+OPTIMIZERS: dict[Any, Optimizer] = {
+    keras.optimizers.SGD: Optimizer("momentum", {"form": "lr_inside"},
+        {"momentum": "momentum", "nesterov": "nesterov"}, {"momentums": "velocity"}, sign=-1),
+    keras.optimizers.Adam: Optimizer("adam", {"form": "folded", "nesterov": False},
+        {**_adam, "amsgrad": "amsgrad"}, {**_moments, "_velocity_hats": "second_moment_maximum"}),
+    keras.optimizers.Nadam: Optimizer(
+        "adam", {"form": "corrected", "nesterov": True, "momentum_decay": 1.0, "amsgrad": False}, _adam, _moments),
+    keras.optimizers.RMSprop: Optimizer("rmsprop", {"form": "lr_inside"},
+        {"rho": "rho", "momentum": "momentum", "epsilon": "eps", "centered": "centered"},
+        {**_moments, "_average_gradients": "mean"}),
+    keras.optimizers.Lion: Optimizer("lion", {}, _betas, {"_momentums": "velocity"}),
+}  # fmt: skip
+ONLY_WITH = {"_velocity_hats": "amsgrad"}
+
+
+def import_state(params: Any, optimizer: keras.optimizers.Optimizer) -> _core.State:
+    """Take over the state of an SGD, Adam, AdamW, Nadam, RMSprop or Lion of Keras, for `params` in NumPy.
 
     ::
 
-        velocity = -momentum        step_count = iterations        lr = learning_rate, now
+        SGD      velocity = -momentum
+        others   velocity = momentum        second_moment = velocity        second_moment_maximum = velocity_hat
+                 mean = average_gradient    momentum_product of all arrays = _u_product
+        all      step_count = iterations, and the steps of all arrays       lr = learning_rate, now
 
     Of a schedule, ``lr`` is the present value; set ``state.lr = float(schedule(state.step_count))`` before each step.
 
@@ -47,13 +84,15 @@ def import_state(params: Any, optimizer: keras.optimizers.SGD) -> _core.State:
     params : ndarray, or nested list, tuple or dict of them
         As for `fast_momentum.init`, in the order of the variables that the optimizer was built with, which is that of
         ``model.trainable_variables``. Their values are yours to copy.
-    optimizer : keras.optimizers.SGD
+    optimizer : keras.optimizers.SGD, Adam, AdamW, Nadam, RMSprop or Lion
         One that has been built, as the first step does.
 
     Returns
     -------
     State
-        Of the form ``lr_inside``. Variables that are excluded from the decay have 0 for it.
+        As `fast_momentum.init` makes it, of the form ``lr_inside``; as `fast_momentum.adam`, of the form ``folded``, of
+        Nadam ``corrected`` with a `momentum_decay` of 1; as `fast_momentum.rmsprop`, of the form ``lr_inside``; or as
+        `fast_momentum.lion`. Variables that are excluded from the decay have 0 for it.
 
     Raises
     ------
@@ -70,7 +109,7 @@ def import_state(params: Any, optimizer: keras.optimizers.SGD) -> _core.State:
 
     References
     ----------
-    https://keras.io/api/optimizers/sgd/
+    https://keras.io/api/optimizers/
 
     Examples
     --------
@@ -85,45 +124,51 @@ def import_state(params: Any, optimizer: keras.optimizers.SGD) -> _core.State:
     >>> state = fm.adapters.keras.import_state(params, optimizer)
     >>> state.velocity, state.momentum, state.step_count
     ([array([0.5, 0.5], dtype=float32)], 0.75, 1)
+
+    >>> optimizer = keras.optimizers.RMSprop(learning_rate=0.5, rho=0.75)
+    >>> optimizer.apply([keras.ops.ones(2)], [weight])
+    >>> fm.adapters.keras.import_state(params, optimizer).second_moment
+    [array([0.25, 0.25], dtype=float32)]
     """
-    variables = _variables(optimizer)
-    paired = _paired(params, variables, "params")
-    velocities = {}
-    for keys, (_, momentum) in paired.items():
-        if momentum is not None:
-            velocities[keys] = -keras.ops.convert_to_numpy(momentum.value)
-    decay = float(optimizer.weight_decay or 0)
-    decays = {keys: decay if _decays(optimizer, variable) else 0.0 for keys, (variable, _) in paired.items()}
+    theirs = OPTIMIZERS[_class_of(optimizer)]
+    variables = _paired(params, _variables(optimizer), "params")
+    step_count = int(optimizer.iterations)
+    kept: dict[str, tuple[str, dict[Keys, Any]]] = {
+        "iterations": ("steps", dict.fromkeys(variables, steps_made(theirs.rule, step_count)))
+    }
+    for name, ours, sign, values in _kept(optimizer, theirs):
+        arrays = [sign * keras.ops.convert_to_numpy(value.value) for value in values]
+        kept[name.strip("_")] = (ours, dict(zip(variables, arrays, strict=True)))
+    if theirs.fixed.get("momentum_decay"):
+        product = float(_private(optimizer, "_u_product").value)
+        kept["_u_product"] = ("momentum_products", dict.fromkeys(variables, product))
+    decays = {keys: _decay(optimizer, variable) for keys, variable in variables.items()}
+    settings = {ours: _setting(optimizer, name) for name, ours in theirs.settings.items()}
     return imported(
         params,
-        velocities,
-        "the momentum",
-        int(optimizer.iterations),
+        theirs.rule,
+        kept,
+        step_count,
         lr=float(optimizer.learning_rate),
-        momentum=optimizer.momentum,
-        nesterov=optimizer.nesterov and optimizer.momentum != 0,
         weight_decay=prefix(params, decays),
-        decoupled_weight_decay=decay != 0,
-        form="lr_inside",
+        decoupled_weight_decay=bool(optimizer.weight_decay),
+        **theirs.fixed,
+        **settings,
     )
 
 
-def export_state(state: _core.State, optimizer: keras.optimizers.SGD) -> None:
-    """Write `state` into the variables of a ``keras.optimizers.SGD``, so that it goes on from there.
+def export_state(state: _core.State, optimizer: keras.optimizers.Optimizer) -> None:
+    """Write `state` into the variables of an optimizer of Keras, so that it goes on from there.
 
-    ::
-
-        momentum = -velocity        iterations = step_count        learning_rate = lr
-
-    An optimizer with a schedule keeps it, and goes on where ``step_count`` says.
+    What is written is as in `import_state`. An optimizer with a schedule keeps it, and goes on where ``step_count`` says.
 
     Parameters
     ----------
     state : State
-        Of the form ``lr_inside``.
-    optimizer : keras.optimizers.SGD
-        One that has been built: ``optimizer.build(model.trainable_variables)``. Its ``momentum``, ``nesterov`` and
-        ``weight_decay`` have to be those of `state`: Keras compiles them into a training step as constants.
+        One that `import_state` could have made from such an optimizer.
+    optimizer : keras.optimizers.SGD, Adam, AdamW, Nadam, RMSprop or Lion
+        One that has been built: ``optimizer.build(model.trainable_variables)``. Its ``momentum``, ``beta_1``, ``epsilon``,
+        ``weight_decay`` and so on have to be those of `state`: Keras compiles them into a training step as constants.
 
     Raises
     ------
@@ -132,7 +177,8 @@ def export_state(state: _core.State, optimizer: keras.optimizers.SGD) -> None:
     TypeError
         `optimizer` is something else, or dtypes differ.
     ValueError
-        The form is another, or the two do not agree in structure, shapes or constants. Nothing is written then.
+        The rule or the form is another, the two do not agree in structure, shapes or constants, or, of Adam, an array
+        has made fewer steps than the others. Nothing is written then.
 
     See Also
     --------
@@ -140,7 +186,7 @@ def export_state(state: _core.State, optimizer: keras.optimizers.SGD) -> None:
 
     References
     ----------
-    https://keras.io/api/optimizers/sgd/
+    https://keras.io/api/optimizers/
 
     Examples
     --------
@@ -157,61 +203,100 @@ def export_state(state: _core.State, optimizer: keras.optimizers.SGD) -> None:
     >>> keras.ops.convert_to_numpy(optimizer.variables[-1].value).tolist()
     [-0.5, -0.5]
     """
-    checked_form(state, "lr_inside", "keras.optimizers.SGD")
-    paired = _paired(state.velocity, _variables(optimizer), "state.velocity")
-    lr = one_number(state, "lr", list(paired), "all arrays", "Keras has one learning rate")
-    momentum = one_number(state, "momentum", list(paired), "all arrays", "Keras has one momentum")
-    decays = numbers_of(state, "weight_decay", list(paired))
-    _checked_constants(state, optimizer, momentum, decays)
-    for (variable, _), decay in zip(paired.values(), decays, strict=True):
-        theirs = float(optimizer.weight_decay or 0) if _decays(optimizer, variable) else 0.0
-        _checked_equal(f"optimizer.weight_decay for {variable.path}", theirs, decay)
-    constant = isinstance(_private(optimizer, "_learning_rate"), keras.Variable)
-    for velocity, (_, theirs) in zip(state.state_dict()["velocity"].values(), paired.values(), strict=True):
-        if theirs is not None:
-            theirs.assign(-velocity)
-    optimizer.iterations.assign(state.step_count)
-    if constant:
-        optimizer.learning_rate = lr
+    cls = _class_of(optimizer)
+    library, theirs = f"keras.optimizers.{cls.__name__}", OPTIMIZERS[cls]
+    checked_rule(state, theirs.rule, library)
+    checked_settings(state, {**_every, **theirs.fixed}, library)
+    variables = _paired(state.velocity, _variables(optimizer), "state.velocity")
+    arrays = list(variables)
+    lr = one_number(state, "lr", arrays, "all arrays", "Keras has one learning rate")
+    for name, ours in theirs.settings.items():
+        mine = (
+            one_number(state, ours, arrays, "all arrays", f"Keras has one {name}")
+            if is_number(ours)
+            else getattr(state, ours)
+        )
+        _checked_equal(f"optimizer.{name}", _setting(optimizer, name), mine)
+    for variable, mine in zip(variables.values(), numbers_of(state, "weight_decay", arrays), strict=True):
+        _checked_equal(f"optimizer.weight_decay for {variable.path}", _decay(optimizer, variable), mine)
+    saved = state.state_dict()
+    checked_steps(saved, library)
+    written = [(optimizer.iterations, state.step_count)]
+    if isinstance(_private(optimizer, "_learning_rate"), keras.Variable):
+        written.append((_private(optimizer, "_learning_rate"), lr))
+    if theirs.fixed.get("momentum_decay"):
+        written.append((_private(optimizer, "_u_product"), _one_product(saved)))
+    for _, ours, sign, values in _kept(optimizer, theirs):
+        written += zip(values, (sign * array for array in saved[ours].values()), strict=True)
+    for variable, value in written:
+        variable.assign(value)
 
 
-def _variables(optimizer: Any) -> list[tuple[Any, Any]]:
-    """Each variable of the model with its velocity, which is None where momentum is 0."""
-    if not isinstance(optimizer, keras.optimizers.SGD):
-        msg = f"optimizer must be a keras.optimizers.SGD, not {kind(optimizer)}"
+def _class_of(optimizer: Any) -> Any:
+    """That of the table which it is, once its options are known to be of a step."""
+    cls = next((cls for cls in type(optimizer).__mro__ if cls in OPTIMIZERS), None)
+    if cls is None:
+        names = ", ".join(f"keras.optimizers.{cls.__name__}" for cls in OPTIMIZERS)
+        msg = f"optimizer must be one of {names}, not {kind(optimizer)}"
         raise TypeError(msg)
     for name in REFUSED:
         value = _private(optimizer, name)
         if value:
             msg = f"optimizer.{name} must be unset, not {value!r}, which a State has not"
             raise ValueError(msg)
+    return cls
+
+
+def _variables(optimizer: Any) -> list[Any]:
+    """The variables of the model."""
     if not optimizer.built:
         msg = "optimizer must be built, not new; call optimizer.build(model.trainable_variables)"
         raise ValueError(msg)
-    variables = _private(optimizer, "_trainable_variables")
-    momentums = _private(optimizer, "momentums") or [None] * len(variables)
-    return list(zip(variables, momentums, strict=True))
+    return list(_private(optimizer, "_trainable_variables"))
 
 
 def _private(optimizer: Any, name: str) -> Any:
     try:
         return getattr(optimizer, name)
     except AttributeError:
-        msg = f"optimizer must have {name}, as SGD of Keras {TESTED} has, but that of {keras.__version__} has not"
+        msg = f"optimizer must have {name}, as in Keras {TESTED}, but it has not in {keras.__version__}"
         raise RuntimeError(msg) from None
 
 
-def _decays(optimizer: Any, variable: Any) -> bool:
-    return bool(_private(optimizer, "_use_weight_decay")(variable))
+def _kept(optimizer: Any, theirs: Optimizer) -> Iterator[tuple[str, str, int, list[Any]]]:
+    """What is kept of the arrays: its name there and here, the sign that it has there, and the variables."""
+    for name, ours in theirs.keeps.items():
+        if name not in ONLY_WITH or _private(optimizer, ONLY_WITH[name]):
+            values = list(_private(optimizer, name))
+            if values:
+                yield name, ours, theirs.sign if ours == "velocity" else 1, values
 
 
-def _paired(containers: Any, variables: list[tuple[Any, Any]], where: str) -> dict[Any, tuple[Any, Any]]:
+def _setting(optimizer: Any, name: str) -> Any:
+    """Keras ignores nesterov where momentum is 0."""
+    value = _private(optimizer, name)
+    return value and optimizer.momentum != 0 if name == "nesterov" else value
+
+
+def _decay(optimizer: Any, variable: Any) -> float:
+    return float(optimizer.weight_decay or 0) if _private(optimizer, "_use_weight_decay")(variable) else 0.0
+
+
+def _one_product(saved: dict[str, Any]) -> float:
+    products = sorted(set(saved["momentum_products"].values()))
+    if len(products) != 1:
+        msg = f"state.state_dict()['momentum_products'] must be one number, as Keras has one for all arrays, not {products}"
+        raise ValueError(msg)
+    return float(products[0])
+
+
+def _paired(containers: Any, variables: list[Any], where: str) -> dict[Keys, Any]:
     """What leads to each array, with the variable in its place."""
     arrays = keys_of(containers)
     if len(arrays) != len(variables):
         msg = f"{where} must have {len(variables)} arrays, one for each variable of optimizer, not {len(arrays)}"
         raise ValueError(msg)
-    for (keys, array), (variable, _) in zip(leaves(containers), variables, strict=True):
+    for (keys, array), variable in zip(leaves(containers), variables, strict=True):
         like = f"the variable {variable.path}"
         if isinstance(array, np.ndarray):
             checked_like(f"{where}{path_of(keys)}", array, like, variable.shape, variable.dtype)
@@ -221,18 +306,7 @@ def _paired(containers: Any, variables: list[tuple[Any, Any]], where: str) -> di
     return dict(zip(arrays, variables, strict=True))
 
 
-def _checked_constants(state: _core.State, optimizer: Any, momentum: float, decays: list[float]) -> None:
-    if state.maximize:
-        msg = "state.maximize must be False, as Keras minimises, not True"
-        raise ValueError(msg)
-    if any(decays) and not state.decoupled_weight_decay:
-        msg = "state.decoupled_weight_decay must be True, as in Keras, not False"
-        raise ValueError(msg)
-    _checked_equal("optimizer.momentum", optimizer.momentum, momentum)
-    _checked_equal("optimizer.nesterov", optimizer.nesterov and optimizer.momentum != 0, state.nesterov)
-
-
-def _checked_equal(where: str, theirs: float, ours: float) -> None:
+def _checked_equal(where: str, theirs: Any, ours: Any) -> None:
     if theirs != ours:
         msg = f"{where} must be {ours!r}, as in state, not {theirs!r}; make the optimizer with it"
         raise ValueError(msg)
