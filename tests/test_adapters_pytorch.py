@@ -271,16 +271,16 @@ def test_a_maximum_that_is_no_longer_taken_is_left() -> None:
 @pytest.mark.parametrize(
     ("name", "make", "message"),
     [
-        ("SGD", lambda p: fm.adam(p, lr=0.5), "state must be of the rule momentum, which torch.optim.SGD computes, not adam; init() makes such a state"),
-        ("Adam", lambda p: fm.rmsprop(p, lr=0.5), "state must be of the rule adam, which torch.optim.Adam computes, not rmsprop; adam() makes such a state"),
-        ("Adam", lambda p: fm.adam(p, lr=0.5, form="folded"), "state.form must be 'corrected', which torch.optim.Adam computes, not 'folded'; make the state with form='corrected'"),
-        ("Adam", lambda p: fm.adam(p, lr=0.5, nesterov=True), "state.nesterov must be False, which torch.optim.Adam computes, not True"),
-        ("AdamW", lambda p: fm.adam(p, lr=0.5, weight_decay=0.1), "state.decoupled_weight_decay must be True, which torch.optim.AdamW computes, not False"),
-        ("NAdam", lambda p: fm.adam(p, lr=0.5), "state.nesterov must be True, which torch.optim.NAdam computes, not False"),
+        ("SGD", lambda p: fm.adam(p, lr=0.5), "state must be of the rule momentum, as torch.optim.SGD is, not adam; init() makes such a state"),
+        ("Adam", lambda p: fm.rmsprop(p, lr=0.5), "state must be of the rule adam, as torch.optim.Adam is, not rmsprop; adam() makes such a state"),
+        ("Adam", lambda p: fm.adam(p, lr=0.5, form="folded"), "state.form must be 'corrected', as in torch.optim.Adam, not 'folded'; make the state with form='corrected'"),
+        ("Adam", lambda p: fm.adam(p, lr=0.5, nesterov=True), "state.nesterov must be False, as in torch.optim.Adam, not True"),
+        ("AdamW", lambda p: fm.adam(p, lr=0.5, weight_decay=0.1), "state.decoupled_weight_decay must be True, as in torch.optim.AdamW, not False"),
+        ("NAdam", lambda p: fm.adam(p, lr=0.5), "state.nesterov must be True, as in torch.optim.NAdam, not False"),
         ("NAdam", lambda p: fm.adam(p, lr=0.5, nesterov=True), "state.momentum_decay must be a number for param_groups[0], as in torch.optim.NAdam, not None"),
-        ("NAdam", lambda p: fm.adam(p, lr=0.5, nesterov=True, amsgrad=True), "state.amsgrad must be False, which torch.optim.NAdam computes, not True"),
-        ("RMSprop", lambda p: fm.rmsprop(p, lr=0.5, form="lr_inside"), "state.form must be 'lr_outside', which torch.optim.RMSprop computes, not 'lr_inside'"),
-        ("RMSprop", lambda p: fm.rmsprop(p, lr=0.5, weight_decay=0.1, decoupled_weight_decay=True), "state.decoupled_weight_decay must be False, which torch.optim.RMSprop computes, not True"),
+        ("NAdam", lambda p: fm.adam(p, lr=0.5, nesterov=True, amsgrad=True), "state.amsgrad must be False, as in torch.optim.NAdam, not True"),
+        ("RMSprop", lambda p: fm.rmsprop(p, lr=0.5, form="lr_inside"), "state.form must be 'lr_outside', as in torch.optim.RMSprop, not 'lr_inside'"),
+        ("RMSprop", lambda p: fm.rmsprop(p, lr=0.5, weight_decay=0.1, decoupled_weight_decay=True), "state.decoupled_weight_decay must be False, as in torch.optim.RMSprop, not True"),
         ("Adam", lambda p: fm.adam(p, lr=0.5, beta1=[0.5, 0.75]), "state.beta1 must be one number for param_groups[0], not [0.5, 0.75]; make a group for each"),
     ],
 )  # fmt: skip
@@ -490,9 +490,9 @@ def test_refused_pairings() -> None:
 
 
 REFUSED_EXPORTS = {
-    "form": ({"form": "lr_inside"}, "state.form must be 'lr_outside', which torch.optim.SGD computes, not 'lr_inside'; call state.to_form('lr_outside')"),
+    "form": ({"form": "lr_inside"}, "state.form must be 'lr_outside', as in torch.optim.SGD, not 'lr_inside'; call state.to_form('lr_outside')"),
     "differs": ({"lr": [0.5, 0.25]}, "state.lr must be one number for param_groups[0], not [0.25, 0.5]; make a group for each"),
-    "decoupled": ({"weight_decay": 0.1, "decoupled_weight_decay": True}, "state.decoupled_weight_decay must be False, which torch.optim.SGD computes, not True; make the state with decoupled_weight_decay=False"),
+    "decoupled": ({"weight_decay": 0.1, "decoupled_weight_decay": True}, "state.decoupled_weight_decay must be False, as in torch.optim.SGD, not True; make the state with decoupled_weight_decay=False"),
 }  # fmt: skip
 
 

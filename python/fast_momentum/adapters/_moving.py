@@ -56,7 +56,7 @@ def one_number(state: _core.State, name: str, arrays: Sequence[Keys], where: str
 def checked_rule(state: _core.State, rule: str, library: str) -> None:
     """Refuse a state of another rule."""
     if state.rule != rule:
-        msg = f"state must be of the rule {rule}, which {library} computes, not {state.rule}; {maker(rule)}() makes such a state"
+        msg = f"state must be of the rule {rule}, as {library} is, not {state.rule}; {maker(rule)}() makes such a state"
         raise ValueError(msg)
 
 
@@ -70,7 +70,7 @@ def checked_settings(state: _core.State, settings: Mapping[str, Any], library: s
             way_out = (
                 f"call state.to_form({value!r})" if converts else f"make the state with {name}={value!r}"
             )
-            msg = f"state.{name} must be {value!r}, which {library} computes, not {given!r}; {way_out}"
+            msg = f"state.{name} must be {value!r}, as in {library}, not {given!r}; {way_out}"
             raise ValueError(msg)
 
 

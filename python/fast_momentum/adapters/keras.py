@@ -13,9 +13,19 @@ import numpy as np
 
 from .._containers import Keys, leaves, path_of
 from ._moving import (
-    checked_like, checked_rule, checked_settings, checked_steps, imported, is_number, keys_of, kind, numbers_of,
-    one_number, prefix, steps_made,
-)  # fmt: skip
+    checked_like,
+    checked_rule,
+    checked_settings,
+    checked_steps,
+    imported,
+    is_number,
+    keys_of,
+    kind,
+    numbers_of,
+    one_number,
+    prefix,
+    steps_made,
+)
 
 try:
     import keras
@@ -221,7 +231,7 @@ def export_state(state: _core.State, optimizer: keras.optimizers.Optimizer) -> N
         _checked_equal(f"optimizer.weight_decay for {variable.path}", _decay(optimizer, variable), mine)
     saved = state.state_dict()
     checked_steps(saved, library)
-    written = [(optimizer.iterations, state.step_count)]
+    written: list[tuple[Any, Any]] = [(optimizer.iterations, state.step_count)]
     if isinstance(_private(optimizer, "_learning_rate"), keras.Variable):
         written.append((_private(optimizer, "_learning_rate"), lr))
     if theirs.fixed.get("momentum_decay"):

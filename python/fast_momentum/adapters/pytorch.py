@@ -10,8 +10,16 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .._containers import Keys, path_of
 from ._moving import (
-    checked_like, checked_rule, checked_settings, imported, is_number, keys_of, kind, one_number, prefix,
-)  # fmt: skip
+    checked_like,
+    checked_rule,
+    checked_settings,
+    imported,
+    is_number,
+    keys_of,
+    kind,
+    one_number,
+    prefix,
+)
 
 try:
     import torch
@@ -21,8 +29,6 @@ except ImportError as error:
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-
-    from numpy.typing import NDArray
 
     from .. import _core
 
