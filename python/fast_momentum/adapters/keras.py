@@ -150,7 +150,7 @@ def import_state(params: Any, optimizer: keras.optimizers.Optimizer) -> _core.St
         arrays = [sign * keras.ops.convert_to_numpy(value.value) for value in values]
         kept[name.strip("_")] = (ours, dict(zip(variables, arrays, strict=True)))
     if theirs.fixed.get("momentum_decay"):
-        product = float(_private(optimizer, "_u_product").value)
+        product = float(keras.ops.convert_to_numpy(_private(optimizer, "_u_product").value))
         kept["_u_product"] = ("momentum_products", dict.fromkeys(variables, product))
     decays = {keys: _decay(optimizer, variable) for keys, variable in variables.items()}
     settings = {ours: _setting(optimizer, name) for name, ours in theirs.settings.items()}
