@@ -33,7 +33,8 @@ py::dict coefficients_dict(py::handle rule, py::handle form, long long steps, co
     const Coefficients c = coefficients(*row, values, {steps});
     return py::dict("sign"_a = c.sign, "weight_decay"_a = c.weight_decay, "keep"_a = c.keep,
                     "gain"_a = c.gain, "direct"_a = c.direct, "carried"_a = c.carried, "scale"_a = c.scale,
-                    "decay"_a = c.decay, "ahead"_a = c.ahead,
+                    "decay"_a = c.decay, "ahead"_a = c.ahead, "second_keep"_a = c.second_keep,
+                    "second_gain"_a = c.second_gain, "correction"_a = c.correction, "eps"_a = c.eps,
                     "nesterov"_a = ((c.variant - first_variant(row->formula)) / Term::nesterov) % 2 != 0);
 }
 

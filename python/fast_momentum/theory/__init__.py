@@ -1,9 +1,18 @@
-"""What momentum does on a quadratic, in closed form: rates, limits, the best hyperparameters, noise, and conversions.
+"""What momentum does on a quadratic, in closed form: rates, limits, the best hyperparameters, noise, and conversions;
+and how long a step of Adam is.
 
 Everything is computed from the constants with which `fast_momentum.step` works, for all forms and options. The numbers
 may be arrays, which broadcast against each other; where all are scalars, a scalar is returned.
 """
 
+from ._adaptive import (
+    adam_as_momentum,
+    adam_bound,
+    adam_edge,
+    adam_eps,
+    adam_spike,
+    adam_step,
+)
 from ._conversion import convert, velocity_factor
 from ._description import Description, describe
 from ._iteration import (
@@ -19,9 +28,11 @@ from ._iteration import (
 from ._memory import (
     cutoff_frequency,
     displacement_weights,
+    effective_gradients,
     effective_lr,
     frequency_response,
     half_life,
+    time_constant,
     variance_reduction,
     velocity_weights,
 )
@@ -33,12 +44,19 @@ __all__ = [
     "Description",
     "Physics",
     "Tuning",
+    "adam_as_momentum",
+    "adam_bound",
+    "adam_edge",
+    "adam_eps",
+    "adam_spike",
+    "adam_step",
     "continuous_trajectory",
     "convert",
     "critical_momentum",
     "cutoff_frequency",
     "describe",
     "displacement_weights",
+    "effective_gradients",
     "effective_lr",
     "envelope",
     "frequency_response",
@@ -53,6 +71,7 @@ __all__ = [
     "regime",
     "stability_limit",
     "stationary_covariance",
+    "time_constant",
     "to_physics",
     "trajectory",
     "variance_reduction",

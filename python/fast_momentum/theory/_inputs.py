@@ -20,6 +20,8 @@ ROUNDING = 16 * np.finfo(np.float64).eps  # what a few operations may be off by,
 FINITE: Requirement = ("be finite", np.isfinite)
 POSITIVE: Requirement = ("be finite and > 0", lambda x: np.isfinite(x) & (x > 0))
 COUNT: Requirement = ("be an integer >= 0", lambda x: np.isfinite(x) & (x >= 0) & (x == np.floor(x)))
+STEP: Requirement = ("be an integer >= 1", lambda x: COUNT[1](x) & (x >= 1))
+COUNT_OR_INFINITE: Requirement = ("be an integer >= 0, or inf", lambda x: COUNT[1](x) | (x == np.inf))
 
 
 def range_of(name: str) -> Requirement:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 
-from ._inputs import COUNT, MOMENTUM, NOT_NEGATIVE, flag, numbers, one, plain
+from ._inputs import COUNT, COUNT_OR_INFINITE, MOMENTUM, NOT_NEGATIVE, flag, numbers, one, plain
 from ._rule import Hyperparameters, rule
 
 if TYPE_CHECKING:
@@ -50,6 +50,87 @@ def half_life(rate: ArrayLike) -> Any:
     factor = numbers("rate", rate, NOT_NEGATIVE)
     with np.errstate(divide="ignore"):
         return plain(np.where(factor < 1, np.log(0.5) / np.log(np.minimum(factor, 1 - 2**-53)), np.inf))
+
+
+def time_constant(rate: ArrayLike) -> Any:
+    """Return the steps in which something that shrinks by `rate` at each step falls to 1/e of what it was::
+
+        -1 / log(rate)
+
+    Of a beta it is the memory of that moment: ``1/(1 - beta)``, but for half a step.
+
+    Parameters
+    ----------
+    rate : array_like of float
+        The factor per step, >= 0.
+
+    Returns
+    -------
+    float or ndarray
+        In steps; 0 for a rate of 0, inf from a rate of 1 on.
+
+    Raises
+    ------
+    TypeError, ValueError
+        `rate` is not a number >= 0.
+
+    See Also
+    --------
+    half_life : the same, until a half is left.
+
+    References
+    ----------
+    .. [1] Brown, R. G., "Smoothing, Forecasting and Prediction of Discrete Time Series", 1963, on exponential smoothing.
+
+    Examples
+    --------
+    >>> from fast_momentum import theory
+    >>> theory.time_constant([0.9, 0.999]).round(2)
+    array([  9.49, 999.5 ])
+    """
+    return plain(np.asarray(half_life(rate)) / np.log(2))
+
+
+def effective_gradients(beta: ArrayLike, steps: ArrayLike = np.inf) -> Any:
+    """Return how many independent gradients a moving average is worth, by its variance, after so many steps::
+
+        (1 + beta)/(1 - beta) * (1 - beta^steps)/(1 + beta^steps)
+
+    The plain mean of so many has the variance of the moving average with its bias corrected. After many steps it is the
+    inverse of `variance_reduction`.
+
+    Parameters
+    ----------
+    beta : array_like of float
+        In [0, 1): a momentum in the form ema, beta1 or beta2.
+    steps : array_like of float, default inf
+        How many steps have been made, 0 or more. They broadcast.
+
+    Returns
+    -------
+    float or ndarray
+        At most `steps`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        `beta` is not a number in [0, 1), or `steps` neither a count nor inf.
+
+    References
+    ----------
+    .. [1] Brown, R. G., "Smoothing, Forecasting and Prediction of Discrete Time Series", 1963, on exponential smoothing.
+
+    Examples
+    --------
+    >>> from fast_momentum import theory
+    >>> theory.effective_gradients([0.9, 0.999]).round(6)
+    array([  19., 1999.])
+    >>> theory.effective_gradients(0.999, [1, 10, 1000]).round(2)
+    array([  1.  ,  10.  , 924.17])
+    """
+    b, count = numbers("beta", beta, MOMENTUM), numbers("steps", steps, COUNT_OR_INFINITE)
+    left = b**count
+    return plain((1 + b) / (1 - b) * (1 - left) / (1 + left))
 
 
 def effective_lr(**hyperparameters: Unpack[Hyperparameters]) -> Any:
