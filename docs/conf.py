@@ -56,6 +56,9 @@ EXPERIMENTS = [
     "two_phases",
     "nesterov_noise",
     "changing_lr",
+    "adam_steps",
+    "adam_eps",
+    "adam_ravine",
     "low_precision",
 ]
 sphinx_gallery_conf = {

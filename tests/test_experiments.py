@@ -91,6 +91,23 @@ PRINTED = {
         "200,000 steps of 1e-09, compensated=True: 0.00020",
     ],
     "changing_lr": ["  lr_inside: -0.1, -0.2\n  lr_inside, rescaled: -0.1, -0.119\n"],
+    "adam_steps": [
+        "gradient 1    uncorrected: step 1 3.162, longest 6.569 at 12, step 4000 1.009 lr\n",
+        "gradient 1e-7 folded     : step 1 0.240,",
+        "one gradient after 10000 of 0: 3.162, in all 31.7 lr\n",
+        "longest step: 1: 1.000, 10: 1.043, 100: 2.243, 1000: 5.781; of all 7.270, the paper's 3.162 lr\n",
+        "noise alone: 0.23",
+    ],
+    "adam_eps": [
+        "first step 0.500 lr by a gradient of eps\n",
+        "eps 0: distance in the end 0.02",
+        "predicted for eps 0: 1/38 = 0.026 lr\n",
+    ],
+    "adam_ravine": [
+        "10         123 (lr 0.329)            121 (lr 0.127)          16 (16)\n",
+        "100        121 (lr 0.067)            1",
+        "1000       121 (lr 0.067)            ",
+    ],
 }
 
 
@@ -613,3 +630,69 @@ def test_low_precision_tiny_steps() -> None:
     wanted = module.TINY * np.arange(module.EVERY, module.TINY_STEPS + 1, module.EVERY)
     # Half the distance of two float32 below 1; the rest is for the roundings of the compensation.
     np.testing.assert_allclose(found.tiny[True], wanted, rtol=1e-5, atol=2**-25)
+
+
+def test_adam_steps() -> None:
+    module, found = load("adam_steps"), found_in("adam_steps")
+    t = np.arange(1, module.STEPS + 1)
+    for name, size in module.SIZES.items():
+        for form in module.FORMS:
+            predicted = -theory.adam_step(t, size, lr=1.0, form=form)
+            np.testing.assert_allclose(found.constant[name][form], predicted, rtol=1e-9)
+    age = np.arange(module.AFTER + 1)
+    np.testing.assert_allclose(found.spike, -theory.adam_spike(age, module.SILENCE, lr=1.0), rtol=1e-9)
+    np.testing.assert_allclose(found.longest, theory.adam_bound(module.LENGTHS, lr=1.0), rtol=1e-9)
+
+
+def test_adam_steps_with_noise() -> None:
+    """Of 200 steps of 500 copies 200/19*500 are independent: at 5 standard errors, one of 100 000 seeds fails."""
+    module, found = load("adam_steps"), found_in("adam_steps")
+    independent = module.COPIES * module.LAST / theory.effective_gradients(module.BETA1)
+    spread = np.sqrt(theory.variance_reduction(module.BETA1))
+    predicted = -theory.adam_step(module.STEPS, module.RATIOS, noise=1.0, lr=1.0)
+    assert (abs(found.noisy - predicted) < 5 * spread / np.sqrt(independent)).all()
+    assert found.spread == pytest.approx(spread, rel=5 / np.sqrt(2 * independent))
+
+
+def test_adam_eps() -> None:
+    module, found = load("adam_eps"), found_in("adam_eps")
+    for eps, length in found.first.items():
+        predicted = -theory.adam_step(1, module.GRADIENTS, lr=1.0, eps=eps)
+        np.testing.assert_allclose(length, predicted, rtol=1e-12)
+    restless, later, resting, _ = (
+        abs(path[module.LATE]).max() / module.LR for path in found.distance.values()
+    )
+    assert 0.15 < restless < 0.3
+    assert 0.005 < later < 0.5 * restless
+    assert resting < 1e-6
+    assert found.rms("eps 0") == pytest.approx(module.EDGE / module.LR, rel=0.15)
+    adam = found.distance[module.AS_MOMENTUM]
+    assert 0 < abs(adam - found.momentum).max() < 1e-8 * module.START
+
+
+def test_adam_ravine() -> None:
+    module, found = load("adam_ravine"), found_in("adam_ravine")
+    along, turned = found.adam.values()
+    assert max(along) - min(along) <= 3
+    # A path that jumps from side to side depends on roundings, and those of a product on the BLAS.
+    np.testing.assert_allclose(turned, [121, 160, 752, 2370], rtol=0.2)
+    balls = np.array(list(found.heavy_ball.values()))
+    assert (abs(balls[0] - balls[1]) <= 1).all()
+    assert (np.array(turned) > 2 * balls[0]).all()
+    assert list(np.array(along) < balls[0]) == [False, False, True, True]
+    ways = found.paths.values()
+    one, other = (
+        module.steps_until_near(way["Adam"][:, None], 100.0, angle)[0]
+        for way, angle in zip(ways, module.ANGLES.values(), strict=True)
+    )
+    assert (one, other) == (along[1], turned[1])
+
+
+def test_adam_does_not_see_a_ravine_along_the_axes() -> None:
+    """With powers of two for curvatures, bit for bit."""
+    module = load("adam_ravine")
+    ways = [
+        module.run(kappa, 0.0, lambda params: module.fm.adam(params, lr=0.0625, eps=0.0), 1)
+        for kappa in (1.0, 1024.0)
+    ]
+    np.testing.assert_array_equal(*ways)

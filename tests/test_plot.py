@@ -28,6 +28,8 @@ pytestmark = pytest.mark.python_alone
 
 PATHS = {f"path {k}": [[k, 2.0], [0.0, 1.0], [0.0, 0.0]] for k in range(7)}
 CURVES = {f"curve {k}": (0.9 - k / 10) ** np.arange(30) for k in range(7)}
+STEPS = np.arange(1.0, 31)
+PREDICTED = {f"curve {k}": (STEPS, 0.9**STEPS + k, 0.8**STEPS + k) for k in range(7)}
 LR, MOMENTUM = np.linspace(0.1, 3.0, 40), np.linspace(0.0, 0.9, 30)
 RATE = abs(1 - LR) + np.zeros((30, 1))
 
@@ -46,6 +48,10 @@ def rate_map(axes: Axes, **options: Any) -> Axes:
 
 def loss_curves(axes: Axes, **options: Any) -> Axes:
     return plot.loss_curves(axes, CURVES, **options)
+
+
+def predictions(axes: Axes, **options: Any) -> Axes:
+    return plot.predictions(axes, PREDICTED, **options)
 
 
 def named(axes: Axes, names: Any) -> list[Line2D]:
@@ -70,7 +76,12 @@ def test_docstring(name: str) -> None:
 
 @pytest.mark.parametrize(
     ("draw", "labels"),
-    [(trajectories, ("x", "y")), (rate_map, ("lr", "momentum")), (loss_curves, ("step", "loss"))],
+    [
+        (trajectories, ("x", "y")),
+        (rate_map, ("lr", "momentum")),
+        (loss_curves, ("step", "loss")),
+        (predictions, ("step", "")),
+    ],
 )
 def test_axes_are_returned_and_labelled(
     draw: Callable[..., Axes], labels: tuple[str, str], axes: Axes
@@ -85,7 +96,7 @@ def test_axes_are_returned_and_labelled(
     assert dict(matplotlib.rcParams) == before
 
 
-@pytest.mark.parametrize("draw", [trajectories, loss_curves])
+@pytest.mark.parametrize("draw", [trajectories, loss_curves, predictions])
 def test_labels_of_the_user(draw: Callable[..., Axes], axes: Axes) -> None:
     draw(axes, xlabel="across", ylabel="along")
     assert (axes.get_xlabel(), axes.get_ylabel()) == ("across", "along")
@@ -215,6 +226,28 @@ def test_steps_of_curves(axes: Axes) -> None:
     np.testing.assert_array_equal(numbers.get_xydata(), [[0, 7], [1, 6]])
 
 
+def test_lines_are_predicted_and_markers_measured(axes: Axes) -> None:
+    predictions(axes)
+    assert len(axes.lines) == 14
+    for line, points, style, (x, measured, predicted) in zip(
+        axes.lines[::2], axes.lines[1::2], plot.STYLES, PREDICTED.values(), strict=True
+    ):
+        np.testing.assert_array_equal(line.get_xydata().T, [x, predicted])
+        np.testing.assert_array_equal(points.get_xydata().T, [x, measured])
+        assert (line.get_marker(), points.get_linestyle(), points.get_marker()) == (
+            "",
+            "None",
+            style["marker"],
+        )
+        assert line.get_color() == points.get_color() == style["color"]
+    legend = axes.get_legend()
+    assert legend is not None
+    assert legend.get_title().get_text() == "lines predicted, markers measured"
+    assert [text.get_text() for text in legend.get_texts()] == list(PREDICTED)
+    axes.set(xscale="log", yscale="log")
+    axes.figure.canvas.draw()
+
+
 REFUSED: list[tuple[Callable[[Axes], object], type[Exception], str]] = [
     (lambda axes: loss_curves(axes.figure), TypeError,
      "axes must be matplotlib Axes, not Figure; Figure.subplots() makes them"),
@@ -253,6 +286,15 @@ REFUSED: list[tuple[Callable[[Axes], object], type[Exception], str]] = [
      "curves['a'] must have x and values of one shape (n,), not (0,) and (0,)"),
     (lambda axes: plot.loss_curves(axes, {"a": [0.0, -1.0]}), ValueError,
      "curves['a'] must have a value above 0, not 0 at most; log=False draws it"),
+    (lambda axes: predictions([axes]), TypeError,
+     "axes must be matplotlib Axes, not list; Figure.subplots() makes them"),
+    (lambda axes: plot.predictions(axes, {}), ValueError, "curves must have 1 to 7 entries, not 0"),
+    (lambda axes: plot.predictions(axes, {"a": ([1, 2], [1, 2])}), ValueError,
+     "curves['a'] must have x, measured and predicted of one shape (n,), not (2,), (2,)"),
+    (lambda axes: plot.predictions(axes, {"a": ([1, 2], [1, 2], 3)}), ValueError,
+     "curves['a'] must have x, measured and predicted of one shape (n,), not (2,), (2,), ()"),
+    (lambda axes: plot.predictions(axes, {"a": ([], [], [])}), ValueError,
+     "curves['a'] must have x, measured and predicted of one shape (n,), not (0,), (0,), (0,)"),
 ]  # fmt: skip
 
 

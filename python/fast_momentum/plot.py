@@ -1,4 +1,5 @@
-"""Pictures of how momentum behaves: paths on contours, maps of the rate, loss curves. Needs matplotlib.
+"""Pictures of how momentum behaves: paths on contours, maps of the rate, curves of losses and of what is predicted. Needs
+matplotlib.
 
 Each function draws into the `Axes` that it is handed, labels them and returns them. Colours are those of Okabe and
 Ito, which the colour-blind tell apart; line styles and markers differ as well, for print without colour.
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
     Array = NDArray[np.float64]
 
-__all__ = ["STYLES", "loss_curves", "rate_map", "trajectories"]
+__all__ = ["STYLES", "loss_curves", "predictions", "rate_map", "trajectories"]
 
 # Keywords of `Axes.plot`. Those that differ most in lightness come first; seven is as many as the eye tells apart.
 STYLES: tuple[dict[str, Any], ...] = (
@@ -268,9 +269,78 @@ def loss_curves(
         axes.plot(*curve, label=label, markersize=5, markevery=every, linewidth=1.6, **STYLES[k])
     if log:
         axes.set_yscale("log")
+    return finished(with_grid(axes), xlabel, ylabel, title)
+
+
+def predictions(
+    axes: Axes,
+    curves: Mapping[str, tuple[ArrayLike, ArrayLike, ArrayLike]],
+    *,
+    xlabel: str = "step",
+    ylabel: str = "",
+    title: str | None = None,
+) -> Axes:
+    """Draw what was measured as markers, and what was predicted as a line below them.
+
+    Parameters
+    ----------
+    axes : matplotlib.axes.Axes
+        Drawn into; ``axes.set(xscale="log", yscale="log")`` afterwards suits what goes over several decades.
+    curves : mapping of str to a tuple of three array_like
+        The label of each curve, and ``(x, measured, predicted)``, each of shape (n,). At most seven curves.
+    xlabel, ylabel : str, default "step" and ""
+        Labels of the axes.
+    title : str, optional
+        None by default.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+        `axes`.
+
+    Raises
+    ------
+    TypeError
+        If `axes` are no `Axes`.
+    ValueError
+        If there are no curves or more than seven, or the shapes do not fit.
+
+    Examples
+    --------
+    The first steps of Adam along a gradient that stays.
+
+    >>> import numpy as np
+    >>> from matplotlib.figure import Figure
+    >>> import fast_momentum as fm
+    >>> from fast_momentum import plot, theory
+    >>> p, path = np.zeros(1), [0.0]
+    >>> state = fm.adam(p, lr=0.1)
+    >>> for _ in range(20):
+    ...     fm.step(p, np.ones(1), state)
+    ...     path.append(p.item())
+    >>> t = np.arange(1, 21)
+    >>> axes = Figure(layout="constrained").subplots()
+    >>> curves = {"Adam": (t, np.diff(path), theory.adam_step(t, 1.0, lr=0.1))}
+    >>> plot.predictions(axes, curves, ylabel="displacement").get_xlabel()
+    'step'
+    """
+    checked_axes(axes)
+    checked_number("curves", len(curves))
+    checked = {label: checked_prediction(label, curve) for label, curve in curves.items()}
+    for k, (label, (x, measured, predicted)) in enumerate(checked.items()):
+        axes.plot(x, predicted, linewidth=1.4, **{**STYLES[k], "marker": ""})
+        points = {**STYLES[k], "linestyle": "none"}
+        every = (0.02 * k, 0.06)  # of the diagonal: the line below stays visible
+        axes.plot(x, measured, label=label, markersize=4.5, markevery=every, **points)
+    finished(with_grid(axes), xlabel, ylabel, title, legend=False)
+    axes.legend(title="lines predicted, markers measured")
+    return axes
+
+
+def with_grid(axes: Axes) -> Axes:
     axes.grid(visible=True, color="0.9", linewidth=0.6)
     axes.set_axisbelow(True)
-    return finished(axes, xlabel, ylabel, title)
+    return axes
 
 
 def finished(
@@ -355,6 +425,16 @@ def checked_curve(
         )
         raise ValueError(message)
     return x, values
+
+
+def checked_prediction(label: str, curve: tuple[ArrayLike, ArrayLike, ArrayLike]) -> list[Array]:
+    parts = [np.asarray(part, np.float64) for part in curve]
+    shapes = [part.shape for part in parts]
+    if len(parts) != 3 or parts[0].ndim != 1 or parts[0].size == 0 or len(set(shapes)) > 1:
+        given = ", ".join(map(str, shapes))
+        message = f"curves[{label!r}] must have x, measured and predicted of one shape (n,), not {given}"
+        raise ValueError(message)
+    return parts
 
 
 def checked_grid(name: str, values: ArrayLike) -> Array:
