@@ -808,8 +808,10 @@ def test_defaults_are_those_of_init() -> None:
     defaults = {name: p.default for name, p in inspect.signature(fm.init).parameters.items()}
     assert {name: defaults.get(name) for name in DEFAULTS} == DEFAULTS
     of_a_whole_update = {
-        name for name, row in _core.settings.items() if row["fixed"] or row["kind"] in ("option", "choice")
-    } - {"form"}
+        name
+        for name, row in _core.settings.items()
+        if row["of_every_rule"] and (row["fixed"] or row["kind"] in ("option", "choice"))
+    }
     assert set(defaults) == {"params", "lr", *DEFAULTS, *of_a_whole_update}
 
 
