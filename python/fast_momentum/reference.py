@@ -332,9 +332,10 @@ def dither(values: Array, dtype_name: str, steps: int) -> Array:
     0.999 a step changes a second moment by less than a half of that unit: rounded to the nearest, it would stand
     still, or never come down::
 
-        part = (40503*steps mod 65536 + 1/2)/65536 - 1/2         v + part*unit(v), or 0 where that is below it
+        part = (40503*steps mod 65536 + 1/2)/65536 - 1/2         v + part*unit(v)
 
     ``unit(v)`` is that of the last bit of `dtype_name` in the binade of v; `steps` are those that the array has made.
+    What is above 0 stays at least the smallest number of `dtype_name`, as steps are divided by its root.
 
     Parameters
     ----------
@@ -367,7 +368,8 @@ def dither(values: Array, dtype_name: str, steps: int) -> Array:
         exponents = values.view(np.uint32) & np.uint32(0x7F800000)
         exponents = np.minimum(np.maximum(exponents, np.uint32((least + 127) << 23)), np.uint32(254 << 23))
         moved = values + exponents.view(np.float32) * (np.float32(2.0 ** (1 - bits)) * part)
-        return np.where(moved < 0, np.float32(0), moved)
+        least_values = np.where(values > 0, np.float32(2.0 ** (1 - bits + least)), np.float32(0))
+        return np.where(moved < least_values, least_values, moved)
 
 
 def _round_to_float(values: Array, bits: int, least: int, most: int) -> Array:

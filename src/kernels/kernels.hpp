@@ -81,7 +81,8 @@ struct Storage {
     void (*store)(char* to, float* scales, const float* from, std::size_t n) noexcept;
     // Moves values that are not negative up or down by a part of the unit to which store() will round them,
     // from -1/2 to 1/2: over many steps then, what rounding adds is what it takes, however small their
-    // changes. nullptr where there is no such unit.
+    // changes. None but 0 becomes 0, as steps are divided by their roots. nullptr where there is no such
+    // unit.
     void (*dither)(float* values, std::size_t n, double part) noexcept;
     // Of velocities that lie so, with gradients in float32 and with gradients that lie so too.
     NarrowKernel step[n_plain_variants], step_alike[n_plain_variants];

@@ -157,12 +157,14 @@ constexpr std::uint32_t largest_exponent = 254u << 23;
 template <class Narrow>
 void dither(float* RESTRICT values, std::size_t n, double part) noexcept {
     const float units = Narrow::unit * float(part);
+    const float smallest = Narrow::unit * float_of(Narrow::least_exponent);
     UNROLLED for (std::size_t i = 0; i < n; ++i) {
         std::uint32_t exponent = bits_of(values[i]) & exponent_bits;
         exponent = exponent > Narrow::least_exponent ? exponent : Narrow::least_exponent;
         exponent = exponent < largest_exponent ? exponent : largest_exponent;
         const float moved = values[i] + float_of(exponent) * units;
-        values[i] = moved < 0 ? 0.0f : moved;
+        const float least = values[i] > 0 ? smallest : 0.0f;
+        values[i] = moved < least ? least : moved;
     }
 }
 

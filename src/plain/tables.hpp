@@ -93,20 +93,20 @@ constexpr Setting all_settings[] = {
      "Learning rate, finite and >= 0. Its unit is that of params per gradient."},
     {Setting::momentum, "momentum", Kind::number, "0.9", below_one, some_rules, settable, 1, "In [0, 1)."},
     {Setting::dampening, "dampening", Kind::number, "0.0", up_to_one, some_rules, settable, 1,
-     "In [0, 1]; 0 in the forms lr_inside and ema."},
+     "In [0, 1]; 0 in the forms lr_inside and ema, and with nesterov."},
     {Setting::nu, "nu", Kind::number, "0.7", up_to_one, some_rules, settable, 3,
      "Share of the velocity in the step, in [0, 1]: with 0 it is plain gradient descent, with 1 the form\n"
      "ema, with momentum the Nesterov step of ema."},
     {Setting::beta1, "beta1", Kind::number, "0.9", below_one, some_rules, settable, 4,
      "Decay of the velocity, in [0, 1); in `lion`, of what the sign is taken of."},
     {Setting::beta2, "beta2", Kind::number, "0.999", below_one, some_rules, settable, 4,
-     "Decay of the second moment, in [0, 1); of the\nvelocity in `lion`."},
+     "Decay of the second moment, in [0, 1); of the velocity in `lion`."},
     {Setting::rho, "rho", Kind::number, "0.99", below_one, some_rules, settable, 4,
      "Decay of the second moment, in [0, 1)."},
     {Setting::eps, "eps", Kind::number, "1e-08", not_negative, some_rules, settable, 4,
      "Finite and >= 0. With 0, an element whose gradients were all zero becomes NaN: it is 0/0."},
     {Setting::nesterov, "nesterov", Kind::flag, "False", any_value, some_rules, settable, 1,
-     "Whether the step goes along ``u`` instead of ``v``. Not together with dampening."},
+     "Whether the step goes along ``u`` instead of ``v``."},
     {Setting::momentum_decay, "momentum_decay", Kind::option, "None", momentum_decays, some_rules, settable,
      4,
      "Finite and >= 0: how fast beta1 rises to its value in a Nesterov step (0.004 in PyTorch, 1 in Keras).\n"
@@ -124,8 +124,7 @@ constexpr Setting all_settings[] = {
     {Setting::maximize, "maximize", Kind::flag, "False", any_value, every_rule, settable, 1,
      "Whether the step goes along the gradient instead of against it. Decay still shrinks."},
     {Setting::form, "form", Kind::choice, "'lr_outside'", any_value, some_rules, fixed, 1,
-     "What the velocity holds: a sum of gradients (PyTorch, optax), the last displacement (Keras,\n"
-     "scikit-learn), or a moving average of gradients."},
+     "Which of the formulas above it is."},
     {Setting::clip_norm, "clip_norm", Kind::option, "None", clip_norms, every_rule, settable, 2,
      "Above 0: the largest norm that all gradients together may have. With ``inf`` the norm is\n"
      "taken, and nothing clipped. Not together with `clip_value`."},

@@ -60,7 +60,13 @@ std::string maker_doc(const Rule& rule) {
             if (is_keyword(rule, setting.place))
                 text += std::string(setting.name) + " : " + type_text(setting, rule) + "\n" +
                         indented(setting.doc);
-        return text + after_parameters_doc + doc.references_and_example;
+        std::string fixed;
+        for (const Setting& setting : all_settings)
+            if (setting.fixed && is_keyword(rule, setting.place))
+                fixed += (fixed.empty() ? "`" : ", `") + std::string(setting.name) + "`";
+        text += after_parameters_doc + fixed + after_returns_doc;
+        if (rule.has_second_moment()) text += second_moment_doc;
+        return text + doc.references_and_example;
     }
     throw std::logic_error(std::string("docstrings.hpp must have a docstring for ") + rule.made_by);
 }

@@ -30,7 +30,9 @@ With ``d`` the gradient (negated if `maximize`), plus ``weight_decay*p`` if the 
     lr_inside    v = momentum*v + lr*d                u = lr*d + momentum*v            p = p - u
     ema          v = momentum*v + (1-momentum)*d      u = (1-momentum)*d + momentum*v  p = p - lr*u
 
-where ``u`` is ``v`` unless `nesterov`. In lr_outside the first step of each array is ``v = 0*v + d``.
+where ``u`` is ``v`` unless `nesterov`. In lr_outside the first step of each array is ``v = 0*v + d``. The velocity holds
+a sum of gradients (lr_outside: PyTorch, optax), the last displacement (lr_inside: Keras, scikit-learn), or a moving
+average of gradients (ema).
 )doc",
      R"doc(
 References
@@ -79,6 +81,9 @@ of steps that the array has made, this one included, a step is::
     folded           size = lr*sqrt(1-beta2**t)/(1-beta1**t)       correction = 1
     folded_float64   the same; for float32 ``size``, what it is multiplied with and the sum are float64
     uncorrected      size = lr                                     correction = 1
+
+The first is that of the paper's algorithm, PyTorch and optax; the second, of its section 2, that of TensorFlow, Keras
+and scikit-learn (in float32 the third, as NumPy makes it where lr is a numpy.float64); the last that of FedAdam.
 
 AdamW is ``decoupled_weight_decay=True``. With `amsgrad`, the largest ``s`` so far takes its place in the last line.
 NAdam is ``nesterov=True``, in the form corrected alone: with ``size = lr``, the place of ``v`` is taken by ::
@@ -156,7 +161,7 @@ With ``d`` the gradient (negated if `maximize`), plus ``weight_decay*p`` if the 
     lr_outside   v = momentum*v + d/(sqrt(s) + eps)           p = p - lr*v
     lr_inside    v = momentum*v + lr*d/sqrt(s + eps)          p = p - v
 
-With momentum 0, ``v`` is what stands after the plus sign, and the velocity stays as it is. If `centered`, ::
+The first is that of PyTorch, the second that of TensorFlow and Keras. With momentum 0, ``v`` is what stands after the plus sign, and the velocity stays as it is. If `centered`, ::
 
     a = rho*a + (1-rho)*d
 
@@ -193,16 +198,18 @@ constexpr const char* after_parameters_doc = R"doc(
 Returns
 -------
 State
-    Its attributes are the keyword parameters above; all but `form`, `velocity_dtype` and `compensated` can be set
-    between steps.
+    Its attributes are the keyword parameters above. They can be set between steps, but for
+    )doc";
+
+constexpr const char* after_returns_doc = R"doc(.
 
 Raises
 ------
 TypeError
     An item of `params` is not an array of such a dtype, or a hyperparameter is not of the type above.
 ValueError
-    A hyperparameter is out of range, becomes 0, 1 (momentum) or infinite when rounded to the dtype of an array,
-    or would have no effect: nesterov or dampening with momentum 0, dampening in another form than lr_outside.
+    A hyperparameter is out of range, becomes 0, infinite or, below 1, 1 when rounded to the dtype of an array, or
+    would have no effect, like nesterov with momentum 0.
 
 Notes
 -----
@@ -215,13 +222,19 @@ With int8, each 256 elements share a scale, the 127th part of the largest magnit
 NaN or infinite, all are NaN.
 )doc";
 
+constexpr const char* second_moment_doc = R"doc(
+A step changes the second moment by a thousandth, say, and rounding to bfloat16 would undo that. So it is rounded up
+and down in turns (`fast_momentum.reference.dither`), for which int8, with one scale for many, is not fine enough. In
+float16 it is infinite where gradients are above 256, which stand still then, and too large where they are below 1e-3.
+)doc";
+
 constexpr const char* step_doc = R"doc(step(params, grads, state, *, grad_scale=1.0, zero_grads=False)
 --
 
-Make one momentum step: update `params` and `state` in place.
+Make one step: update `params` and `state` in place.
 
-For each array, elementwise, with every operation rounded once to the array's dtype (here the form lr_outside
-without options; `init` has all of them)::
+For each array, elementwise, with every operation rounded once to the array's dtype, by the formula of the function
+that has made the state; here that of `init` without options::
 
     v = momentum*v + grad
     p = p - lr*v
@@ -312,10 +325,11 @@ array([0.5])
 )doc";
 
 constexpr const char* state_doc =
-    R"doc(The hyperparameters, velocities and counters of one training run; `init` returns it.
+    R"doc(The hyperparameters, velocities and counters of one training run; `init`, `adam` and
+their like return it.
 
-The attributes are the keyword parameters of `init`, which has the formula, plus `step_count`, `skipped_steps`,
-`grad_norm`, `velocity` and `average`.
+The attributes are the keyword parameters of that function, which has the formula, plus `rule`, `step_count`,
+`skipped_steps`, `grad_norm`, `average`, and what the rule keeps: `velocity`, `second_moment`.
 Hyperparameters can be set between steps. Each is checked when it is set, how they go together at the next step; a
 prefix is set anew as a whole. copy, deepcopy and pickle make States that are independent of the original.
 
@@ -383,7 +397,8 @@ dict
     ``{"format": 4, "rule": str, "form": str, "velocity_dtype": str or None, "compensated": bool, "step_count": int,
     "skipped_steps": int, "grad_norm": float or None, "swapped": bool, "hyperparameters": {name: value},
     "velocity": {path: array}, "steps": {path: int}, "average": {path: array}, "compensation": {path: array},
-    "master": {path: array}}``, with paths as ``['encoder'][2]``, and ``''`` for a single array. The arrays have the
+    "master": {path: array}}``, of other rules also what they keep, such as "second_moment", what is fixed, such as
+    "amsgrad", and in `adam` the product of the beta1 of each step, "momentum_products"; with paths as ``['encoder'][2]``, and ``''`` for a single array. The arrays have the
     dtype that is worked on in, float32 or float64; what a state does not have is an empty dict. The parameters are
     not in it.
 
@@ -423,7 +438,7 @@ TypeError, ValueError
 constexpr const char* reset_doc = R"doc(reset(self, path=None)
 --
 
-Set velocities to zero and forget that their arrays have started. Compensations become zero, too; counters,
+Set velocities and moments to zero and forget the steps of their arrays. Compensations become zero, too; counters,
 hyperparameters and the average stay.
 
 Parameters
