@@ -117,6 +117,37 @@ static PyObject* lookahead_with(PyObject* self, PyObject* args) {
                                (const void*)velocity, n));
 }
 
+static PyObject* adam_settings(PyObject* self, PyObject* args) {
+    int form;
+    long long flags, steps;
+    double lr, beta1, beta2, eps, weight_decay;
+    (void)self;
+    if (!PyArg_ParseTuple(args, "iLLddddd", &form, &flags, &steps, &lr, &beta1, &beta2, &eps, &weight_decay))
+        return NULL;
+    const fast_momentum_adam_settings settings = {.size = sizeof settings,
+                                                  .form = form,
+                                                  .flags = flags,
+                                                  .steps = steps,
+                                                  .lr = lr,
+                                                  .beta1 = beta1,
+                                                  .beta2 = beta2,
+                                                  .eps = eps,
+                                                  .weight_decay = weight_decay};
+    return PyBytes_FromStringAndSize((const char*)&settings, sizeof settings);
+}
+
+static PyObject* adam(PyObject* self, PyObject* args) {
+    Py_ssize_t settings, param, grad, velocity, second_moment, second_moment_maximum;
+    long long n;
+    int dtype;
+    (void)self;
+    if (!PyArg_ParseTuple(args, "ninnnnnL", &settings, &dtype, &param, &grad, &velocity, &second_moment,
+                          &second_moment_maximum, &n))
+        return NULL;
+    ANSWER(api->adam((const fast_momentum_adam_settings*)settings, dtype, (void*)param, (const void*)grad,
+                     (void*)velocity, (void*)second_moment, (void*)second_moment_maximum, n));
+}
+
 #endif
 
 static PyMethodDef methods[] = {{"step_float32", step_float32, METH_VARARGS, NULL},
@@ -130,6 +161,8 @@ static PyMethodDef methods[] = {{"step_float32", step_float32, METH_VARARGS, NUL
                                 {"settings", settings, METH_VARARGS, NULL},
                                 {"update", update, METH_VARARGS, NULL},
                                 {"lookahead_with", lookahead_with, METH_VARARGS, NULL},
+                                {"adam_settings", adam_settings, METH_VARARGS, NULL},
+                                {"adam", adam, METH_VARARGS, NULL},
 #endif
                                 {NULL, NULL, 0, NULL}};
 

@@ -85,6 +85,23 @@ def lookahead_with(intptr_t settings, int dtype, intptr_t out, intptr_t param, i
     return code
 
 
+def adam_settings(int form, int64_t flags, int64_t steps, double lr, double beta1, double beta2, double eps,
+                  double weight_decay):
+    cdef cm.AdamSettings given = cm.AdamSettings(
+        size=sizeof(cm.AdamSettings), form=form, flags=flags, steps=steps, lr=lr, beta1=beta1, beta2=beta2,
+        eps=eps, weight_decay=weight_decay)
+    return (<const char *>&given)[:sizeof(given)]
+
+
+def adam(intptr_t settings, int dtype, intptr_t param, intptr_t grad, intptr_t velocity, intptr_t second_moment,
+         intptr_t second_moment_maximum, int64_t n):
+    cdef int code
+    with nogil:
+        code = cm.adam(<const cm.AdamSettings *>settings, dtype, <void *>param, <const void *>grad,
+                       <void *>velocity, <void *>second_moment, <void *>second_moment_maximum, n)
+    return code
+
+
 def message(int code):
     return cm.message(code).decode()
 

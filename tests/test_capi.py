@@ -55,6 +55,7 @@ def constants(header: str) -> dict[str, int]:
 
 C = constants(HEADER)
 CODES = {value: name for name, value in C.items() if name == "OK" or re.match("BAD|NULL|MIS|OVER", name)}
+CODES_OF_ADAM = {C[name] for name in ("BAD_BETA1", "BAD_BETA2", "BAD_EPS", "BAD_MAXIMUM")}
 LENGTHS = [0, 1, 7, 511, 512, 513, 5000]
 
 COMPILER = (os.environ.get("CC") or sysconfig.get_config_var("CC") or "cl").split()[0]
@@ -135,12 +136,8 @@ def address(array: np.ndarray[Any, Any]) -> int:
     return int(array.__array_interface__["data"][0])
 
 
-def flags_of(*, nesterov: bool = False, decoupled_weight_decay: bool = False, maximize: bool = False,
-             first: bool = False) -> int:  # fmt: skip
-    return (
-        nesterov * C["NESTEROV"] | decoupled_weight_decay * C["DECOUPLED_WEIGHT_DECAY"]
-        | maximize * C["MAXIMIZE"] | first * C["FIRST"]
-    )  # fmt: skip
+def flags_of(**on: bool) -> int:
+    return sum(C[name.upper()] for name, is_on in on.items() if is_on)
 
 
 def numbers_of(
@@ -167,6 +164,13 @@ FLAGS = [
 ]
 
 
+# And of Adam, which has a function of its own.
+FORMS_OF_ADAM = [row["form"] for row in _core.rules if row["rule"] == "adam"]
+NUMBERS_OF_ADAM = ["lr", "beta1", "beta2", "eps", "weight_decay"]
+FLAGS_OF_ADAM = [*FLAGS, "amsgrad"]
+OPTIONS_OF_ADAM = [o for o in OPTIONS if o.get("rule") == "adam" and "momentum_decay" not in o]
+
+
 def settings_of(program: Any, state: Any, steps: int) -> bytes:
     numbers = {name: getattr(state, name, 0.0) for name in NUMBERS}
     flags = flags_of(**{name: getattr(state, name, False) for name in FLAGS})
@@ -176,6 +180,19 @@ def settings_of(program: Any, state: Any, steps: int) -> bytes:
 def settings(program: Any, *, rule: int, flags: int = 0, steps: int = 0, lr: float = 0.1, momentum: float = 0.0,
              dampening: float = 0.0, weight_decay: float = 0.0, nu: float = 0.0) -> bytes:  # fmt: skip
     return bytes(program.settings(rule, flags, steps, lr, momentum, dampening, weight_decay, nu))
+
+
+def adam_settings_of(program: Any, state: Any, steps: int) -> bytes:
+    flags = flags_of(**{name: getattr(state, name) for name in FLAGS_OF_ADAM})
+    numbers = {name: getattr(state, name) for name in NUMBERS_OF_ADAM}
+    return adam_settings(program, form=state.form, flags=flags, steps=steps, **numbers)
+
+
+def adam_settings(program: Any, *, form: str | int, flags: int = 0, steps: int = 0, lr: float = 0.1,
+                  beta1: float = 0.9, beta2: float = 0.999, eps: float = 1e-8,
+                  weight_decay: float = 0.0) -> bytes:  # fmt: skip
+    number = C[f"ADAM_{form.upper()}"] if isinstance(form, str) else form
+    return bytes(program.adam_settings(number, flags, steps, lr, beta1, beta2, eps, weight_decay))
 
 
 def pointed(given: bytes | None) -> int:
@@ -285,6 +302,56 @@ def test_lookahead_with_has_the_bits_of_lookahead(
     assert_guards(out)
 
 
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("options", OPTIONS_OF_ADAM, ids=option_id)
+def test_adam_has_the_bits_of_step(
+    newer_program: Any, options: dict[str, Any], dtype: np.dtype[Any], isa: str, rng: np.random.Generator
+) -> None:
+    for n in LENGTHS:
+        param = random_like((n,), dtype, rng)
+        ours, expected, stepped = guarded(param, 3), param.copy(), param.copy()
+        state, expected_state = make(fm, stepped, **options), make(reference, expected, **options)
+        names = [name for name in expected_state.keeps if getattr(state, name) is not None]
+        moments = [guarded(np.zeros(n, dtype), place) for place in range(len(names))]
+        absent = [0] * (3 - len(names))
+        for steps in range(3):
+            grad = guarded(random_like((n,), dtype, rng), 5)
+            before = grad.copy()
+            given = adam_settings_of(newer_program, state, steps)
+            arrays = [address(array) for array in (ours, grad, *moments)] + absent
+            with isa_in_use(isa):
+                code = newer_program.adam(pointed(given), C[dtype.name.upper()], *arrays, n)
+            assert code == C["OK"], CODES[code]
+            fm.step(stepped, grad, state)
+            reference.step(expected, grad, expected_state)
+            assert_bits(grad, before)
+            assert_bits([ours, *moments], [expected, *(getattr(expected_state, name) for name in names)])
+            assert_bits(stepped, expected)
+            for array in (ours, *moments):
+                assert_guards(array)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("form", FORMS_OF_ADAM)
+@pytest.mark.parametrize("steps", [999, 10**6, 2**62 - 1])
+def test_adam_in_later_steps(
+    newer_program: Any, form: str, dtype: np.dtype[Any], steps: int, rng: np.random.Generator
+) -> None:
+    param, velocity = random_like((9,), dtype, rng), random_like((9,), dtype, rng)
+    second_moment, grad = velocity**2, random_like((9,), dtype, rng)
+    state = fm.adam(param.copy(), lr=0.05, form=form)
+    kept = {"velocity": velocity, "second_moment": second_moment, "steps": steps}
+    state.load_state_dict({**state.state_dict(), **{name: {"": value} for name, value in kept.items()}})
+    expected = param.copy()
+    fm.step(expected, grad, state)
+    given = adam_settings_of(newer_program, state, steps)
+    arrays = [address(array) for array in (param, grad, velocity, second_moment)]
+    code = newer_program.adam(pointed(given), C[dtype.name.upper()], *arrays, 0, 9)
+    assert code == C["OK"], CODES[code]
+    assert_bits([param, velocity, second_moment], [expected, state.velocity, state.second_moment])
+
+
 @needs_compiler
 def test_threads_at_once_without_the_gil(cython_program: Any, rng: np.random.Generator) -> None:
     target = rng.normal(size=300)
@@ -388,11 +455,96 @@ BAD_SETTINGS: list[tuple[dict[str, Any], str]] = [
     ({"nu": math.nan, "form": QHM}, "BAD_NU"),
     ({"steps": -1}, "BAD_SETTINGS"),
     ({"steps": -(2**63)}, "BAD_SETTINGS"),
+    ({"steps": 2**62}, "BAD_SETTINGS"),
 ]
 BAD_LOOKAHEAD = [
     ({"lr": 1e-30, "momentum": 1e-30}, "float32"),
     ({"lr": 1e-200, "momentum": 1e-200, "form": C["EMA"]}, "float64"),
 ]
+
+
+# The same for adam(). The maximum is looked at with AMSGRAD.
+GOOD_ADAM: dict[str, Any] = {
+    "dtype": None,
+    "param": 0,
+    "grad": 8,
+    "velocity": 16,
+    "second_moment": 24,
+    "second_moment_maximum": NULL,
+    "n": 8,
+    "form": "corrected",
+}
+WITH_MAXIMUM = {"flags": C["AMSGRAD"], "second_moment_maximum": 32}
+BAD_ADAM: list[tuple[dict[str, Any], str]] = [
+    ({"dtype": 23}, "BAD_DTYPE"),
+    ({"form": C["EMA"]}, "BAD_FORM"),
+    ({"form": C["QHM"]}, "BAD_FORM"),
+    ({"form": max(C[f"ADAM_{form.upper()}"] for form in FORMS_OF_ADAM) + 1}, "BAD_FORM"),
+    ({"form": -1}, "BAD_FORM"),
+    ({"flags": 32}, "BAD_FLAGS"),
+    ({"flags": 2**40}, "BAD_FLAGS"),
+    ({"flags": -1}, "BAD_FLAGS"),
+    ({"flags": C["FIRST"]}, "BAD_FLAGS"),
+    ({"flags": C["NESTEROV"], "form": "folded"}, "BAD_FLAGS"),
+    ({"flags": C["NESTEROV"], "form": "folded_float64"}, "BAD_FLAGS"),
+    ({"flags": C["NESTEROV"], "form": "uncorrected"}, "BAD_FLAGS"),
+    ({**WITH_MAXIMUM, "form": "folded_float64"}, "BAD_FLAGS"),
+    ({"steps": -1}, "BAD_SETTINGS"),
+    ({"steps": 2**62}, "BAD_SETTINGS"),
+    ({"lr": -0.1}, "BAD_LR"),
+    ({"lr": math.nan}, "BAD_LR"),
+    ({"lr": math.inf}, "BAD_LR"),
+    ({"beta1": 1.0}, "BAD_BETA1"),
+    ({"beta1": -0.1}, "BAD_BETA1"),
+    ({"beta1": math.nan}, "BAD_BETA1"),
+    ({"beta2": 1.0}, "BAD_BETA2"),
+    ({"beta2": -0.1}, "BAD_BETA2"),
+    ({"beta2": math.nan}, "BAD_BETA2"),
+    ({"eps": -1e-8}, "BAD_EPS"),
+    ({"eps": math.nan}, "BAD_EPS"),
+    ({"eps": math.inf}, "BAD_EPS"),
+    ({"weight_decay": -0.1}, "BAD_WEIGHT_DECAY"),
+    ({"weight_decay": math.nan}, "BAD_WEIGHT_DECAY"),
+    ({"n": -1}, "BAD_LENGTH"),
+    ({"n": 2**61}, "BAD_LENGTH"),
+    ({"param": NULL}, "NULL_POINTER"),
+    ({"grad": NULL}, "NULL_POINTER"),
+    ({"velocity": NULL}, "NULL_POINTER"),
+    ({"second_moment": NULL}, "NULL_POINTER"),
+    ({"flags": C["AMSGRAD"]}, "NULL_POINTER"),
+    ({"second_moment_maximum": 32}, "BAD_MAXIMUM"),
+    ({"param": 0.5}, "MISALIGNED"),
+    ({"grad": 8.25}, "MISALIGNED"),
+    ({"velocity": 15.75}, "MISALIGNED"),
+    ({"second_moment": 24.5}, "MISALIGNED"),
+    ({**WITH_MAXIMUM, "second_moment_maximum": 31.75}, "MISALIGNED"),
+]
+ARRAYS_OF_ADAM = ["param", "grad", "velocity", "second_moment", "second_moment_maximum"]
+BAD_ADAM += [
+    ({**WITH_MAXIMUM, one: 8 * place + shift}, "OVERLAP")
+    for one in ARRAYS_OF_ADAM
+    for place, other in enumerate(ARRAYS_OF_ADAM)
+    for shift in (-7, 0, 7)
+    if one != other and 8 * place + shift >= 0
+]
+BAD_ADAM_IN = {
+    "float32": [
+        ({"lr": 1e-60}, "BAD_LR"),
+        ({"beta1": 1 - 1e-12}, "BAD_BETA1"),
+        ({"beta1": 1e-60}, "BAD_BETA1"),
+        ({"beta2": 1 - 1e-12}, "BAD_BETA2"),
+        ({"beta2": 1e-60}, "BAD_BETA2"),
+        ({"eps": 1e-60}, "BAD_EPS"),
+        ({"eps": 1e60}, "BAD_EPS"),
+        ({"weight_decay": 1e60}, "BAD_WEIGHT_DECAY"),
+        ({"lr": 1e38}, "BAD_PRODUCT"),
+        ({"lr": 1e-30, "weight_decay": 1e-30, "flags": C["DECOUPLED_WEIGHT_DECAY"]}, "BAD_PRODUCT"),
+    ],
+    "float64": [
+        ({"lr": 1e308}, "BAD_PRODUCT"),
+        ({"lr": 1e200, "weight_decay": 1e200, "flags": C["DECOUPLED_WEIGHT_DECAY"]}, "BAD_PRODUCT"),
+    ],
+}
 
 
 def pointer(base: np.ndarray[Any, Any], element: Any) -> int:
@@ -421,6 +573,14 @@ def called_with(
     return int(getattr(program, function)(pointed(packed), dtype, *arrays, n))
 
 
+def called_adam(program: Any, base: np.ndarray[Any, Any], *raw: bytes | None, **changed: Any) -> int:
+    given = {**GOOD_ADAM, "dtype": C[base.dtype.name.upper()], **changed}
+    arrays = [pointer(base, given.pop(name)) for name in ARRAYS_OF_ADAM]
+    dtype, n = given.pop("dtype"), given.pop("n")
+    packed = raw[0] if raw else adam_settings(program, **given)
+    return int(program.adam(pointed(packed), dtype, *arrays, n))
+
+
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 def test_every_code(program: Any, dtype: np.dtype[Any], rng: np.random.Generator) -> None:
     """The code of each fault, in each function that can have it; and nothing is written."""
@@ -441,7 +601,7 @@ def test_every_code(program: Any, dtype: np.dtype[Any], rng: np.random.Generator
             assert CODES[called(program, "lookahead", base, **changed)] == "BAD_PRODUCT"
             assert called(program, "lookahead", base, n=0, **{**changed, "form": C["LR_INSIDE"]}) == C["OK"]
     assert base.tobytes() == before
-    assert seen == set(CODES) - {C["BAD_NU"], C["BAD_SETTINGS"]}
+    assert seen == set(CODES) - {C["BAD_NU"], C["BAD_SETTINGS"], *CODES_OF_ADAM}
     assert called(program, "step", base) == C["OK"]
     assert base.tobytes() != before
 
@@ -461,12 +621,29 @@ def test_every_code_with_settings(newer_program: Any, dtype: np.dtype[Any], rng:
         if only == dtype.name:
             assert CODES[called_with(newer_program, "lookahead_with", base, **changed)] == "BAD_PRODUCT"
     assert base.tobytes() == before
-    assert seen == set(CODES)
+    assert seen == set(CODES) - CODES_OF_ADAM
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_every_code_of_adam(newer_program: Any, dtype: np.dtype[Any], rng: np.random.Generator) -> None:
+    base = random_like((48,), dtype, rng)
+    before = base.tobytes()
+    seen = {C["OK"]}
+    for changed, code in BAD_ADAM + BAD_ADAM_IN[dtype.name]:
+        assert CODES[called_adam(newer_program, base, **changed)] == code, changed
+        seen.add(C[code])
+    assert base.tobytes() == before
+    assert seen == set(CODES) - {C["BAD_MOMENTUM"], C["BAD_DAMPENING"], C["BAD_NU"]}
+    for changed in ({}, WITH_MAXIMUM):
+        before = base.tobytes()
+        assert called_adam(newer_program, base, **changed) == C["OK"]
+        assert base.tobytes() != before
 
 
 def test_settings_have_no_padding(newer_program: Any) -> None:
     values = 1, 2, 3, 0.4, 0.5, 0.6, 0.7, 0.8
     assert newer_program.settings(*values) == struct.pack("=Ii2q5d", 64, *values)
+    assert newer_program.adam_settings(*values) == struct.pack("=Ii2q5d", 64, *values)
 
 
 def resized(given: bytes, size: int) -> bytes:
@@ -494,6 +671,20 @@ def test_settings_of_another_header(newer_program: Any, function: str, form: str
     assert_bits(base, expected)
 
 
+def test_adam_settings_of_another_header(newer_program: Any) -> None:
+    full = adam_settings(newer_program, form="folded")
+    expected, base = np.arange(48.0), np.arange(48.0)
+    assert called_adam(newer_program, expected, full) == C["OK"]
+    assert expected.tobytes() != base.tobytes()
+    assert called_adam(newer_program, base, resized(full, 72)) == C["OK"]
+    assert_bits(base, expected)
+    longer = resized(full, 72)
+    wrong = [longer[:place] + b"\1" + longer[place + 1 :] for place in range(64, 72)]
+    for given in (None, bytes(4) + full[4:], *wrong, *(resized(full, size) for size in (8, 56, 63, 65))):
+        assert CODES[called_adam(newer_program, base, given)] == "BAD_SETTINGS"
+    assert_bits(base, expected)
+
+
 def test_what_is_read_twice_may_overlap(program: Any) -> None:
     base = np.ones(24)
     assert called(program, "lookahead", base, grad=16) == C["OK"]
@@ -506,12 +697,23 @@ def test_no_elements_need_no_memory(program: Any) -> None:
         assert CODES[called(program, function, base, n=0, lr=-1.0)] == "BAD_LR"
 
 
+def test_adam_of_no_elements_needs_no_memory(newer_program: Any) -> None:
+    base, pointers = np.ones(48), dict.fromkeys(ARRAYS_OF_ADAM, NULL)
+    for changed in ({}, {"flags": C["AMSGRAD"]}, {"second_moment_maximum": 32}):
+        assert called_adam(newer_program, base, n=0, **{**pointers, **changed}) == C["OK"]
+    assert CODES[called_adam(newer_program, base, n=0, beta2=1.0)] == "BAD_BETA2"
+    assert (base == 1).all()
+
+
 VALUES = {
     "lr": [0.0, 0.1, -0.0, 1e-40, 1e-46, 1e38, 1e39, 5e-324, 1.7e308],
     "momentum": [0.0, 0.9, 1 - 2**-25, 1 - 2**-26, 1 - 2**-53, 1e-46],
     "dampening": [0.0, 0.3, 1.0, 1e-46],
     "weight_decay": [0.0, 0.01, 1e-20, 1e38, 1e39, 1e-46, 5e-324],
     "nu": [0.0, 0.7, 1.0, 1 + 2**-52, 1e-46],
+    "beta1": [0.0, 0.9, 1 - 2**-25, 1 - 2**-26, 1 - 2**-53, 1e-46],
+    "beta2": [0.0, 0.999, 1 - 2**-25, 1 - 2**-26, 1 - 2**-53, 1e-46],
+    "eps": [0.0, 1e-8, 1e38, 1e39, 1e-46, 5e-324],
 }
 OF_MOMENTUM = ("lr", "momentum", "dampening", "weight_decay")
 
@@ -561,13 +763,25 @@ def test_settings_are_refused_as_in_step(newer_program: Any, rule: int, dtype: n
         assert (code == C["OK"]) == accepted, (numbers, flags, CODES[code])
 
 
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("form", FORMS_OF_ADAM)
+def test_adam_is_refused_as_in_step(newer_program: Any, form: str, dtype: np.dtype[Any]) -> None:
+    takes = next(row["takes"] for row in _core.rules if row["rule"] == "adam" and row["form"] == form)
+    flags = [name for name in FLAGS_OF_ADAM if name in takes and not _core.settings[name]["fixed"]]
+    for numbers, on in pairs(NUMBERS_OF_ADAM, flags):
+        code = called_adam(newer_program, np.ones(48, dtype), form=form, flags=flags_of(**on), **numbers)
+        accepted = accepts(dtype, {"rule": "adam", "form": form}, {**on, **numbers})
+        assert (code == C["OK"]) == accepted, (numbers, on, CODES[code])
+
+
 def test_messages(program: Any) -> None:
     """Each code has one, and those about a hyperparameter say what the exceptions of a State say."""
     texts = [program.message(code) for code in sorted(CODES)]
     unknown = program.message(max(CODES) + 1)
     assert len({*texts, unknown}) == len(CODES) + 1
     assert unknown == program.message(-1) == program.message(2**31 - 1) == program.message(-(2**31))
-    for row, name in itertools.product(ROWS, NUMBERS):
+    adam = next(row for row in _core.rules if row["rule"] == "adam")
+    for row, name in itertools.product([*ROWS, adam], {*NUMBERS, *NUMBERS_OF_ADAM}):
         if name not in row["takes"]:
             continue
         with pytest.raises(ValueError, match="must") as refused:
@@ -583,8 +797,13 @@ def test_messages(program: Any) -> None:
 def test_rows_of_the_tables_have_their_numbers() -> None:
     assert _core.rules[: len(ROWS)] == ROWS
     assert [C[rule.upper()] for rule in RULES] == list(range(len(RULES)))
-    assert {f"BAD_{name.upper()}" for name in NUMBERS} | {name.upper() for name in FLAGS} <= C.keys()
+    assert [_core.rules[C[f"ADAM_{form.upper()}"]]["form"] for form in FORMS_OF_ADAM] == FORMS_OF_ADAM
+    numbers = {f"BAD_{name.upper()}" for name in (*NUMBERS, *NUMBERS_OF_ADAM)}
+    assert numbers | {name.upper() for name in FLAGS_OF_ADAM} <= C.keys()
     assert {C[dtype.name.upper()] for dtype in DTYPES} == {dtype.num for dtype in DTYPES}
+
+
+STRUCTS = {"fast_momentum_settings": "Settings", "fast_momentum_adam_settings": "AdamSettings"}
 
 
 def test_pxd_agrees_with_the_header() -> None:
@@ -592,7 +811,8 @@ def test_pxd_agrees_with_the_header() -> None:
 
     def declared(pattern: str, text: str) -> dict[str, str]:
         plain = re.sub(r"\s*\*\s*", "*", re.sub(r"\s+", " ", text))
-        plain = plain.replace("fast_momentum_settings", "Settings")
+        for in_c, in_cython in STRUCTS.items():
+            plain = plain.replace(in_c, in_cython)
         return {name: result.strip() + given for result, name, given in re.findall(pattern, plain)}
 
     in_pxd = declared(r"cdef ((?:int |const char\*))(\w+)(\([^)]*\)) noexcept nogil", PXD)
@@ -604,9 +824,10 @@ def test_pxd_agrees_with_the_header() -> None:
         body = re.sub(r"/\*.*?\*/", "", re.search(pattern, text, re.DOTALL)[1])
         return [" ".join(line.strip(" ;").split()) for line in body.splitlines() if line.strip()]
 
-    assert members(r"cdef struct Settings:\n(.*?)\n\n", PXD) == members(
-        r"typedef struct \{([^}]*)\} fast_momentum_settings;", HEADER
-    )
+    for in_c, in_cython in STRUCTS.items():
+        assert members(rf"cdef struct {in_cython}:\n(.*?)\n\n", PXD) == members(
+            rf"typedef struct \{{([^}}]*)\}} {in_c};", HEADER
+        )
 
 
 def test_numbers_that_are_compiled_already_stay() -> None:
@@ -623,7 +844,7 @@ def test_capsules() -> None:
     name.restype, name.argtypes = ctypes.c_char_p, [ctypes.py_object]
     functions = [get(capsule, name(capsule)) for capsule in _core._pyx_capi.values()]
     word = ctypes.sizeof(ctypes.c_void_p)
-    for capsule, count, head in (("_C_API", 7, (1, 8 + 7 * word)), ("_C_API_2", 9, (8 + 9 * word, 2))):
+    for capsule, count, head in (("_C_API", 7, (1, 8 + 7 * word)), ("_C_API_2", 10, (8 + 10 * word, 2))):
         table = get(getattr(_core, capsule), f"fast_momentum._core.{capsule}".encode())
         assert struct.unpack("=II", ctypes.string_at(table, 8)) == head
         assert list((ctypes.c_void_p * count).from_address(table + 8)) == functions[:count]
@@ -653,7 +874,7 @@ def test_the_programs_of_the_page(tmp_path: Path) -> None:
     """Its files, built with its command, print what it says."""
     pytest.importorskip("Cython")
     files = re.findall(r"`([\w.]+)`:\n\n```\w+\n(.*?)```", PAGE, re.DOTALL)
-    assert [name for name, _ in files] == ["fit.pyx", "one_step.c", "setup.py", "use.py"]
+    assert [name for name, _ in files] == ["fit.pyx", "one_step.c", "train.c", "setup.py", "use.py"]
     for name, text in files:
         (tmp_path / name).write_text(text)
     assert "\npython setup.py build_ext --inplace\n" in PAGE

@@ -8,10 +8,17 @@ cdef enum:
     QHM = 3
 
 cdef enum:
+    ADAM_CORRECTED = 4
+    ADAM_FOLDED = 5
+    ADAM_FOLDED_FLOAT64 = 6
+    ADAM_UNCORRECTED = 7
+
+cdef enum:
     NESTEROV = 1
     DECOUPLED_WEIGHT_DECAY = 2
     MAXIMIZE = 4
     FIRST = 8
+    AMSGRAD = 16
 
 cdef enum:
     FLOAT32 = 11
@@ -33,6 +40,10 @@ cdef enum:
     OVERLAP = 12
     BAD_NU = 13
     BAD_SETTINGS = 14
+    BAD_BETA1 = 15
+    BAD_BETA2 = 16
+    BAD_EPS = 17
+    BAD_MAXIMUM = 18
 
 cdef struct Settings:
     uint32_t size
@@ -41,6 +52,13 @@ cdef struct Settings:
     int64_t steps
     double lr, momentum, dampening, weight_decay
     double nu
+
+cdef struct AdamSettings:
+    uint32_t size
+    int32_t form
+    int64_t flags
+    int64_t steps
+    double lr, beta1, beta2, eps, weight_decay
 
 cdef int step_float32(float *param, const float *grad, float *velocity, int64_t n, int form, int flags,
                       double lr, double momentum, double dampening, double weight_decay) noexcept nogil
@@ -62,3 +80,6 @@ cdef int update(const Settings *settings, int dtype, void *param, const void *gr
                 int64_t n) noexcept nogil
 cdef int lookahead_with(const Settings *settings, int dtype, void *out, const void *param,
                         const void *velocity, int64_t n) noexcept nogil
+
+cdef int adam(const AdamSettings *settings, int dtype, void *param, const void *grad, void *velocity,
+              void *second_moment, void *second_moment_maximum, int64_t n) noexcept nogil

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <tuple>
 #include <type_traits>
 #include <utility>
 
@@ -15,53 +16,78 @@ namespace fast_momentum {
 namespace {
 
 using CSettings = fast_momentum_settings;
+using AdamSettings = fast_momentum_adam_settings;
 
 struct Code {
     const char* message;
     Setting::Name setting = Setting::n;  // the number that it is about
-    double CSettings::* number = nullptr;
+    // And what that is in each struct.
+    std::tuple<double CSettings::*, double AdamSettings::*> members = {};
+
+    template <class Given>
+    constexpr double Given::* member() const {
+        return std::get<double Given::*>(members);
+    }
 };
 
 // By code.
 constexpr Code codes[] = {
     {"ok"},
     {"dtype must be FAST_MOMENTUM_FLOAT32 or FAST_MOMENTUM_FLOAT64"},
-    {"form must be FAST_MOMENTUM_LR_OUTSIDE, FAST_MOMENTUM_LR_INSIDE or FAST_MOMENTUM_EMA; rule must be one "
-     "of fast_momentum.h, and one with a look-ahead where that is called for"},
+    {"form must be FAST_MOMENTUM_LR_OUTSIDE, FAST_MOMENTUM_LR_INSIDE or FAST_MOMENTUM_EMA, and of adam one "
+     "that begins with FAST_MOMENTUM_ADAM; rule must be one of the former or FAST_MOMENTUM_QHM, and one with "
+     "a look-ahead where that is called for"},
     {"flags must have no other bits than those of fast_momentum.h that have a meaning in the call"},
-    {"lr must be finite and >= 0, stay so when rounded to dtype, and not vanish by it", Setting::lr,
-     &CSettings::lr},
-    {"momentum must be in [0, 1), stay so when rounded to dtype, and not vanish by it", Setting::momentum,
-     &CSettings::momentum},
+    {"lr must be finite and >= 0, stay so when rounded to dtype, and not vanish by it",
+     Setting::lr,
+     {&CSettings::lr, &AdamSettings::lr}},
+    {"momentum must be in [0, 1), stay so when rounded to dtype, and not vanish by it",
+     Setting::momentum,
+     {&CSettings::momentum, nullptr}},
     {"dampening must be in [0, 1], not vanish when rounded to dtype, and be 0 with nesterov, and in another "
      "form than lr_outside",
-     Setting::dampening, &CSettings::dampening},
+     Setting::dampening,
+     {&CSettings::dampening, nullptr}},
     {"weight_decay must be finite and >= 0, stay so when rounded to dtype, and not vanish by it",
-     Setting::weight_decay, &CSettings::weight_decay},
-    {"lr * weight_decay of a decoupled decay, and lr * momentum of a look-ahead, must stay finite when "
-     "rounded to dtype, and not vanish by it"},
+     Setting::weight_decay,
+     {&CSettings::weight_decay, &AdamSettings::weight_decay}},
+    {"lr * weight_decay of a decoupled decay, lr * momentum of a look-ahead, and lr with the correction of a "
+     "step of adam, must stay finite when rounded to dtype, and not vanish by it"},
     {"n must be >= 0, and so many elements must fit into memory"},
     {"pointers must not be null where n is above 0"},
     {"addresses must be multiples of the size of an element"},
     {"an array that is written must share no memory with another one"},
-    {"nu must be in [0, 1], not vanish when rounded to dtype, and be 0 in another rule than qhm", Setting::nu,
-     &CSettings::nu},
-    {"settings must not be null, and must have their size, steps >= 0, and 0 beyond what is known here"},
+    {"nu must be in [0, 1], not vanish when rounded to dtype, and be 0 in another rule than qhm",
+     Setting::nu,
+     {&CSettings::nu, nullptr}},
+    {"settings must not be null, and must have their size, steps in [0, 2**62), and 0 beyond what is known "
+     "here"},
+    {"beta1 must be in [0, 1), stay so when rounded to dtype, and not vanish by it",
+     Setting::beta1,
+     {nullptr, &AdamSettings::beta1}},
+    {"beta2 must be in [0, 1), stay so when rounded to dtype, and not vanish by it",
+     Setting::beta2,
+     {nullptr, &AdamSettings::beta2}},
+    {"eps must be finite and >= 0, stay so when rounded to dtype, and not vanish by it",
+     Setting::eps,
+     {nullptr, &AdamSettings::eps}},
+    {"second_moment_maximum must be null without FAST_MOMENTUM_AMSGRAD"},
 };
 
 constexpr std::pair<int, Setting::Name> flags[] = {
     {FAST_MOMENTUM_NESTEROV, Setting::nesterov},
     {FAST_MOMENTUM_DECOUPLED_WEIGHT_DECAY, Setting::decoupled_weight_decay},
     {FAST_MOMENTUM_MAXIMIZE, Setting::maximize},
+    {FAST_MOMENTUM_AMSGRAD, Setting::amsgrad},
 };
 
-constexpr std::size_t n_numbers() {
+template <class Given>
+constexpr bool each_number_has_its_code() {
     std::size_t found = 0;
-    for (const Code& code : codes) found += code.number != nullptr;
-    return found;
+    for (const Code& code : codes) found += code.member<Given>() != nullptr;
+    return sizeof(Given) == offsetof(Given, lr) + found * sizeof(double);
 }
-static_assert(sizeof(CSettings) == offsetof(CSettings, lr) + n_numbers() * sizeof(double),
-              "each member has its code");
+static_assert(each_number_has_its_code<CSettings>() && each_number_has_its_code<AdamSettings>());
 
 const DtypeKernels* kernels_of(int dtype) {
     for (const DtypeKernels& row : isa_in_use().kernels->dtypes)
@@ -70,13 +96,14 @@ const DtypeKernels* kernels_of(int dtype) {
 }
 
 // Each number for itself. A loop over the codes is shorter, and makes a call take 14 ns more.
-template <int code = 0>
-int read_numbers(const CSettings& given, const Rule& rule, const DtypeKernels& dtype, Values& values) {
+template <int code = 0, class Given>
+int read_numbers(const Given& given, const Rule& rule, const DtypeKernels& dtype, Values& values) {
     if constexpr (code < std::size(codes)) {
         constexpr Code row = codes[code];
-        if constexpr (row.number != nullptr) {
+        constexpr double Given::* member = row.template member<Given>();
+        if constexpr (member != nullptr) {
             const Range& range = all_settings[row.setting].range;
-            const double value = values[row.setting] = given.*row.number;
+            const double value = values[row.setting] = given.*member;
             if (rule.takes_setting(row.setting) ? !range.contains(value) : value != 0) return code;
             if (value != 0 && missed_rounding(range, value, dtype)) return code;
         }
@@ -85,7 +112,9 @@ int read_numbers(const CSettings& given, const Rule& rule, const DtypeKernels& d
     return FAST_MOMENTUM_OK;
 }
 
-int read(const CSettings& given, const Rule& rule, const DtypeKernels& dtype, Values& values) {
+template <class Given>
+int read(const Given& given, const Rule& rule, const DtypeKernels& dtype, Values& values) {
+    if (given.steps < 0 || given.steps >= most_count) return FAST_MOMENTUM_BAD_SETTINGS;
     std::int64_t left = given.flags;
     for (const auto& [bit, setting] : flags)
         if (rule.takes_setting(setting)) {
@@ -94,7 +123,7 @@ int read(const CSettings& given, const Rule& rule, const DtypeKernels& dtype, Va
         }
     if (left) return FAST_MOMENTUM_BAD_FLAGS;
     if (const int code = read_numbers(given, rule, dtype, values)) return code;
-    if (given.dampening != 0 && excludes_dampening(values)) return FAST_MOMENTUM_BAD_DAMPENING;
+    if (values[Setting::dampening] != 0 && excludes_dampening(values)) return FAST_MOMENTUM_BAD_DAMPENING;
     if (values[Setting::decoupled_weight_decay] && missed_product(given.lr, given.weight_decay, dtype))
         return FAST_MOMENTUM_BAD_PRODUCT;
     return FAST_MOMENTUM_OK;
@@ -104,10 +133,10 @@ int read(const CSettings& given, const Rule& rule, const DtypeKernels& dtype, Va
 constexpr std::int64_t most_elements = PTRDIFF_MAX / 16;
 
 // Of the arrays of a look-ahead, only the first is written; of those of a step, all but one.
-int check_memory(const void* const (&arrays)[n_operands], bool ahead, std::int64_t n,
-                 const DtypeKernels& dtype) {
+template <unsigned count>
+int check_memory(const void* const (&arrays)[count], bool ahead, std::int64_t n, const DtypeKernels& dtype) {
     if (n < 0 || n > most_elements) return FAST_MOMENTUM_BAD_LENGTH;
-    for (unsigned i = 0; n > 0 && i < n_operands; ++i) {
+    for (unsigned i = 0; n > 0 && i < count; ++i) {
         const auto a = reinterpret_cast<std::uintptr_t>(arrays[i]);
         if (!a) return FAST_MOMENTUM_NULL_POINTER;
         // Without a division, which would take as long as the step of a small array.
@@ -126,11 +155,11 @@ int run(const CSettings& given, int dtype, void* first, const void* second, Thir
     constexpr bool ahead = std::is_const_v<Third>;
     const DtypeKernels* kernels = kernels_of(dtype);
     if (!kernels) return FAST_MOMENTUM_BAD_DTYPE;
-    if (unsigned(given.rule) > FAST_MOMENTUM_QHM) return FAST_MOMENTUM_BAD_FORM;  // the last one that C has
+    if (unsigned(given.rule) > FAST_MOMENTUM_QHM)
+        return FAST_MOMENTUM_BAD_FORM;  // the last of these settings
     const Rule& rule = all_rules()[unsigned(given.rule)];
     if (ahead && rule.ahead == Rule::none) return FAST_MOMENTUM_BAD_FORM;
     if (ahead && (given.flags & FAST_MOMENTUM_NESTEROV)) return FAST_MOMENTUM_BAD_FLAGS;
-    if (given.steps < 0) return FAST_MOMENTUM_BAD_SETTINGS;
     Values values{};
     if (const int code = read(given, rule, *kernels, values)) return code;
     if (ahead && rule.ahead == Rule::lr_momentum && missed_product(given.lr, given.momentum, *kernels))
@@ -143,19 +172,58 @@ int run(const CSettings& given, int dtype, void* first, const void* second, Thir
     return FAST_MOMENTUM_OK;
 }
 
-// The settings may come from a program that was compiled with another header.
-template <class Third>
-int run_with(const CSettings* given, int dtype, void* first, const void* second, Third* third,
-             std::int64_t n) noexcept {
-    if (!given || given->size < offsetof(CSettings, nu) || given->size % sizeof(double))
+int run_adam(const AdamSettings& given, int dtype, void* param, const void* grad, void* velocity,
+             void* second_moment, void* maximum, std::int64_t n) {
+    const DtypeKernels* kernels = kernels_of(dtype);
+    if (!kernels) return FAST_MOMENTUM_BAD_DTYPE;
+    if (given.form < FAST_MOMENTUM_ADAM_CORRECTED || given.form > FAST_MOMENTUM_ADAM_UNCORRECTED)
+        return FAST_MOMENTUM_BAD_FORM;
+    const Rule& rule = all_rules()[unsigned(given.form)];
+    Values values{};
+    if (const int code = read(given, rule, *kernels, values)) return code;
+    const Coefficients constants = coefficients(rule, values, {given.steps});
+    if (missed(given.lr != 0, kernels->rounded(constants.scale))) return FAST_MOMENTUM_BAD_PRODUCT;
+    const bool has_maximum = values[Setting::amsgrad] != 0;
+    if (n > 0 && maximum && !has_maximum) return FAST_MOMENTUM_BAD_MAXIMUM;
+    if (const int code =
+            has_maximum ? check_memory({param, grad, velocity, second_moment, maximum}, false, n, *kernels)
+                        : check_memory({param, grad, velocity, second_moment}, false, n, *kernels))
+        return code;
+    char* const slots[] = {static_cast<char*>(velocity), static_cast<char*>(second_moment),
+                           static_cast<char*>(maximum)};
+    kernels->update[constants.variant - n_plain_variants](static_cast<char*>(param),
+                                                          static_cast<const char*>(grad), slots,
+                                                          static_cast<std::size_t>(n), constants);
+    return FAST_MOMENTUM_OK;
+}
+
+// The settings may come from a program that was compiled with another header: run(settings), with those that
+// are known here.
+template <std::size_t oldest_size, class Given, class Run>
+int with_known(const Given* given, const Run& run) {
+    if (!given || given->size < oldest_size || given->size % sizeof(double))
         return FAST_MOMENTUM_BAD_SETTINGS;
-    if (given->size == sizeof(CSettings)) return run(*given, dtype, first, second, third, n);
-    CSettings known{};
+    if (given->size == sizeof(Given)) return run(*given);
+    Given known{};
     const char *bytes = reinterpret_cast<const char*>(given), *end = bytes + given->size;
     const char* shared_end = bytes + std::min<std::size_t>(given->size, sizeof known);
     std::copy(bytes, shared_end, reinterpret_cast<char*>(&known));
     if (std::any_of(shared_end, end, [](char byte) { return byte != 0; })) return FAST_MOMENTUM_BAD_SETTINGS;
-    return run(known, dtype, first, second, third, n);
+    return run(known);
+}
+
+template <class Third>
+int run_with(const CSettings* given, int dtype, void* first, const void* second, Third* third,
+             std::int64_t n) noexcept {
+    return with_known<offsetof(CSettings, nu)>(
+        given, [=](const CSettings& known) { return run(known, dtype, first, second, third, n); });
+}
+
+int adam(const AdamSettings* given, int dtype, void* param, const void* grad, void* velocity,
+         void* second_moment, void* maximum, std::int64_t n) noexcept {
+    return with_known<sizeof(AdamSettings)>(given, [=](const AdamSettings& known) {
+        return run_adam(known, dtype, param, grad, velocity, second_moment, maximum, n);
+    });
 }
 
 CSettings settings_of(int form, int flags, double lr, double momentum, double dampening,
@@ -204,7 +272,8 @@ constexpr fast_momentum_api table(std::uint32_t first, std::int32_t second) {
             lookahead,
             message,
             run_with<void>,
-            run_with<const void>};
+            run_with<const void>,
+            adam};
 }
 
 }  // namespace

@@ -8,6 +8,9 @@
 
 namespace fast_momentum {
 
+// No count, of steps for one, gets as far.
+constexpr long long most_count = 1LL << 62;
+
 // Each returns the requirement that is missed, which follows "<name> must ", or nullptr.
 inline const char* missed(bool nonzero, double rounded) {
     if (!std::isfinite(rounded)) return "stay finite";

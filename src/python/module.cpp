@@ -239,7 +239,7 @@ void def_c_api(py::module_& m) {
     };
 #define STEP "int64_t, int, int, double, double, double, double)"
 #define LOOKAHEAD "int64_t, int, double, double)"
-#define SETTINGS "int (struct __pyx_t_13fast_momentum_15cython_momentum_Settings const *, int, "
+#define SETTINGS(of) "int (struct __pyx_t_13fast_momentum_15cython_momentum_" of " const *, int, "
     add("step_float32", "int (float *, float const *, float *, " STEP, c_api.step_float32);
     add("step_float64", "int (double *, double const *, double *, " STEP, c_api.step_float64);
     add("step", "int (int, void *, void const *, void *, " STEP, c_api.step);
@@ -249,8 +249,11 @@ void def_c_api(py::module_& m) {
         c_api.lookahead_float64);
     add("lookahead", "int (int, void *, void const *, void const *, " LOOKAHEAD, c_api.lookahead);
     add("message", "char const *(int)", c_api.message);
-    add("update", SETTINGS "void *, void const *, void *, int64_t)", c_api.update);
-    add("lookahead_with", SETTINGS "void *, void const *, void const *, int64_t)", c_api.lookahead_with);
+    add("update", SETTINGS("Settings") "void *, void const *, void *, int64_t)", c_api.update);
+    add("lookahead_with", SETTINGS("Settings") "void *, void const *, void const *, int64_t)",
+        c_api.lookahead_with);
+    add("adam", SETTINGS("AdamSettings") "void *, void const *, void *, void *, void *, int64_t)",
+        c_api.adam);
     m.attr("_pyx_capi") = capsules;
 }
 

@@ -9,8 +9,6 @@ namespace fast_momentum {
 
 namespace {
 
-constexpr long long most_count = 1LL << 62;
-
 // A NumPy scalar or 0-d array of integers or reals.
 bool is_real_numpy_number(py::handle value) {
     const py::module_ numpy = py::module_::import("numpy");

@@ -26,12 +26,23 @@ enum {
     FAST_MOMENTUM_QHM = 3         /* v = momentum*v + (1 - momentum)*d,   p = p - lr*((1 - nu)*d + nu*v) */
 };
 
+/* A form of adam(). With t the steps of the array, this one included, and q = s:
+ *     v = beta1*v + (1 - beta1)*d,  s = beta2*s + (1 - beta2)*(d*d)
+ *     p = p - scale*v/(sqrt(q)*correction + eps) */
+enum {
+    FAST_MOMENTUM_ADAM_CORRECTED = 4,      /* scale = lr/(1 - beta1**t),  correction = 1/sqrt(1 - beta2**t) */
+    FAST_MOMENTUM_ADAM_FOLDED = 5,         /* scale = lr*sqrt(1 - beta2**t)/(1 - beta1**t),  correction = 1 */
+    FAST_MOMENTUM_ADAM_FOLDED_FLOAT64 = 6, /* the same, from scale*v on in float64 */
+    FAST_MOMENTUM_ADAM_UNCORRECTED = 7     /* scale = lr,  correction = 1 */
+};
+
 /* Joined by |, or 0. */
 enum {
     FAST_MOMENTUM_NESTEROV = 1,
     FAST_MOMENTUM_DECOUPLED_WEIGHT_DECAY = 2,
     FAST_MOMENTUM_MAXIMIZE = 4,
-    FAST_MOMENTUM_FIRST = 8 /* the first step of this array, whose velocity is zero; not in settings */
+    FAST_MOMENTUM_FIRST = 8,   /* the first step of this array, whose velocity is zero; not in settings */
+    FAST_MOMENTUM_AMSGRAD = 16 /* in adam(): q is the largest s so far */
 };
 
 /* The numbers that NumPy gives them (NPY_FLOAT32, NPY_FLOAT64). */
@@ -53,7 +64,11 @@ enum {
     FAST_MOMENTUM_MISALIGNED = 11,
     FAST_MOMENTUM_OVERLAP = 12,
     FAST_MOMENTUM_BAD_NU = 13,
-    FAST_MOMENTUM_BAD_SETTINGS = 14
+    FAST_MOMENTUM_BAD_SETTINGS = 14,
+    FAST_MOMENTUM_BAD_BETA1 = 15,
+    FAST_MOMENTUM_BAD_BETA2 = 16,
+    FAST_MOMENTUM_BAD_EPS = 17,
+    FAST_MOMENTUM_BAD_MAXIMUM = 18
 };
 
 /* Of one array. Members are only ever added, at the end, without padding. What a program does not know, as
@@ -68,13 +83,23 @@ typedef struct {
     double nu;
 } fast_momentum_settings;
 
+/* The same for adam(): a struct of its own, since with momentum Adam shares no number but lr and
+ * weight_decay, and neither is to name those of the other. */
+typedef struct {
+    uint32_t size; /* sizeof(fast_momentum_adam_settings) */
+    int32_t form;
+    int64_t flags;
+    int64_t steps; /* that the array has made; before the first one, its moments are zero */
+    double lr, beta1, beta2, eps, weight_decay;
+} fast_momentum_adam_settings;
+
 /* Members are only ever added, at the end. Where n is 0, arrays are not looked at, and may be null. */
 typedef struct {
     uint32_t struct_size;
     int32_t abi_version;
 
     /* Update param and velocity, each of n elements that follow one another; grad is read. By a form of
-     * momentum; update() takes every rule. */
+     * momentum; update() takes each rule of fast_momentum_settings. */
     int (*step_float32)(float* param, const float* grad, float* velocity, int64_t n, int form, int flags,
                         double lr, double momentum, double dampening, double weight_decay);
     int (*step_float64)(double* param, const double* grad, double* velocity, int64_t n, int form, int flags,
@@ -93,12 +118,17 @@ typedef struct {
     /* What a code means, in English; for any int. */
     const char* (*message)(int code);
 
-    /* As step and lookahead, by any rule. Only momentum has a look-ahead, and not with
+    /* As step and lookahead, by any rule of the settings. Only momentum has a look-ahead, and not with
      * FAST_MOMENTUM_NESTEROV. */
     int (*update)(const fast_momentum_settings* settings, int dtype, void* param, const void* grad,
                   void* velocity, int64_t n);
     int (*lookahead_with)(const fast_momentum_settings* settings, int dtype, void* out, const void* param,
                           const void* velocity, int64_t n);
+
+    /* As update(), of Adam, AdamW (FAST_MOMENTUM_DECOUPLED_WEIGHT_DECAY) and NAdam (FAST_MOMENTUM_NESTEROV).
+     * second_moment_maximum is NULL without FAST_MOMENTUM_AMSGRAD. */
+    int (*adam)(const fast_momentum_adam_settings* settings, int dtype, void* param, const void* grad,
+                void* velocity, void* second_moment, void* second_moment_maximum, int64_t n);
 } fast_momentum_api;
 
 #ifdef Py_PYTHON_H
