@@ -74,11 +74,17 @@ constexpr Code codes[] = {
     {"second_moment_maximum must be null without FAST_MOMENTUM_AMSGRAD"},
 };
 
-constexpr std::pair<int, Setting::Name> flags[] = {
+struct Flag {
+    int bit;
+    Setting::Name setting;
+    bool of_momentum = true;  // of one rule at least
+};
+
+constexpr Flag flags[] = {
     {FAST_MOMENTUM_NESTEROV, Setting::nesterov},
     {FAST_MOMENTUM_DECOUPLED_WEIGHT_DECAY, Setting::decoupled_weight_decay},
     {FAST_MOMENTUM_MAXIMIZE, Setting::maximize},
-    {FAST_MOMENTUM_AMSGRAD, Setting::amsgrad},
+    {FAST_MOMENTUM_AMSGRAD, Setting::amsgrad, false},
 };
 
 template <class Given>
@@ -116,8 +122,8 @@ template <class Given>
 int read(const Given& given, const Rule& rule, const DtypeKernels& dtype, Values& values) {
     if (given.steps < 0 || given.steps >= most_count) return FAST_MOMENTUM_BAD_SETTINGS;
     std::int64_t left = given.flags;
-    for (const auto& [bit, setting] : flags)
-        if (rule.takes_setting(setting)) {
+    for (const auto& [bit, setting, of_momentum] : flags)
+        if ((of_momentum || std::is_same_v<Given, AdamSettings>) && rule.takes_setting(setting)) {
             values[setting] = (left & bit) != 0;
             left &= ~bit;
         }
