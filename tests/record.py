@@ -3,8 +3,10 @@
     python tests/record.py FILE
 
 The file, all of it little-endian: MAGIC, the number of cases in eight bytes, and the cases. A case is a HEADER and
-pieces of memory: the three operands of a kernel (kernels.hpp) before the call, and those that it writes after the call.
-A piece is all the memory from the first to the last byte of an operand, with what lies between its elements.
+pieces of memory: the operands before the call, and those that it writes after the call. The operands of a step are the
+parameter, the gradient and all slots that a rule may keep, without a byte where it keeps none; those of a look-ahead are
+what it writes, the parameter and the velocity. A piece is all the memory from the first to the last byte of an operand,
+with what lies between its elements.
 
 Nothing is written that differs from the reference.
 """
@@ -20,23 +22,27 @@ import numpy as np
 
 import fast_momentum as fm
 from fast_momentum import _core, reference
-from helpers import DTYPES, LAYOUTS, OPTIONS, Array, assert_bits, make
+from helpers import DTYPES, KINDS, LAYOUTS, OPTIONS, Array, assert_bits, make
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 MAGIC = b"momentum"
+SLOTS = list(
+    dict.fromkeys(slot for row in _core.rules for slot in row["keeps"])
+)  # in the order of tables.hpp
 OPERAND = np.dtype([("bytes", "<i8"), ("offset", "<i8"), ("strides", "<i8", 3)])  # offset: of element 0
 HEADER = np.dtype(
     [
-        ("values", "<f8", len(_core.settings)),  # of the numbers and flags, in the order of tables.hpp
+        ("values", "<f8", len(_core.settings)),  # those of tables.hpp, in its order
         ("rule", "<i8"),  # its row in rules.cpp
-        ("first", "<i8"),  # whether it is the first step of the array
+        ("steps", "<i8"),  # that the array has made, as in Age (rules.hpp)
+        ("momentum_product", "<f8"),
         ("lookahead", "<i8"),  # 0 for a step
         ("dtype", "<i8"),  # numpy.dtype.num
         ("ndim", "<i8"),
         ("shape", "<i8", 3),
-        ("operands", OPERAND, 3),
+        ("operands", OPERAND, 2 + len(SLOTS)),
     ]
 )
 
@@ -53,6 +59,7 @@ SMALL = [
     ("C", "strided and reversed"),
     ("all sliced", "permuted"),
 ]
+ONE_OF_EACH_RULE = [{"form": "ema"}, *{kind["rule"]: kind for kind in KINDS}.values()]
 SHAPES = [((1, 40, 65), TILED), ((3, 9, 7), SMALL), ((), [("0-d", "0-d")])]
 
 
@@ -77,30 +84,43 @@ def layout(name: str) -> Callable[[Array], Array]:
     return LAYOUTS.get(name, np.copy)
 
 
-def memory(array: Array) -> bytes:
+def memory(array: Array | None) -> bytes:
+    if array is None:
+        return b""
     low, high = np.lib.array_utils.byte_bounds(array)
     return ctypes.string_at(low, high - low)
 
 
-def case(state: fm.State, operands: list[Array], before: list[bytes], lookahead: bool = False) -> bytes:
-    param = operands[0]
-    written = [operands[0]] if lookahead else [operands[0], operands[2]]
+def header_of(state: fm.State, age: reference.Age, param: Array) -> np.void:
     header = np.zeros((), HEADER)
     for place, (name, setting) in enumerate(_core.settings.items()):
+        value = getattr(state, name, 0)
         if setting["kind"] in ("number", "flag"):
-            header["values"][place] = getattr(state, name, 0)
+            header["values"][place] = value
+        elif setting["kind"] == "option":
+            header["values"][place] = np.nan if value is None else value
     row = [row["rule"] == state.rule and row["form"] == state.form for row in _core.rules]
     header["rule"] = row.index(True)
-    header["first"] = state.step_count == 1
-    header["lookahead"] = lookahead
+    header["steps"], header["momentum_product"] = age
     header["dtype"] = param.dtype.num
     header["ndim"] = param.ndim
     header["shape"][: param.ndim] = param.shape
-    for row, array, piece in zip(header["operands"], operands, before, strict=True):
+    return header
+
+
+def case(
+    header: np.void, operands: list[Array | None], before: list[bytes], lookahead: bool = False
+) -> bytes:
+    header["lookahead"] = lookahead
+    written = operands[:1] if lookahead else [*operands[:1], *operands[2:]]
+    for row, array, piece in zip(header["operands"], operands, before, strict=False):
         row["bytes"] = len(piece)
+        if array is None:
+            continue
         row["offset"] = array.ctypes.data - np.lib.array_utils.byte_bounds(array)[0]
         row["strides"][: array.ndim] = array.strides
-    return b"".join([header.tobytes(), *before, *map(memory, written)])
+    absent = [b""] * (2 + len(SLOTS) - len(operands))
+    return b"".join([header.tobytes(), *before, *absent, *map(memory, written)])
 
 
 def cases(param: Array, grads: list[Array], out: Array, options: dict[str, Any]) -> Iterator[bytes]:
@@ -108,22 +128,24 @@ def cases(param: Array, grads: list[Array], out: Array, options: dict[str, Any])
     state = make(fm, param, **options)
     expected = param.copy()
     expected_state = make(reference, expected, **options)
-    velocity = state.velocity  # live
+    slots = [getattr(state, name, None) for name in SLOTS]  # live
     for grad in grads:
-        operands = [param, grad, velocity]
+        age = reference.Age(expected_state.steps[()], expected_state.momentum_products[()])
+        header = header_of(state, age, param)
+        operands = [param, grad, *slots]
         before = [memory(operand) for operand in operands]
         fm.step(param, grad, state)
         reference.step(expected, grad, expected_state)
         assert_bits(param, expected)
-        assert_bits(velocity, expected_state.velocity)
-        yield case(state, operands, before)
+        assert_bits(slots, [getattr(expected_state, name, None) for name in SLOTS])
+        yield case(header, operands, before)
         if state.rule != "momentum" or state.nesterov:
             continue
-        operands = [out, param, velocity]
+        operands = [out, param, state.velocity]
         before = [memory(operand) for operand in operands]
         fm.lookahead(param, state, out)
         assert_bits(out, reference.lookahead(expected, expected_state))
-        yield case(state, operands, before, lookahead=True)
+        yield case(header, operands, before, lookahead=True)
 
 
 def all_cases(rng: np.random.Generator) -> Iterator[bytes]:
@@ -131,14 +153,16 @@ def all_cases(rng: np.random.Generator) -> Iterator[bytes]:
         for options in OPTIONS:
             # A kernel knows of the options which terms there are, and nothing else: one form has them all.
             every_term = options.get("form") == "ema" and not options["maximize"]
-            for n in SHORT + LONG if every_term else SHORT:
+            without_decay = "rule" in options and "weight_decay" not in options
+            for n in SHORT + LONG if every_term or without_decay else SHORT:
                 param, out, *grads = [values((n,), dtype, rng) for _ in range(4)]
                 yield from cases(param, grads, out, options)
         for shape, layouts in SHAPES:
             for of_param, of_grad in layouts:
                 param, out = [layout(of_param)(values(shape, dtype, rng)) for _ in range(2)]
                 grads = [layout(of_grad)(values(shape, dtype, rng)) for _ in range(2)]
-                yield from cases(param, grads, out, {"form": "ema", "lr": 0.05})
+                for options in ONE_OF_EACH_RULE:
+                    yield from cases(param, grads, out, {"lr": 0.05, **options})
 
 
 def main() -> None:

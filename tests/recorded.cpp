@@ -25,14 +25,23 @@ using namespace fast_momentum;
 constexpr char magic[] = {'m', 'o', 'm', 'e', 'n', 't', 'u', 'm'};
 constexpr int max_dimensions = 3;
 
-struct Operand {
+constexpr unsigned count_slots() {
+    unsigned count = 0;
+    for (const Slot& slot : all_slots) count += slot.when == Slot::kept_by_the_rule;
+    return count;
+}
+constexpr unsigned first_slot = 2, n_pieces = first_slot + count_slots();
+
+struct Piece {
     std::int64_t bytes, offset, strides[max_dimensions];
 };
 
 struct Header {
     Values values;
-    std::int64_t rule, first, lookahead, dtype, ndim, shape[max_dimensions];
-    Operand operands[n_operands];
+    std::int64_t rule, steps;
+    double momentum_product;
+    std::int64_t lookahead, dtype, ndim, shape[max_dimensions];
+    Piece operands[n_pieces];
 };
 
 constexpr Access step_access = {{true, true, true}, {true, false, true}};
@@ -42,9 +51,13 @@ using Bytes = std::vector<char>;
 
 struct Case {
     Header header;
-    Access access;
-    Bytes before[n_operands], wanted[n_operands];
+    Bytes before[n_pieces], wanted[n_pieces];
 };
+
+// Of a step, all but the gradient.
+bool is_written(const Header& header, unsigned operand) {
+    return header.lookahead ? operand == 0 : operand != 1;
+}
 
 [[noreturn]] void fail(const std::string& message) {
     std::printf("%s\n", message.c_str());
@@ -86,12 +99,11 @@ class File {
 Case read_case(File& file) {
     Case c;
     c.header = file.read<Header>();
-    c.access = c.header.lookahead ? lookahead_access : step_access;
-    for (unsigned i = 0; i < n_operands; ++i)
+    for (unsigned i = 0; i < n_pieces; ++i)
         c.before[i] = file.read_between_guards(c.header.operands[i].bytes);
-    for (unsigned i = 0; i < n_operands; ++i)
+    for (unsigned i = 0; i < n_pieces; ++i)
         c.wanted[i] =
-            c.access.written[i] ? file.read_between_guards(c.header.operands[i].bytes) : c.before[i];
+            is_written(c.header, i) ? file.read_between_guards(c.header.operands[i].bytes) : c.before[i];
     return c;
 }
 
@@ -114,37 +126,70 @@ const DtypeKernels& kernels_for(std::int64_t dtype) {
     fail("no kernels for dtype " + std::to_string(dtype));
 }
 
+// Where the operands of a call lie.
+struct Operands {
+    char* first[n_pieces];
+    std::vector<std::ptrdiff_t> shape, strides[n_operands];  // of param, of its partner, of each slot
+
+    Operands(const Header& h, std::vector<Bytes>& memory) : shape(h.shape, h.shape + h.ndim) {
+        for (unsigned i = 0; i < n_pieces; ++i) first[i] = memory[i].data() + guard + h.operands[i].offset;
+        for (unsigned i = 0; i < n_operands; ++i)
+            strides[i].assign(h.operands[i].strides, h.operands[i].strides + h.ndim);
+    }
+    int ndim() const { return static_cast<int>(shape.size()); }
+};
+
+void add_slice(Work& work, const Operands& of, const Kernel kernel, const DtypeKernels& kernels,
+               const Coefficients& constants) {
+    const Slice slice = {{of.first[0], of.first[1], of.first[2]},
+                         0,
+                         kernel,
+                         &constants,
+                         static_cast<unsigned>(kernels.itemsize)};
+    work.add_strided(slice, {of.strides[0].data(), of.strides[1].data(), of.strides[2].data()},
+                     of.shape.data(), of.ndim());
+}
+
+void add_update(Work& work, const Operands& of, const Header& h, const DtypeKernels& kernels,
+                const Coefficients& constants) {
+    Update update = {&kernels, &constants, 1, 0, 0, {of.first[0]}, {of.first[1]}, {}};
+    for (const std::ptrdiff_t size : of.shape) update.n *= static_cast<std::size_t>(size);
+    for (unsigned i = first_slot; i < n_pieces; ++i)
+        if (h.operands[i].bytes) update.slots[i - first_slot].data = of.first[i];
+    const auto& order = of.strides[2];
+    const bool alike = of.strides[0] == order && of.strides[1] == order;
+    work.add_update(update, {alike ? nullptr : of.strides[0].data(), alike ? nullptr : of.strides[1].data()},
+                    order.data(), of.shape.data(), of.ndim());
+}
+
 // The operands after the call.
 std::vector<Bytes> computed(const Case& c, int threads) {
     const Header& h = c.header;
     const DtypeKernels& kernels = kernels_for(h.dtype);
-    const Coefficients constants = coefficients(all_rules()[h.rule], h.values, h.first ? 0 : 1);
-    std::vector<Bytes> memory(c.before, c.before + n_operands);
-    const auto first = [&](unsigned i) { return memory[i].data() + guard + h.operands[i].offset; };
-    const std::vector<std::ptrdiff_t> shape(h.shape, h.shape + h.ndim);
-    std::vector<std::ptrdiff_t> strides[n_operands];
-    for (unsigned i = 0; i < n_operands; ++i)
-        strides[i].assign(h.operands[i].strides, h.operands[i].strides + h.ndim);
+    const Coefficients constants = coefficients(all_rules()[h.rule], h.values, {h.steps, h.momentum_product});
+    std::vector<Bytes> memory(c.before, c.before + n_pieces);
+    const Operands operands(h, memory);
     Work work;
-    work.access = c.access;
-    const Kernel kernel = h.lookahead ? kernels.lookahead : kernels.step[constants.variant];
-    work.add_strided(
-        {{first(0), first(1), first(2)}, 0, kernel, &constants, static_cast<unsigned>(kernels.itemsize)},
-        {strides[0].data(), strides[1].data(), strides[2].data()}, shape.data(), static_cast<int>(h.ndim));
+    work.access = h.lookahead ? lookahead_access : step_access;
+    if (h.lookahead)
+        add_slice(work, operands, kernels.lookahead, kernels, constants);
+    else if (constants.variant < n_plain_variants)
+        add_slice(work, operands, kernels.step[constants.variant], kernels, constants);
+    else
+        add_update(work, operands, h, kernels, constants);
     run(work, threads);
     return memory;
 }
 
 std::string described(const Case& c) {
     const Header& h = c.header;
-    std::string text = std::string(h.lookahead ? "look-ahead"
-                                   : h.first   ? "first step"
-                                               : "later step") +
-                       ", " + all_rules()[h.rule].title() + ", " + kernels_for(h.dtype).name + ", shape (";
+    std::string text = std::string(h.lookahead ? "look-ahead" : "step") + " after " +
+                       std::to_string(h.steps) + ", " + all_rules()[h.rule].title() + ", " +
+                       kernels_for(h.dtype).name + ", shape (";
     for (int d = 0; d < h.ndim; ++d) text += (d ? ", " : "") + std::to_string(h.shape[d]);
     text += ")";
     for (const Setting& setting : all_settings)
-        if (h.values[setting.place] != 0)
+        if (h.values.has(setting.place) && h.values[setting.place] != 0)
             text += std::string(", ") + setting.name + "=" + std::to_string(h.values[setting.place]);
     return text;
 }
@@ -155,7 +200,7 @@ constexpr int shown = 10;
 template <class T, class Bits>
 int differences(const Case& c, const std::vector<Bytes>& found, const std::string& how) {
     int count = 0;
-    for (unsigned operand = 0; operand < n_operands; ++operand) {
+    for (unsigned operand = 0; operand < n_pieces; ++operand) {
         for (std::size_t at = 0; at < found[operand].size(); at += sizeof(T)) {
             T numbers[2];
             Bits bits[2];
