@@ -8,7 +8,7 @@ importing this module makes two steps with it, and is an ImportError if they are
 from __future__ import annotations
 
 import copy
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
 import numpy as np
 
@@ -42,45 +42,158 @@ def _refuse(what: str) -> NoReturn:
 
 
 try:
-    from sklearn.neural_network._stochastic_optimizers import SGDOptimizer
+    from sklearn.neural_network._stochastic_optimizers import AdamOptimizer, SGDOptimizer
 except ImportError:
-    _refuse("SGDOptimizer cannot be imported")
+    _refuse("AdamOptimizer and SGDOptimizer cannot be imported")
 
 
-class _InPlaceSGD(SGDOptimizer):  # type: ignore[misc]  # scikit-learn has no types
-    """scikit-learn's schedule and stopping; the steps are ours, in place. Its velocities are the negatives of ours."""
+class _InPlace:
+    """Takes the place of an optimizer of scikit-learn. Schedule and stopping are its own; the steps are ours."""
 
-    def __init__(self, optimizer: SGDOptimizer) -> None:
-        self.__dict__.update(vars(optimizer))
-        velocities = self.__dict__.pop("velocities")
+    theirs: ClassVar[type]
+    numbers: ClassVar[tuple[str, ...]]  # the attributes whose type decides in which dtype scikit-learn computes
+    kept: ClassVar[tuple[str, ...]]  # the attributes that are lists of arrays
+    state: fm.State
+
+    def __init__(self, optimizer: Any) -> None:
+        self._take(optimizer)
+
+    @classmethod
+    def is_exact(cls, optimizer: Any) -> bool:
+        """A number of NumPy makes float64 of some of what scikit-learn computes in float32."""
+        arrays = [a for name in cls.kept for a in getattr(optimizer, name)]
+        exact = {int, float, np.float64} if all(a.dtype == np.float64 for a in arrays) else {int, float}
+        return all(type(getattr(optimizer, name)) in exact for name in cls.numbers)
+
+    def as_sklearn(self) -> Any:
+        optimizer = object.__new__(self.theirs)
+        vars(optimizer).update(vars(self), **self._as_they_keep_it())
+        del optimizer.state, optimizer.dtypes
+        return optimizer
+
+    def update_params(self, params: list[NDArray[Any]], grads: list[NDArray[Any]]) -> None:
+        if all(p.dtype == g.dtype == d for p, g, d in zip(params, grads, self.dtypes, strict=True)):
+            fm.step(params, grads, self.state)
+        else:
+            self._step_wider(params, grads)
+
+    def _step_wider(self, params: list[NDArray[Any]], grads: list[NDArray[Any]]) -> None:
+        """Targets or weights in float64 make float64 of gradients, and these of moments, for params in float32."""
+        dtypes = [np.promote_types(g.dtype, d) for g, d in zip(grads, self.dtypes, strict=True)]
+        if dtypes != self.dtypes:
+            optimizer = self.as_sklearn()
+            for name in self.kept:
+                arrays = getattr(optimizer, name)
+                setattr(optimizer, name, [a.astype(d) for a, d in zip(arrays, dtypes, strict=True)])
+            self._take(optimizer)
+        wide = [p.astype(d) for p, d in zip(params, dtypes, strict=True)]
+        fm.step(wide, [g.astype(d, copy=False) for g, d in zip(grads, dtypes, strict=True)], self.state)
+        for p, w in zip(params, wide, strict=True):
+            np.copyto(p, w, casting="same_kind")
+
+    def _take(self, optimizer: Any) -> None:
+        vars(self).update(vars(optimizer))
+        for name in self.kept:
+            del vars(self)[name]
+        self.state = self._state_of(optimizer)
+        self.dtypes = [v.dtype for v in self.state.velocity]
+
+    def _state_of(self, optimizer: Any) -> fm.State:
+        raise NotImplementedError
+
+    def _as_they_keep_it(self) -> dict[str, Any]:
+        raise NotImplementedError
+
+
+class _InPlaceSGD(_InPlace, SGDOptimizer):  # type: ignore[misc]  # scikit-learn has no types
+    """Its velocities are the negatives of ours."""
+
+    theirs = SGDOptimizer
+    numbers = ("momentum", "power_t", "learning_rate")
+    kept = ("velocities",)
+
+    def _state_of(self, optimizer: Any) -> fm.State:
+        velocities = optimizer.velocities
         # Without momentum Nesterov's step is the plain one, and `init` refuses to be asked for it.
         nesterov = bool(self.nesterov and self.momentum)
-        self.state = fm.init(
+        state = fm.init(
             velocities, lr=self.learning_rate, momentum=self.momentum, nesterov=nesterov, form="lr_inside"
         )
         if any(v.any() for v in velocities):
-            saved = self.state.state_dict()
-            for path, v in zip(saved["velocity"], velocities, strict=True):
-                saved["velocity"][path], saved["steps"][path] = -v, 1
-            self.state.load_state_dict(saved)
+            _load(state, 1, velocity=[-v for v in velocities])
+        return state
+
+    def _as_they_keep_it(self) -> dict[str, Any]:
+        return {"velocities": [-v for v in self.state.velocity]}
 
     def update_params(self, params: list[NDArray[Any]], grads: list[NDArray[Any]]) -> None:
         self.state.lr = self.learning_rate
-        # Targets or weights in float64 give gradients in float64 for parameters in float32.
-        fm.step(
-            params, [g.astype(p.dtype, copy=False) for p, g in zip(params, grads, strict=True)], self.state
-        )
+        super().update_params(params, grads)
 
-    def as_sklearn(self) -> SGDOptimizer:
-        optimizer = SGDOptimizer.__new__(SGDOptimizer)
-        vars(optimizer).update(vars(self))
-        del optimizer.state
-        optimizer.velocities = [-v for v in self.state.velocity]
+
+class _InPlaceAdam(_InPlace, AdamOptimizer):  # type: ignore[misc]
+    """Its learning rate is a numpy.float64, so that displacements of float32 are computed in float64."""
+
+    theirs = AdamOptimizer
+    numbers = ("beta_1", "beta_2", "epsilon")
+    kept = ("ms", "vs")
+
+    def _state_of(self, optimizer: Any) -> fm.State:
+        state = fm.adam(
+            optimizer.ms,
+            lr=float(self.learning_rate_init),
+            beta1=self.beta_1,
+            beta2=self.beta_2,
+            eps=self.epsilon,
+            form="folded_float64",
+        )
+        if optimizer.t:
+            _load(state, optimizer.t, velocity=optimizer.ms, second_moment=optimizer.vs)
+        return state
+
+    def _as_they_keep_it(self) -> dict[str, Any]:
+        state = self.state
+        return {"ms": state.velocity, "vs": state.second_moment, "t": self.t, "learning_rate": self.learning_rate}
+
+    @property
+    def t(self) -> int:
+        return self.state.step_count
+
+    @property
+    def learning_rate(self) -> float:
+        if self.t == 0:
+            return float(self.learning_rate_init)
+        size: float = (
+            self.learning_rate_init * np.sqrt(1 - self.beta_2**self.t) / (1 - self.beta_1**self.t)
+        )
+        return size
+
+
+def _load(state: fm.State, steps: int, **slots: list[NDArray[Any]]) -> None:
+    saved = state.state_dict()
+    for name, arrays in slots.items():
+        saved[name] = dict(zip(saved[name], arrays, strict=True))
+    saved["steps"] = dict.fromkeys(saved["steps"], steps)
+    saved["step_count"] = steps
+    state.load_state_dict(saved)
+
+
+_IN_PLACE: dict[type, type[_InPlace]] = {ours.theirs: ours for ours in (_InPlaceSGD, _InPlaceAdam)}
+
+
+def _replaced(optimizer: Any) -> Any:
+    """Return what makes the steps of `optimizer` in place, or `optimizer`, where that would give other bits."""
+    ours = _IN_PLACE.get(type(optimizer))
+    if ours is None or not ours.is_exact(optimizer):
+        return optimizer
+    try:
+        return ours(optimizer)
+    except ValueError:  # momentum 1, or a number that is 0 or 1 once it is rounded to float32
         return optimizer
 
 
 class _Perceptron:
-    """Puts `_InPlaceSGD` into the place of the optimizer that scikit-learn makes when a fit begins."""
+    """Puts `_InPlace` into the place of the optimizer that scikit-learn makes when a fit begins."""
 
     @property
     def _optimizer(self) -> Any:
@@ -92,11 +205,11 @@ class _Perceptron:
 
     @_optimizer.setter
     def _optimizer(self, optimizer: Any) -> None:
-        vars(self)["_optimizer"] = _InPlaceSGD(optimizer) if type(optimizer) is SGDOptimizer else optimizer
+        vars(self)["_optimizer"] = _replaced(optimizer)
 
     @property
     def state_(self) -> fm.State:
-        """The state that steps ``coefs_ + intercepts_``, after a fit with ``solver="sgd"``."""
+        """The state that steps ``coefs_ + intercepts_``, after a fit with ``solver="adam"`` or ``"sgd"``."""
         state: fm.State = self._optimizer.state
         return state
 
