@@ -1,13 +1,15 @@
-"""scikit-learn's `MLPClassifier` and `MLPRegressor`, with the steps of ``solver="sgd"`` made by `fast_momentum.step`.
+"""scikit-learn's `MLPClassifier` and `MLPRegressor`, with the steps of Adam and SGD made by `fast_momentum.step`.
 
 The two classes here have the names, the parameters and the results of scikit-learn's, bit for bit. Only the private
 optimizer that they hold in ``_optimizer`` is another. That interface may move with any release of scikit-learn, so
-importing this module makes two steps with it, and is an ImportError if they are not scikit-learn's. Needs scikit-learn.
+importing this module makes two steps with each, and is an ImportError if they are not scikit-learn's. Needs
+scikit-learn.
 """
 
 from __future__ import annotations
 
 import copy
+import itertools
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
 import numpy as np
@@ -51,7 +53,10 @@ class _InPlace:
     """Takes the place of an optimizer of scikit-learn. Schedule and stopping are its own; the steps are ours."""
 
     theirs: ClassVar[type]
-    numbers: ClassVar[tuple[str, ...]]  # the attributes whose type decides in which dtype scikit-learn computes
+    solver: ClassVar[str]
+    numbers: ClassVar[
+        tuple[str, ...]
+    ]  # the attributes whose type decides in which dtype scikit-learn computes
     kept: ClassVar[tuple[str, ...]]  # the attributes that are lists of arrays
     state: fm.State
 
@@ -108,7 +113,7 @@ class _InPlace:
 class _InPlaceSGD(_InPlace, SGDOptimizer):  # type: ignore[misc]  # scikit-learn has no types
     """Its velocities are the negatives of ours."""
 
-    theirs = SGDOptimizer
+    theirs, solver = SGDOptimizer, "sgd"
     numbers = ("momentum", "power_t", "learning_rate")
     kept = ("velocities",)
 
@@ -134,7 +139,7 @@ class _InPlaceSGD(_InPlace, SGDOptimizer):  # type: ignore[misc]  # scikit-learn
 class _InPlaceAdam(_InPlace, AdamOptimizer):  # type: ignore[misc]
     """Its learning rate is a numpy.float64, so that displacements of float32 are computed in float64."""
 
-    theirs = AdamOptimizer
+    theirs, solver = AdamOptimizer, "adam"
     numbers = ("beta_1", "beta_2", "epsilon")
     kept = ("ms", "vs")
 
@@ -153,7 +158,12 @@ class _InPlaceAdam(_InPlace, AdamOptimizer):  # type: ignore[misc]
 
     def _as_they_keep_it(self) -> dict[str, Any]:
         state = self.state
-        return {"ms": state.velocity, "vs": state.second_moment, "t": self.t, "learning_rate": self.learning_rate}
+        return {
+            "ms": state.velocity,
+            "vs": state.second_moment,
+            "t": self.t,
+            "learning_rate": self.learning_rate,
+        }
 
     @property
     def t(self) -> int:
@@ -163,9 +173,7 @@ class _InPlaceAdam(_InPlace, AdamOptimizer):  # type: ignore[misc]
     def learning_rate(self) -> float:
         if self.t == 0:
             return float(self.learning_rate_init)
-        size: float = (
-            self.learning_rate_init * np.sqrt(1 - self.beta_2**self.t) / (1 - self.beta_1**self.t)
-        )
+        size: float = self.learning_rate_init * np.sqrt(1 - self.beta_2**self.t) / (1 - self.beta_1**self.t)
         return size
 
 
@@ -210,50 +218,61 @@ class _Perceptron:
     @property
     def state_(self) -> fm.State:
         """The state that steps ``coefs_ + intercepts_``, after a fit with ``solver="adam"`` or ``"sgd"``."""
-        state: fm.State = self._optimizer.state
-        return state
+        optimizer = self._optimizer
+        if isinstance(optimizer, _InPlace):
+            return optimizer.state
+        msg = f"{type(self).__name__} has no state: scikit-learn makes its steps with these parameters"
+        raise AttributeError(msg)
 
 
 class MLPClassifier(_Perceptron, neural_network.MLPClassifier):  # type: ignore[misc]
-    """`sklearn.neural_network.MLPClassifier`, trained faster with ``solver="sgd"``.
+    """`sklearn.neural_network.MLPClassifier`, trained faster.
 
-    Each step is that of scikit-learn, in one pass over memory::
+    With ``solver="adam"``, the default, each step is that of scikit-learn, in one pass over memory::
+
+        m = beta_1*m + (1-beta_1)*g
+        v = beta_2*v + (1-beta_2)*g*g
+        p = p - learning_rate_init*sqrt(1-beta_2**t)/(1-beta_1**t)*m / (sqrt(v) + epsilon)
+
+    and with ``solver="sgd"``::
 
         v = momentum*v + learning_rate*g
         p = p - v                                      (nesterovs_momentum: p = p - (momentum*v + learning_rate*g))
 
     Parameters, methods and attributes are those of scikit-learn's class, and so are the results, bit for bit. With
-    ``solver="adam"`` or ``"lbfgs"`` nothing is different from it.
+    ``solver="lbfgs"`` nothing is different from it.
 
     Attributes
     ----------
     state_ : fast_momentum.State
-        The state that steps ``coefs_ + intercepts_``, after a fit with ``solver="sgd"``.
+        The state that steps ``coefs_ + intercepts_``, after a fit with ``solver="adam"`` or ``"sgd"``.
 
     Raises
     ------
     ValueError
-        From a fit with ``solver="sgd"``, if ``momentum`` is 1, or a hyperparameter becomes 0 in the dtype of ``X``.
+        From a fit with ``solver="sgd"`` and ``learning_rate="invscaling"``, if the learning rate becomes 0 in float32.
 
     Notes
     -----
-    The steps are made in the dtype of ``coefs_``. Where ``X`` is float32, and the targets of a regression or the
-    sample weights are float64, or ``momentum`` or ``power_t`` is a scalar of NumPy, scikit-learn makes float64 of its
-    velocities; the results then agree to rounding in float32.
+    scikit-learn makes the steps where ours would have other bits, and there is no ``state_``: where ``X`` is float32
+    and ``beta_1``, ``beta_2``, ``epsilon``, ``momentum`` or ``power_t`` is a scalar of NumPy, with ``momentum=1``, and
+    where one of these numbers is 0 or 1 once it is rounded to float32. Where targets or weights are float64 and ``X``
+    is float32, moments are float64, as in scikit-learn; if targets of a later ``partial_fit`` are float32, the results
+    agree to rounding.
 
     Examples
     --------
     >>> from sklearn.datasets import load_iris
     >>> from fast_momentum.adapters.scikit_learn import MLPClassifier
     >>> X, y = load_iris(return_X_y=True)
-    >>> mlp = MLPClassifier(solver="sgd", learning_rate_init=0.1, random_state=0).fit(X, y)
+    >>> mlp = MLPClassifier(learning_rate_init=0.01, random_state=0).fit(X, y)
     >>> mlp.score(X, y) > 0.95, mlp.state_.step_count == mlp.n_iter_
     (True, True)
     """
 
 
 class MLPRegressor(_Perceptron, neural_network.MLPRegressor):  # type: ignore[misc]
-    """`sklearn.neural_network.MLPRegressor`, trained faster with ``solver="sgd"``.
+    """`sklearn.neural_network.MLPRegressor`, trained faster.
 
     What `MLPClassifier` says holds here, too.
 
@@ -262,7 +281,7 @@ class MLPRegressor(_Perceptron, neural_network.MLPRegressor):  # type: ignore[mi
     >>> import numpy as np
     >>> from fast_momentum.adapters.scikit_learn import MLPRegressor
     >>> X = np.linspace(-1, 1, 40)[:, None]
-    >>> mlp = MLPRegressor(solver="sgd", learning_rate_init=0.1, random_state=0)
+    >>> mlp = MLPRegressor(learning_rate_init=0.01, random_state=0)
     >>> for _ in range(200):
     ...     mlp = mlp.partial_fit(X, X[:, 0] ** 2)
     >>> mlp.score(X, X[:, 0] ** 2) > 0.99
@@ -279,7 +298,7 @@ _CLASSES: dict[type, type] = {
 def from_sklearn(estimator: Any) -> Any:
     """Copy a perceptron of scikit-learn, fitted or not, into one that is trained here.
 
-    Its optimizer comes along, with the sign of the velocities changed, so ``partial_fit`` goes on as it would have.
+    Its optimizer comes along, so ``partial_fit`` goes on as it would have.
 
     Parameters
     ----------
@@ -300,7 +319,7 @@ def from_sklearn(estimator: Any) -> Any:
     --------
     >>> from sklearn.neural_network import MLPRegressor
     >>> from fast_momentum.adapters import scikit_learn
-    >>> mlp = MLPRegressor(solver="sgd", random_state=0).partial_fit([[0.0], [1.0]], [0.0, 1.0])
+    >>> mlp = MLPRegressor(random_state=0).partial_fit([[0.0], [1.0]], [0.0, 1.0])
     >>> scikit_learn.from_sklearn(mlp).partial_fit([[0.0], [1.0]], [0.0, 1.0]).state_.step_count
     1
     """
@@ -330,7 +349,7 @@ def to_sklearn(estimator: Any) -> Any:
     Examples
     --------
     >>> from fast_momentum.adapters import scikit_learn
-    >>> mlp = scikit_learn.MLPRegressor(solver="sgd", random_state=0).partial_fit([[0.0], [1.0]], [0.0, 1.0])
+    >>> mlp = scikit_learn.MLPRegressor(random_state=0).partial_fit([[0.0], [1.0]], [0.0, 1.0])
     >>> type(scikit_learn.to_sklearn(mlp)).__module__
     'sklearn.neural_network._multilayer_perceptron'
     """
@@ -347,24 +366,30 @@ def _copied(estimator: Any, classes: dict[type, type], module: str) -> Any:
     optimizer = attributes.pop("_optimizer", None)
     vars(new).update(attributes)
     if optimizer is not None:
-        new._optimizer = optimizer.as_sklearn() if isinstance(optimizer, _InPlaceSGD) else optimizer
+        new._optimizer = optimizer.as_sklearn() if isinstance(optimizer, _InPlace) else optimizer
     return new
 
 
-def _check_interface() -> None:
+def _check_interface(solver: str, dtype: str) -> None:
     """Two steps here and there, with a schedule: an interface that has moved shows before anyone trains for hours."""
-    options = {"hidden_layer_sizes": (), "solver": "sgd", "learning_rate": "invscaling", "random_state": 0}
+    options = {"hidden_layer_sizes": (), "solver": solver, "learning_rate": "invscaling", "random_state": 0}
+    options["learning_rate_init"] = 0.5  # steps as large as the coefficients show how they are rounded
     ours, theirs = MLPRegressor(**options), neural_network.MLPRegressor(**options)
+    x, y = np.linspace(-1, 1, 26, dtype=dtype).reshape(2, 13), np.array([1, 2], dtype)
     try:
         for mlp in (ours, theirs):
             for _ in range(2):
-                mlp.partial_fit([[0.5], [-1.0]], [1.0, 2.0])
-        found = [*ours.coefs_, *ours.intercepts_, *(-v for v in ours.state_.velocity)]
-        expected = [*theirs.coefs_, *theirs.intercepts_, *theirs._optimizer.velocities]
+                mlp.partial_fit(x, y)
+        names = ours._optimizer.kept
+        found, expected = (
+            [*mlp.coefs_, *mlp.intercepts_, *(a for name in names for a in getattr(mlp._optimizer, name))]
+            for mlp in (to_sklearn(ours), theirs)
+        )
     except Exception as error:  # noqa: BLE001 - whatever it is, they have moved
         _refuse(f"two steps end in {type(error).__name__}: {error}")
     if not all(map(np.array_equal, found, expected)):
         _refuse("two steps give other coefficients")
 
 
-_check_interface()
+for _case in itertools.product([ours.solver for ours in _IN_PLACE.values()], ["float32", "float64"]):
+    _check_interface(*_case)
