@@ -11,7 +11,6 @@ import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
-from unittest import mock
 
 import numpy as np
 from compiled import BARE, bare_library
@@ -152,53 +151,41 @@ def perceptron(name: str, budget: float) -> tuple[Times, Times]:
 
 # ---- scikit-learn ----
 
-
-def fast_sgd() -> type:
-    """scikit-learn's optimizer with its update made by `fast_momentum`."""
-    from sklearn.neural_network._stochastic_optimizers import SGDOptimizer
-
-    class FastSGD(SGDOptimizer):  # type: ignore[misc]  # scikit-learn has no types
-        state: fm.State | None = None
-
-        def update_params(self, params: Any, grads: Any) -> None:
-            self.state = self.state or fm.init(
-                params,
-                lr=self.learning_rate,
-                momentum=self.momentum,
-                nesterov=self.nesterov,
-                form="lr_inside",
-            )
-            self.state.lr = self.learning_rate
-            fm.step(params, grads, self.state)
-
-    return FastSGD
+# Solver and dtype.
+SOLVERS = [("adam", "float32"), ("adam", "float64"), ("sgd", "float32")]
+WIDTHS, BATCHES = [100, 512, 1024, 2048], [32, 200]
 
 
-def sklearn_fit(width: int, batch: int, *, fast: bool) -> tuple[float, list[Any]]:
-    """Seconds of a fit, of which one epoch is made, and the coefficients."""
+def sklearn_fit(module: Any, solver: str, dtype: str, width: int, batch: int) -> tuple[float, list[Any]]:
+    """Seconds of a fit with the MLPClassifier of `module`, and the coefficients."""
     from sklearn.exceptions import ConvergenceWarning
-    from sklearn.neural_network import MLPClassifier, _multilayer_perceptron
 
     rng = np.random.default_rng(0)
-    x = rng.random((40 * batch if batch < 100 else 10 * batch, 784), dtype=np.float32)
+    x = rng.random((40 * batch if batch < 100 else 10 * batch, 784)).astype(dtype)
     y = rng.integers(0, 10, len(x))
-    model = MLPClassifier((width, width), solver="sgd", batch_size=batch, max_iter=1, random_state=0)
-    optimizer = fast_sgd() if fast else _multilayer_perceptron.SGDOptimizer
-    with warnings.catch_warnings(), mock.patch.object(_multilayer_perceptron, "SGDOptimizer", optimizer):
+    epochs = max(1, 1000 // width)
+    model = module.MLPClassifier(
+        (width, width), solver=solver, batch_size=batch, max_iter=epochs, random_state=0
+    )
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         begin = time.perf_counter()
         model.fit(x, y)
         return time.perf_counter() - begin, [*model.coefs_, *model.intercepts_]
 
 
-def sklearn_fits(width: int, batch: int, rounds: int) -> Times:
-    """Seconds of fits with both optimizers, in turns; their coefficients must be the same, bit for bit."""
+def sklearn_fits(solver: str, dtype: str, width: int, batch: int, rounds: int) -> Times:
+    """Seconds of fits with both estimators, in turns; their coefficients must be the same, bit for bit."""
+    from sklearn import neural_network
+
+    from fast_momentum.adapters import scikit_learn
+
     fm.set_num_threads(1)
     seconds: dict[str, list[float]] = {"scikit-learn": [], OURS: []}
     for _ in range(rounds):
-        taken, coefficients = sklearn_fit(width, batch, fast=False)
+        taken, coefficients = sklearn_fit(neural_network, solver, dtype, width, batch)
         seconds["scikit-learn"].append(taken)
-        taken, others = sklearn_fit(width, batch, fast=True)
+        taken, others = sklearn_fit(scikit_learn, solver, dtype, width, batch)
         seconds[OURS].append(taken)
         for mine, theirs in zip(others, coefficients, strict=True):
             assert mine.tobytes() == theirs.tobytes(), "the coefficients must be the same, bit for bit"

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from compiled import ALL_CONTENDERS, BARE
 from measure import growth_of_memory, seconds_of_import
-from training import IN_PLACE, PERCEPTRONS, perceptron, sklearn_fits
+from training import BATCHES, IN_PLACE, PERCEPTRONS, SOLVERS, WIDTHS, perceptron, sklearn_fits
 
 import fast_momentum as fm
 from fast_momentum._bench.contenders import OURS, prepared
@@ -84,14 +84,15 @@ class Loops:
 
 
 class ScikitLearn:
-    """The fit of an MLPClassifier, as a multiple of the same fit with `fast_momentum`."""
+    """The fit of an MLPClassifier, as a multiple of the same fit with the class of our adapter."""
 
     unit = "times"
-    param_names = ["width", "batch"]
-    params = [[512, 1024, 2048], [32, 200]]
+    param_names = ["solver", "width", "batch"]
+    params = [[" ".join(solver) for solver in SOLVERS], WIDTHS, BATCHES]
 
-    def track_fit(self, width: int, batch: int) -> float:
-        return sklearn_fits(width, batch, 3).ratio("scikit-learn", OURS).median
+    def track_fit(self, solver: str, width: int, batch: int) -> float:
+        name, dtype = solver.split()
+        return sklearn_fits(name, dtype, width, batch, 3).ratio("scikit-learn", OURS).median
 
 
 class Memory:
