@@ -153,7 +153,7 @@ class _InPlaceAdam(_InPlace, AdamOptimizer):  # type: ignore[misc]
             form="folded_float64",
         )
         if optimizer.t:
-            _load(state, optimizer.t, velocity=optimizer.ms, second_moment=optimizer.vs)
+            _load(state, optimizer.t, optimizer.t, velocity=optimizer.ms, second_moment=optimizer.vs)
         return state
 
     def _as_they_keep_it(self) -> dict[str, Any]:
@@ -177,12 +177,12 @@ class _InPlaceAdam(_InPlace, AdamOptimizer):  # type: ignore[misc]
         return size
 
 
-def _load(state: fm.State, steps: int, **slots: list[NDArray[Any]]) -> None:
+def _load(state: fm.State, steps: int, step_count: int = 0, **slots: list[NDArray[Any]]) -> None:
     saved = state.state_dict()
     for name, arrays in slots.items():
         saved[name] = dict(zip(saved[name], arrays, strict=True))
     saved["steps"] = dict.fromkeys(saved["steps"], steps)
-    saved["step_count"] = steps
+    saved["step_count"] = step_count
     state.load_state_dict(saved)
 
 
@@ -321,7 +321,7 @@ def from_sklearn(estimator: Any) -> Any:
     >>> from fast_momentum.adapters import scikit_learn
     >>> mlp = MLPRegressor(random_state=0).partial_fit([[0.0], [1.0]], [0.0, 1.0])
     >>> scikit_learn.from_sklearn(mlp).partial_fit([[0.0], [1.0]], [0.0, 1.0]).state_.step_count
-    1
+    2
     """
     return _copied(estimator, _CLASSES, "sklearn.neural_network")
 
