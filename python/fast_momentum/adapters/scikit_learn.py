@@ -71,7 +71,7 @@ class _InPlace:
         return all(type(getattr(optimizer, name)) in exact for name in cls.numbers)
 
     def as_sklearn(self) -> Any:
-        optimizer = object.__new__(self.theirs)
+        optimizer: Any = object.__new__(self.theirs)
         vars(optimizer).update(vars(self), **self._as_they_keep_it())
         del optimizer.state, optimizer.dtypes
         return optimizer
@@ -257,8 +257,8 @@ class MLPClassifier(_Perceptron, neural_network.MLPClassifier):  # type: ignore[
     scikit-learn makes the steps where ours would have other bits, and there is no ``state_``: where ``X`` is float32
     and ``beta_1``, ``beta_2``, ``epsilon``, ``momentum`` or ``power_t`` is a scalar of NumPy, with ``momentum=1``, and
     where one of these numbers is 0 or 1 once it is rounded to float32. Where targets or weights are float64 and ``X``
-    is float32, moments are float64, as in scikit-learn; if targets of a later ``partial_fit`` are float32, the results
-    agree to rounding.
+    is float32, moments are float64, as in scikit-learn; if their dtype changes between calls of ``partial_fit``, the
+    results agree to rounding.
 
     Examples
     --------
