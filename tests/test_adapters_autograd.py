@@ -1,4 +1,4 @@
-"""autograd's `sgd` and ours on the same problems."""
+"""The optimizers of autograd and ours on the same problems."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 import fast_momentum as fm
 from fast_momentum.adapters import autograd as adapter
-from helpers import FORMS, assert_bits, copied
+from helpers import FORMS, assert_bits, copied, leaves
 
 autograd = pytest.importorskip("autograd")
 
@@ -61,10 +61,57 @@ def test_sgd(kind: str, options: dict[str, Any], rng: np.random.Generator) -> No
         assert_bits(g, g_there)
 
 
-def test_positional_arguments() -> None:
+def assert_close(ours: Any, theirs: Any) -> None:
+    """Where operations come in another order."""
+    for a, b in zip(leaves(ours), leaves(theirs), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("adam", {}),
+        ("adam", {"num_iters": 30, "step_size": 0.05, "b1": 0.5, "b2": 0.9, "eps": 1e-3}),
+        ("rmsprop", {"num_iters": 10}),
+        ("rmsprop", {"num_iters": 7, "step_size": 0.05, "gamma": 0.5, "eps": 1e-3}),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("kind", X0)
+def test_adam_and_rmsprop(kind: str, name: str, options: dict[str, Any], rng: np.random.Generator) -> None:
+    x0 = X0[kind](rng)
+    before = copied(x0)
     gradient = autograd.grad(loss)
-    arguments = (gradient, np.ones(3), None, 20, 0.2, 0.5)
-    assert_bits(adapter.sgd(*arguments), optimizers.sgd(*arguments))
+    seen: list[list[Any]] = [[], []]
+    results = [
+        getattr(package, name)(gradient, x0, lambda x, i, g, k=k: seen[k].append((i, [x, g])), **options)
+        for k, package in enumerate([adapter, optimizers])
+    ]
+    assert_close(*results)
+    assert_bits([x0], [before])
+    assert len(seen[0]) == len(seen[1]) == options.get("num_iters", 100)
+    for (i, ours), (i_there, theirs) in zip(*seen, strict=True):
+        assert i == i_there
+        assert_close(ours, theirs)
+
+
+@pytest.mark.parametrize("name", ["adam", "rmsprop"])
+def test_a_step_agrees_to_some_units_in_the_last_place(name: str, rng: np.random.Generator) -> None:
+    g = rng.normal(size=10_000) * 10.0 ** rng.integers(-9, 9, size=10_000)
+    ours, theirs = (
+        getattr(package, name)(lambda x, i: g, np.zeros_like(g), num_iters=1)
+        for package in (adapter, optimizers)
+    )
+    np.testing.assert_array_max_ulp(ours, theirs, maxulp=4)
+
+
+@pytest.mark.parametrize(
+    ("name", "numbers"), [("sgd", (0.2, 0.5)), ("adam", (0.2, 0.5, 0.75, 0.1)), ("rmsprop", (0.2, 0.5, 0.1))]
+)
+def test_positional_arguments(name: str, numbers: tuple[float, ...]) -> None:
+    gradient = autograd.grad(loss)
+    arguments = (gradient, np.ones(3), None, 20, *numbers)
+    assert_close(getattr(adapter, name)(*arguments), getattr(optimizers, name)(*arguments))
 
 
 @pytest.mark.parametrize("x0", [3.0, np.arange(1, 4), np.float64(2.5)], ids=repr)
@@ -79,9 +126,13 @@ def test_a_gradient_may_be_a_number_of_python() -> None:
     assert_bits(ours, theirs)
 
 
-def test_float32_stays_float32(rng: np.random.Generator) -> None:
+@pytest.mark.parametrize(("name", "iterations"), [("sgd", 200), ("adam", 100), ("rmsprop", 5)])
+def test_float32_stays_float32(name: str, iterations: int, rng: np.random.Generator) -> None:
     x0 = {"w": rng.normal(size=(4, 3)).astype(np.float32)}
-    ours, theirs = (sgd(autograd.grad(loss), x0) for sgd in (adapter.sgd, optimizers.sgd))
+    ours, theirs = (
+        getattr(package, name)(autograd.grad(loss), x0, num_iters=iterations)
+        for package in (adapter, optimizers)
+    )
     assert ours["w"].dtype == np.float32
     np.testing.assert_allclose(ours["w"], theirs["w"], rtol=1e-5, atol=1e-5)
 
@@ -131,10 +182,17 @@ def test_what_is_refused() -> None:
     with pytest.raises(TypeError) as info:
         autograd.grad(trained)(0.1)
     assert str(info.value) == (
-        "x0 must have numbers, not ArrayBox; autograd.misc.optimizers.sgd can be differentiated, a step in place cannot"
+        "x0 must have numbers, not ArrayBox; autograd.misc.optimizers can be differentiated, a step in place cannot"
     )
     with pytest.raises(ValueError, match="lr must"):
         adapter.sgd(autograd.grad(loss), np.ones(3), step_size=-0.1)
+    for make, options, message in [
+        (adapter.adam, {"b1": 1.0}, "beta1 must"),
+        (adapter.adam, {"eps": -1.0}, "eps must"),
+        (adapter.rmsprop, {"gamma": 1.0}, "rho must"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            make(autograd.grad(loss), np.ones(3), **options)
     with pytest.raises(ValueError, match="must not share memory|share"):
         adapter.sgd(lambda x, i: x, np.ones(3))
     with pytest.raises(ValueError, match="nesterov"):
