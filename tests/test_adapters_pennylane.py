@@ -17,7 +17,27 @@ from pennylane import numpy as np
 
 from fast_momentum.adapters import pennylane as adapter
 
-NAMES = ["MomentumOptimizer", "NesterovMomentumOptimizer"]
+NAMES = ["MomentumOptimizer", "NesterovMomentumOptimizer", "RMSPropOptimizer", "AdamOptimizer"]
+# PennyLane divides by the root before it multiplies.
+TO_ROUNDING = ["RMSPropOptimizer"]
+
+OPTIONS: list[tuple[str, dict[str, Any]]] = [
+    *((name, {}) for name in NAMES),
+    *(
+        (name, options)
+        for name in NAMES[:2]
+        for options in ({"stepsize": 0.3, "momentum": 0.5}, {"momentum": 0.0})
+    ),
+    ("RMSPropOptimizer", {"stepsize": 0.1, "decay": 0.5, "eps": 0.01}),
+    ("AdamOptimizer", {"stepsize": 0.1, "beta1": 0.5, "beta2": 0.75, "eps": 0.01}),
+]
+
+
+SET: dict[str, dict[str, float]] = {
+    **{name: {"stepsize": 0.002, "momentum": 0.7} for name in NAMES[:2]},
+    "RMSPropOptimizer": {"stepsize": 0.002, "decay": 0.7, "eps": 0.01},
+    "AdamOptimizer": {"stepsize": 0.002, "beta1": 0.7, "beta2": 0.8, "eps": 0.01},
+}
 
 
 def pair(name: str, *args: Any, **options: Any) -> list[Any]:
@@ -43,20 +63,38 @@ def quartic(x: Any, y: Any = 0.5) -> Any:
     return np.sum((x - 1.5) ** 4) + np.sum(np.sin(x * y))
 
 
-def assert_tensors(ours: Any, theirs: Any) -> None:
+def assert_tensors(ours: Any, theirs: Any, name: str = "") -> None:
+    """Of the optimizer `name`, whose results may agree to rounding alone."""
     assert type(ours) is type(theirs)
     if isinstance(theirs, (list, tuple)):
         for a, b in zip(ours, theirs, strict=True):
-            assert_tensors(a, b)
+            assert_tensors(a, b, name)
     elif isinstance(theirs, numpy.ndarray):
         assert getattr(ours, "requires_grad", None) == getattr(theirs, "requires_grad", None)
-        assert_bits(numpy.asarray(ours), numpy.asarray(theirs))
+        assert_arrays(numpy.asarray(ours), numpy.asarray(theirs), name)
     else:
-        assert ours == theirs
+        assert ours == pytest.approx(theirs, rel=1e-12) if name in TO_ROUNDING else ours == theirs
 
 
-@pytest.mark.parametrize("options", [{}, {"stepsize": 0.3, "momentum": 0.5}, {"momentum": 0.0}], ids=str)
-@pytest.mark.parametrize("name", NAMES)
+def assert_arrays(ours: Any, theirs: Any, name: str) -> None:
+    if name in TO_ROUNDING:
+        assert ours.dtype == theirs.dtype
+        assert ours.shape == theirs.shape
+        numpy.testing.assert_allclose(ours, theirs, rtol=1e-12, atol=1e-13)
+    else:
+        assert_bits(ours, theirs)
+
+
+def assert_accumulations(ours: Any, theirs: Any, name: str) -> None:
+    if isinstance(theirs, dict):
+        assert ours.keys() == theirs.keys()
+        assert ours["t"] == theirs["t"]
+        ours, theirs = ([*each["fm"], *each["sm"]] for each in (ours, theirs))
+    for a, b in zip(ours, theirs, strict=True):
+        assert_arrays(numpy.asarray(a, float), numpy.asarray(b, float), name)
+
+
+@pytest.mark.parametrize(("name", "options"), OPTIONS, ids=str)
 def test_a_quantum_circuit(name: str, options: dict[str, Any]) -> None:
     cost = circuit()
     angles = np.array([[0.1, 0.7], [1.3, -0.4]], requires_grad=True)
@@ -66,7 +104,7 @@ def test_a_quantum_circuit(name: str, options: dict[str, Any]) -> None:
         results = [
             opt.step_and_cost(cost, *args, data=0.7) for opt, args in zip(optimizers, arguments, strict=True)
         ]
-        assert_tensors(*results)
+        assert_tensors(*results, name)
         arguments = [new for new, _ in results]
     assert not numpy.array_equal(arguments[0][0], angles)
 
@@ -79,11 +117,12 @@ def test_one_argument(name: str, x0: Any, stepsize: float) -> None:
     optimizers = pair(name, stepsize)
     for t in range(12):
         x = [opt.step(quartic, p, y=0.7) for opt, p in zip(optimizers, x, strict=True)]
-        assert_tensors(*x)
-        assert_tensors(*[[numpy.asarray(a) for a in opt.accumulation] for opt in optimizers])
+        assert_tensors(*x, name)
+        assert_accumulations(*(opt.accumulation for opt in optimizers), name)
         if t == 5:
             for opt in optimizers:
-                opt.stepsize, opt.momentum = 0.002, 0.7
+                for hyperparameter, value in SET[name].items():
+                    setattr(opt, hyperparameter, value)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -109,7 +148,8 @@ def test_what_is_trainable_may_change(name: str) -> None:
         for opt, (a, _, b) in zip(optimizers, arguments, strict=True):
             a, b = np.array(a, requires_grad=t % 3 != 1), np.array(b, requires_grad=t % 3 != 2)
             results.append(opt.step(cost, a, np.ones(t + 1, requires_grad=False), b))
-        assert_tensors(*results)
+        assert_tensors(*results, name)
+        assert_accumulations(*(opt.accumulation for opt in optimizers), name)
         arguments = results
 
 
@@ -125,7 +165,7 @@ def test_grad_fn(name: str) -> None:
             opt.step_and_cost(lambda x, y: np.sum(x) + y, *args, grad_fn=gradient)
             for opt, args in zip(optimizers, arguments, strict=True)
         ]
-        assert_tensors(*results)
+        assert_tensors(*results, name)
         arguments = [new for new, _ in results]
 
 
@@ -142,6 +182,15 @@ def test_float32(grad_dtype: Any) -> None:
         assert x[0].dtype == grad_dtype
 
 
+@pytest.mark.parametrize("name", ["RMSPropOptimizer", "AdamOptimizer"])
+def test_float32_stays_float32(name: str) -> None:
+    x = np.array([1.0, -2.5], dtype=numpy.float32, requires_grad=True)
+    ours, theirs = (opt.step(None, x, grad_fn=lambda x: x**3) for opt in pair(name))
+    assert ours.dtype == numpy.float32
+    assert theirs.dtype == (numpy.float64 if name == "AdamOptimizer" else numpy.float32)
+    numpy.testing.assert_allclose(ours, theirs, rtol=1e-6)
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_reset_pickle_and_moving_the_accumulation(name: str) -> None:
     ours, theirs = pair(name)
@@ -149,18 +198,18 @@ def test_reset_pickle_and_moving_the_accumulation(name: str) -> None:
     x = [np.array([0.5, 3.0], requires_grad=True), np.array(0.25, requires_grad=True)]
     for _ in range(4):
         x, other = ours.step(quartic, *x), theirs.step(quartic, *x)
-        assert_tensors(x, other)
+        assert_tensors(x, other, name)
     loaded = pickle.loads(pickle.dumps(ours))
     into_ours, into_theirs = pair(name)
     into_ours.accumulation = theirs.accumulation
     into_theirs.accumulation = ours.accumulation
     expected = theirs.step(quartic, *x)
     for opt in (ours, loaded, into_ours, into_theirs):
-        assert_tensors(opt.step(quartic, *x), expected)
+        assert_tensors(opt.step(quartic, *x), expected, name)
     for opt in (ours, theirs):
         opt.reset()
         assert opt.accumulation is None
-    assert_tensors(ours.step(quartic, *x), theirs.step(quartic, *x))
+    assert_tensors(ours.step(quartic, *x), theirs.step(quartic, *x), name)
 
 
 def test_every_step_is_ours_and_an_optimizer_of_pennylane(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -172,7 +221,31 @@ def test_every_step_is_ours_and_an_optimizer_of_pennylane(monkeypatch: pytest.Mo
         opt = getattr(adapter, name)()
         assert isinstance(opt, getattr(qml, name))
         opt.step(quartic, np.array(1.0, requires_grad=True), np.array([2.0], requires_grad=True))
-    assert len(calls) == 4
+    assert len(calls) == 2 * len(NAMES)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_refused_step_is_not_counted(name: str) -> None:
+    x = np.array([0.5, -1.0], requires_grad=True)
+    ours, expected = getattr(adapter, name)(), getattr(adapter, name)()
+    x = y = ours.step(quartic, x)
+    expected.accumulation = ours.accumulation
+    for _ in range(3):
+        with pytest.raises(ValueError, match="shape"):
+            ours.step(None, x, grad_fn=lambda x: np.ones(3))
+    for _ in range(2):
+        x, y = ours.step(quartic, x), expected.step(quartic, y)
+        assert_tensors(x, y)
+
+
+def test_adams_moments_have_names() -> None:
+    optimizers = pair("AdamOptimizer")
+    assert [(opt.t, opt.fm, opt.sm) for opt in optimizers] == [(None, None, None)] * 2
+    for opt in optimizers:
+        opt.step(quartic, np.array([0.5, -1.0], requires_grad=True), np.array(2.0, requires_grad=False))
+    ours, theirs = optimizers
+    assert ours.t == theirs.t == 1
+    assert_accumulations([*ours.fm, *ours.sm], [*theirs.fm, *theirs.sm], "AdamOptimizer")
 
 
 def test_a_published_case() -> None:
@@ -189,9 +262,15 @@ def test_a_published_case() -> None:
 
 def test_what_is_refused() -> None:
     x = np.array([1.0, 2.0], requires_grad=True)
-    for options, message in [({"stepsize": -0.1}, "lr must"), ({"momentum": 1.0}, "momentum must")]:
+    for name, options, message in [
+        ("MomentumOptimizer", {"stepsize": -0.1}, "lr must"),
+        ("MomentumOptimizer", {"momentum": 1.0}, "momentum must"),
+        ("RMSPropOptimizer", {"decay": 1.0}, "rho must"),
+        ("AdamOptimizer", {"beta2": 1.0}, "beta2 must"),
+        ("AdamOptimizer", {"eps": -1.0}, "eps must"),
+    ]:
         with pytest.raises(ValueError, match=message):
-            adapter.MomentumOptimizer(**options).step(quartic, x)
+            getattr(adapter, name)(**options).step(quartic, x)
     with pytest.raises(TypeError, match="complex128"):
         adapter.MomentumOptimizer().step(None, x + 1j, grad_fn=lambda x: x)
 
