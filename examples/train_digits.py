@@ -1,6 +1,7 @@
 """A multilayer perceptron in plain NumPy learns handwritten digits, trained with fast_momentum.
 
     python examples/train_digits.py
+    python examples/train_digits.py --rule adam
 
 The 1797 digits are those that scikit-learn ships; a quarter is held out. The same training runs twice, once with
 `fast_momentum.step` and once with the plain NumPy reference: the parameters must end up bit-identical, and the time
@@ -20,6 +21,7 @@ from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
 import fast_momentum as fm
+from fast_momentum import _core
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
 
 SIZES = [64, 256, 256, 10]
 BATCH = 32
+RULES = {row["rule"]: row for row in _core.rules}
 
 
 def new_layers(rng: np.random.Generator, sizes: list[int] = SIZES) -> Layers:
@@ -74,16 +77,24 @@ def accuracy(layers: Layers, x: NDArray[np.float32], labels: NDArray[np.int64]) 
     return float((forward(layers, x)[-1].argmax(axis=1) == labels).mean())
 
 
-def train(package: Any, name: str, epochs: int, data: Any) -> tuple[Layers, float, list[tuple[float, float]]]:
-    """Train with `package.init` and `package.step`; return parameters, seconds in steps, and (time, loss)."""
+def new_state(package: Any, layers: Layers, rule: str, lr: float) -> Any:
+    """From `package.init`, `package.adam` and so on."""
+    options = {"nesterov": True} if rule == "momentum" else {}
+    return getattr(package, RULES[rule]["made_by"])(layers, lr=lr, weight_decay=1e-4, **options)
+
+
+def train(
+    package: Any, name: str, rule: str, lr: float, epochs: int, data: Any
+) -> tuple[Layers, float, list[tuple[float, float]]]:
+    """Train with `rule` and `package.step`; return parameters, seconds in steps, and (time, loss)."""
     x, x_test, y, y_test = data
     rng = np.random.default_rng(0)
     layers = new_layers(rng)
-    state = package.init(layers, lr=0.05, momentum=0.9, nesterov=True, weight_decay=1e-4)
+    state = new_state(package, layers, rule, lr)
     stepping, curve = 0.0, []
     begin = time.perf_counter()
     for epoch in range(epochs):
-        state.lr = 0.05 * (1 - epoch / epochs)
+        state.lr = lr * (1 - epoch / epochs)
         losses = []
         for batch in np.array_split(rng.permutation(len(x)), len(x) // BATCH):
             loss, grads = loss_and_gradient(layers, x[batch], y[batch])
@@ -118,9 +129,17 @@ def save_picture(curves: dict[str, list[tuple[float, float]]], file: str) -> Non
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--rule", choices=RULES, default="momentum")
+    parser.add_argument(
+        "--lr",
+        type=float,
+        help="0.05 by default; 0.001 where the rule is not linear, so that it is the size of a step",
+    )
     parser.add_argument("--epochs", type=int, default=30)
     parser.add_argument("--picture", default="digits_loss.png")
     arguments = parser.parse_args()
+    rule = arguments.rule
+    lr = (0.05 if RULES[rule]["linear"] else 0.001) if arguments.lr is None else arguments.lr
 
     digits = load_digits()
     data = train_test_split(
@@ -131,7 +150,9 @@ def main() -> None:
         stratify=digits.target,
     )
     packages = {"fast_momentum": fm, "NumPy reference": fm.reference}
-    runs = {name: train(package, name, arguments.epochs, data) for name, package in packages.items()}
+    runs = {
+        name: train(package, name, rule, lr, arguments.epochs, data) for name, package in packages.items()
+    }
 
     (ours, seconds, _), (theirs, reference_seconds, _) = runs.values()
     print(f"Held-out accuracy: {accuracy(ours, data[1], data[3]):.2%}")

@@ -10,23 +10,44 @@ from pathlib import Path
 
 import pytest
 
+from fast_momentum import _core
+
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
+RULES = sorted({row["rule"] for row in _core.rules} - {"momentum"})  # which is the first case
 
 
 @pytest.mark.skipif(
     "FAST_MOMENTUM_SANITIZED" in os.environ, reason="`nox -s examples` runs it, ten times as fast"
 )
-def test_train_digits(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("options", "least"),
+    [
+        (("--epochs", "15"), 96),
+        *((("--rule", rule, "--epochs", "2"), 70) for rule in RULES),
+        (("--rule", "adam", "--lr", "0.003", "--epochs", "2"), 90),
+    ],
+    ids=str,
+)
+def test_train_digits(options: tuple[str, ...], least: float, tmp_path: Path) -> None:
     pytest.importorskip("sklearn")
-    command = [sys.executable, EXAMPLES / "train_digits.py", "--epochs", "15"]
+    command = [sys.executable, EXAMPLES / "train_digits.py", *options]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=250)
     assert done.returncode == 0, done.stderr
     found = re.search(r"^Held-out accuracy: ([\d.]+)%$", done.stdout, re.MULTILINE)
     assert found
-    assert float(found[1]) >= 96
+    assert float(found[1]) >= least
     assert "Final parameters bit-identical: yes" in done.stdout
     assert re.search(
         r"All steps took [\d.]+ s with fast_momentum and [\d.]+ s with the NumPy reference", done.stdout
     )
     picture = tmp_path / "digits_loss.png"
     assert picture.exists() or "(no picture: matplotlib is not installed)" in done.stdout
+
+
+def test_train_digits_refuses_a_rule_that_there_is_not(tmp_path: Path) -> None:
+    pytest.importorskip("sklearn")
+    command = [sys.executable, EXAMPLES / "train_digits.py", "--rule", "adma"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=250)
+    assert done.returncode == 2
+    for rule in ("momentum", *RULES):
+        assert rule in done.stderr
