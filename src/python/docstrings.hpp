@@ -83,7 +83,7 @@ of steps that the array has made, this one included, a step is::
     uncorrected      size = lr                                     correction = 1
 
 The first is that of the paper's algorithm, PyTorch and optax; the second, of its section 2, that of TensorFlow, Keras
-and scikit-learn (in float32 the third, as NumPy makes it where lr is a numpy.float64); the last that of FedAdam.
+and scikit-learn (in float32 the third, as NumPy makes it where lr is a numpy.float64); the last that of FedAdam as published.
 
 AdamW is ``decoupled_weight_decay=True``. With `amsgrad`, the largest ``s`` so far takes its place in the last line.
 NAdam is ``nesterov=True``, in the form corrected alone: with ``size = lr``, the place of ``v`` is taken by ::

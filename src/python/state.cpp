@@ -18,7 +18,8 @@ State::State(const Rule& rule, Params params, const Leaves& leaves, const Given&
     : kept_(std::move(params)),
       settings_(rule, given, kept_.params),
       steps_(leaves.size(), 0),
-      momentum_products_(leaves.size(), 1) {
+      momentum_products_(leaves.size(), 1),
+      ages_(settings_.rule().ages) {
     kept_.make_slots(settings_.rule(), settings_.common(), leaves);
 }
 
@@ -165,16 +166,14 @@ void State::make_constants(Constants& made) const {
     }
 }
 
-const Constants& State::kept_constants() {
-    if (!is_stale_ && settings_.rule().ages) make_constants(constants_);
-    if (!is_stale_) return constants_;
+void State::renew_constants() {
+    if (!is_stale_) return make_constants(constants_);
     check_options();
     constants_ = constants();
     in_force_ = settings_.common();
     plan_ = Plan(kept_, pass({}, {}));
     if (in_force_.has(Setting::average_decay)) kept_.make_room_for_average();
     is_stale_ = false;
-    return constants_;
 }
 
 Pass State::pass(py::handle grad_scale, py::handle zero_grads) const {
@@ -211,9 +210,8 @@ void State::copy_to_average(const Leaves& params) {
 // ---- use ----
 
 void State::finish_step(const Leaves& grads) noexcept {
-    if (settings_.rule().ages)
-        for (std::size_t i = 0; i < steps_.size(); ++i)
-            if (grads[i] != Py_None) momentum_products_[i] *= constants_.of(i, steps_[i])->momentum_factor;
+    for (std::size_t i = 0; ages_ && i < steps_.size(); ++i)
+        if (grads[i] != Py_None) momentum_products_[i] *= constants_.of(i, steps_[i])->momentum_factor;
     for (std::size_t i = 0; i < steps_.size(); ++i) steps_[i] += grads[i] != Py_None;
     progress_.average_started = progress_.average_started || in_force_.has(Setting::average_decay);
     ++progress_.step_count;

@@ -59,7 +59,10 @@ class State {
     // ---- for the calls of step.cpp, of which one is at work at a time ----
 
     // The constants of the settings in force; throws where these do not go together. Kept until one is set.
-    const Constants& kept_constants();
+    const Constants& kept_constants() {
+        if (is_stale_ || ages_) renew_constants();
+        return constants_;
+    }
     Constants constants() const;
     // Throws where the look-ahead cannot be formed.
     void check_lookahead() const;
@@ -97,6 +100,7 @@ class State {
     void check_products(const char* what, Setting::Name a, Setting::Name b) const;
     Age age(std::size_t i) const;
     void make_constants(Constants& made) const;
+    void renew_constants();
     void copy_into(Arrays& arrays, const Leaves& params);
     std::vector<std::string> paths() const;  // throws where two are alike
     double gain(const Settings& of_lr, std::size_t i) const;
@@ -112,6 +116,7 @@ class State {
     std::vector<double> momentum_products_;  // of each array; Age
     Progress progress_;
 
+    bool ages_;             // what the rule does
     bool is_stale_ = true;  // what follows is made of the settings
     Values in_force_{};     // for the step at work, while others may be set
     Constants constants_;
