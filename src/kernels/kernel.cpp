@@ -75,12 +75,12 @@ void narrow_step(char* param_, const char* grad_, char* velocity_, float* scales
     }
 }
 
-template <class T, unsigned variant>
+template <class T, class Slots, unsigned variant>
 void update(char* param_, const char* grad, char* const* slots, std::size_t n,
             const Coefficients& c) noexcept {
     T* param = reinterpret_cast<T*>(param_);
     Variant<T, variant>(c).run(
-        param, reinterpret_cast<const T*>(grad), slots, n,
+        Slots(c.dither), param, reinterpret_cast<const T*>(grad), slots, n,
         [=](std::size_t i, auto displacement) { param[i] = T(param[i] - displacement); });
 }
 
@@ -88,7 +88,8 @@ template <class T, unsigned variant>
 void displace(const char* param, const char* grad, char* const* slots, char* displacement, std::size_t n,
               const Coefficients& c) noexcept {
     T* RESTRICT out = reinterpret_cast<T*>(displacement);
-    Variant<T, variant>(c).run(reinterpret_cast<const T*>(param), reinterpret_cast<const T*>(grad), slots, n,
+    Variant<T, variant>(c).run(Native<T>(0), reinterpret_cast<const T*>(param),
+                               reinterpret_cast<const T*>(grad), slots, n,
                                [=](std::size_t i, auto taken) { out[i] = T(taken); });
 }
 
@@ -130,7 +131,7 @@ constexpr DtypeKernels dtype(Dtype place, const char* name, int number, Pack<pla
             rounded<T>,
             {step<T, plain>...},
             lookahead<T>,
-            {update<T, others>...},
+            {update<T, Native<T>, others>...},
             {prepare<T>,
              {displace<T, any>...},
              add<T>,
@@ -141,8 +142,16 @@ constexpr DtypeKernels dtype(Dtype place, const char* name, int number, Pack<pla
              squares<T>}};
 }
 
-template <class Narrow, class Alike, unsigned... plain>
-constexpr Storage storage(Stored place, const char* name, bool has_scales, Pack<plain...>) {
+template <class Narrow, unsigned variant>
+constexpr UpdateKernel narrow_update() {
+    if constexpr (Narrow::in_one_loop)
+        return update<float, Narrowed<Narrow>, variant>;
+    else
+        return nullptr;
+}
+
+template <class Narrow, class Alike, unsigned... plain, unsigned... others>
+constexpr Storage storage(Stored place, const char* name, bool has_scales, Pack<plain...>, Pack<others...>) {
     return {place,
             name,
             sizeof(typename Narrow::Item),
@@ -151,17 +160,19 @@ constexpr Storage storage(Stored place, const char* name, bool has_scales, Pack<
             store<Narrow>,
             dithers<Narrow>,
             {narrow_step<plain, Float32, Narrow>...},
-            {narrow_step<plain, Alike, Narrow>...}};
+            {narrow_step<plain, Alike, Narrow>...},
+            {narrow_update<Narrow, others>()...}};
 }
 
 // One row per dtype that is worked in, and one per way to store what is worked on in float32.
-constexpr Kernels table = {FAST_MOMENTUM_FLAGS,
-                           {dtype<float>(Dtype::float32, "float32", 11, all_plain, all_others, all),
-                            dtype<double>(Dtype::float64, "float64", 12, all_plain, all_others, all)},
-                           {storage<Float16, Float16>(Stored::float16, "float16", false, all_plain),
-                            storage<Bfloat16, Bfloat16>(Stored::bfloat16, "bfloat16", false, all_plain),
-                            // No gradients are stored with scales.
-                            storage<Int8, Float32>(Stored::int8, "int8", true, all_plain)}};
+constexpr Kernels table = {
+    FAST_MOMENTUM_FLAGS,
+    {dtype<float>(Dtype::float32, "float32", 11, all_plain, all_others, all),
+     dtype<double>(Dtype::float64, "float64", 12, all_plain, all_others, all)},
+    {storage<Float16, Float16>(Stored::float16, "float16", false, all_plain, all_others),
+     storage<Bfloat16, Bfloat16>(Stored::bfloat16, "bfloat16", false, all_plain, all_others),
+     // No gradients are stored with scales.
+     storage<Int8, Float32>(Stored::int8, "int8", true, all_plain, all_others)}};
 
 template <class Row, unsigned n>
 constexpr bool in_order(const Row (&rows)[n]) {

@@ -86,6 +86,8 @@ struct Storage {
     void (*dither)(float* values, std::size_t n, double part) noexcept;
     // Of velocities that lie so, with gradients in float32 and with gradients that lie so too.
     NarrowKernel step[n_plain_variants], step_alike[n_plain_variants];
+    // Of slots that lie so, with gradients in float32; nullptr where these are loaded and stored apart.
+    UpdateKernel update[n_variants - n_plain_variants];
 };
 
 constexpr std::size_t scale_block = 256;

@@ -42,11 +42,13 @@ inline std::uint16_t bfloat16_of(float value) {
 
 struct Bfloat16 {
     using Item = std::uint16_t;
+    static constexpr bool in_one_loop = true;       // which is vectorised with its conversions, too
     static constexpr float unit = 1.0f / (1 << 7);  // of the last bit, where the first one is 1
     static constexpr std::uint32_t least_exponent = 1u << 23;
     static float value(Item item, float) { return float_of(std::uint32_t(item) << 16); }
+    static Item item(float value) { return bfloat16_of(value); }
     static void store(Item* RESTRICT to, float*, const float* RESTRICT from, std::size_t n) {
-        for (std::size_t i = 0; i < n; ++i) to[i] = bfloat16_of(from[i]);
+        for (std::size_t i = 0; i < n; ++i) to[i] = item(from[i]);
     }
 };
 
@@ -81,6 +83,7 @@ inline std::uint16_t float16_of(float value) {
 
 struct Float16 {
     using Item = std::uint16_t;
+    static constexpr bool in_one_loop = false;
     static constexpr float unit = 1.0f / (1 << 10);
     static constexpr std::uint32_t least_exponent = smallest_normal;
     static float value(Item item, float) { return float_of_float16(item); }
@@ -111,6 +114,7 @@ constexpr float integer_shift = 12582912.0f;  // 1.5 * 2**23
 
 struct Int8 {
     using Item = std::int8_t;
+    static constexpr bool in_one_loop = false;
     static constexpr float unit = 0;  // of a block, not of a number
     static constexpr std::uint32_t least_exponent = 0;
     static float value(Item item, float scale) { return float(item) * scale; }
@@ -131,9 +135,42 @@ struct Int8 {
 
 // ---- all of them ----
 
+constexpr std::uint32_t largest_exponent = 254u << 23;
+
+template <class Narrow>
+inline float dithered(float value, float units) {
+    const float smallest = Narrow::unit * float_of(Narrow::least_exponent);
+    std::uint32_t exponent = bits_of(value) & exponent_bits;
+    exponent = exponent > Narrow::least_exponent ? exponent : Narrow::least_exponent;
+    exponent = exponent < largest_exponent ? exponent : largest_exponent;
+    const float moved = value + float_of(exponent) * units;
+    const float least = value > 0 ? smallest : 0.0f;
+    return moved < least ? least : moved;
+}
+
 struct Float32 {
     using Item = float;
     static float value(Item item, float) { return item; }
+};
+
+// The slots of a formula in the loop that makes them anew, as the dtype that is worked in and as others.
+template <class T>
+struct Native {
+    using Item = T;
+    explicit Native(double) {}
+    static T value(Item item) { return item; }
+    static Item item(T value) { return value; }
+    static Item dithered_item(T value) { return value; }
+};
+
+template <class Narrow>
+struct Narrowed {
+    using Item = typename Narrow::Item;
+    explicit Narrowed(double part) : units(Narrow::unit * float(part)) {}
+    static float value(Item item) { return Narrow::value(item, 0); }
+    static Item item(float value) { return Narrow::item(value); }
+    Item dithered_item(float value) const { return Narrow::item(dithered<Narrow>(value, units)); }
+    float units;
 };
 
 // Calls run(begin, end, scale) for what has one scale: n elements, or blocks of them.
@@ -152,20 +189,10 @@ void load(float* RESTRICT to, const char* from_, const float* scales, std::size_
     });
 }
 
-constexpr std::uint32_t largest_exponent = 254u << 23;
-
 template <class Narrow>
 void dither(float* RESTRICT values, std::size_t n, double part) noexcept {
     const float units = Narrow::unit * float(part);
-    const float smallest = Narrow::unit * float_of(Narrow::least_exponent);
-    UNROLLED for (std::size_t i = 0; i < n; ++i) {
-        std::uint32_t exponent = bits_of(values[i]) & exponent_bits;
-        exponent = exponent > Narrow::least_exponent ? exponent : Narrow::least_exponent;
-        exponent = exponent < largest_exponent ? exponent : largest_exponent;
-        const float moved = values[i] + float_of(exponent) * units;
-        const float least = values[i] > 0 ? smallest : 0.0f;
-        values[i] = moved < least ? least : moved;
-    }
+    UNROLLED for (std::size_t i = 0; i < n; ++i) values[i] = dithered<Narrow>(values[i], units);
 }
 
 template <class Narrow>

@@ -246,14 +246,17 @@ bool is_dense_step(const Work& work, const Update& update) {
 // Of a formula that is not plain.
 void run_update_kernel(const Update& update, std::size_t begin, std::size_t n) {
     const Coefficients& c = *update.coefficients;
+    const Storage* storage = update.slots[Slot::velocity].storage;
     const std::size_t offset = begin * update.dtype->itemsize;
+    const std::size_t slot_offset = begin * update.slots[Slot::velocity].itemsize(*update.dtype);
     char* slots[Slot::n] = {};
     unsigned k = 0;
     for (const Slot& row : all_slots)
         if (row.is_of_the_rule() && update.slots[row.place].data)
-            slots[k++] = update.slots[row.place].data + offset;
-    update.dtype->update[c.variant - n_plain_variants](update.param.data + offset,
-                                                       update.partner.data + offset, slots, n, c);
+            slots[k++] = update.slots[row.place].data + slot_offset;
+    const UpdateKernel* kernels = storage ? storage->update : update.dtype->update;
+    kernels[c.variant - n_plain_variants](update.param.data + offset, update.partner.data + offset, slots, n,
+                                          c);
 }
 
 }  // namespace
@@ -262,7 +265,8 @@ void run_update(const Work& work, const Update& update, std::size_t begin, std::
     if (is_dense_step(work, update)) {
         const Storage *grad = update.partner.storage, *velocity = update.slots[Slot::velocity].storage;
         const bool is_plain = update.coefficients->variant < n_plain_variants;
-        if (!is_plain && !velocity && !grad) return run_update_kernel(update, begin, n);
+        if (!is_plain && !grad && !(velocity && !velocity->update[0]))
+            return run_update_kernel(update, begin, n);
         if (is_plain && velocity && (!grad || grad == velocity)) return run_block(work, update, begin, n);
     }
     for (const std::size_t end = begin + n; begin < end; begin += block)

@@ -32,23 +32,24 @@ struct Adam : Decay<T, terms> {
           scale(Wide(c.scale)) {}
 
     // A block: take(i, displacement) after each element's slots were made.
-    template <class Take>
-    INLINED void run(const T* param, const T* RESTRICT grad, char* const* slots, std::size_t n,
-                     const Take& take) const {
-        T* RESTRICT velocity = reinterpret_cast<T*>(slots[0]);
-        T* RESTRICT second_moment = reinterpret_cast<T*>(slots[1]);
-        T* RESTRICT maximum = reinterpret_cast<T*>(slots[2]);
+    template <class Slots, class Take>
+    INLINED void run(const Slots& as, const T* param, const T* RESTRICT grad, char* const* slots,
+                     std::size_t n, const Take& take) const {
+        auto* RESTRICT velocity = reinterpret_cast<typename Slots::Item*>(slots[0]);
+        auto* RESTRICT second_moment = reinterpret_cast<typename Slots::Item*>(slots[1]);
+        auto* RESTRICT maximum = reinterpret_cast<typename Slots::Item*>(slots[2]);
         UNROLLED for (std::size_t i = 0; i < n; ++i) {
             const T d = this->direction(param[i], grad[i]);
-            const T v = keep * velocity[i] + gain * d;
-            const T s = second_keep * second_moment[i] + second_gain * (d * d);
-            velocity[i] = v;
-            second_moment[i] = s;
+            const T v = keep * as.value(velocity[i]) + gain * d;
+            const T s = second_keep * as.value(second_moment[i]) + second_gain * (d * d);
+            velocity[i] = as.item(v);
+            second_moment[i] = as.dithered_item(s);
             T u = v, q = s;
             if constexpr (has_term(terms, Term::nesterov)) u = direct * d + carried * v;
             if constexpr (has_term(terms, Term::amsgrad)) {
-                q = s > maximum[i] || s != s ? s : maximum[i];
-                maximum[i] = q;
+                const T before = as.value(maximum[i]);
+                q = s > before || s != s ? s : before;
+                maximum[i] = as.item(q);
             }
             take(i, this->decayed((scale * u) / (square_root(q) * correction + eps), param[i]));
         }

@@ -54,10 +54,10 @@ struct Linear {
     T new_param(T param, T grad, T velocity) const { return param - displacement(param, grad, velocity); }
 
     // A block: take(i, displacement) once its slots are those after the step.
-    template <class Take>
-    INLINED void run(const T* param, const T* RESTRICT grad, char* const* slots, std::size_t n,
+    template <class Slots, class Take>
+    INLINED void run(const Slots&, const T* param, const T* RESTRICT grad, char* const* slots, std::size_t n,
                      const Take& take) const {
-        T* RESTRICT velocity = reinterpret_cast<T*>(slots[0]);
+        auto* RESTRICT velocity = reinterpret_cast<typename Slots::Item*>(slots[0]);
         UNROLLED for (std::size_t i = 0; i < n; ++i) velocity[i] =
             new_velocity(param[i], grad[i], velocity[i]);
         for (std::size_t i = 0; i < n; ++i) take(i, displacement(param[i], grad[i], velocity[i]));

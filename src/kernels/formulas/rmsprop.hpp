@@ -28,26 +28,26 @@ struct Rmsprop : Decay<T, terms> {
           inner_eps(T(c.inner_eps)),
           scale(T(c.scale)) {}
 
-    template <class Take>
-    INLINED void run(const T* param, const T* RESTRICT grad, char* const* slots, std::size_t n,
-                     const Take& take) const {
-        T* RESTRICT velocity = reinterpret_cast<T*>(slots[0]);
-        T* RESTRICT second_moment = reinterpret_cast<T*>(slots[1]);
-        T* RESTRICT mean = reinterpret_cast<T*>(slots[2]);
+    template <class Slots, class Take>
+    INLINED void run(const Slots& as, const T* param, const T* RESTRICT grad, char* const* slots,
+                     std::size_t n, const Take& take) const {
+        auto* RESTRICT velocity = reinterpret_cast<typename Slots::Item*>(slots[0]);
+        auto* RESTRICT second_moment = reinterpret_cast<typename Slots::Item*>(slots[1]);
+        auto* RESTRICT mean = reinterpret_cast<typename Slots::Item*>(slots[2]);
         UNROLLED for (std::size_t i = 0; i < n; ++i) {
             const T d = this->direction(param[i], grad[i]);
-            const T s = second_keep * second_moment[i] + second_gain * (d * d);
-            second_moment[i] = s;
+            const T s = second_keep * as.value(second_moment[i]) + second_gain * (d * d);
+            second_moment[i] = as.dithered_item(s);
             T q = s;
             if constexpr (has_term(terms, Term::centered)) {
-                const T a = second_keep * mean[i] + second_gain * d;
-                mean[i] = a;
+                const T a = second_keep * as.value(mean[i]) + second_gain * d;
+                mean[i] = as.item(a);
                 q = s - a * a;
             }
             T u = (gain * d) / (square_root(q + inner_eps) + eps);
             if constexpr (has_term(terms, Term::momentum)) {
-                u = keep * velocity[i] + u;
-                velocity[i] = u;
+                u = keep * as.value(velocity[i]) + u;
+                velocity[i] = as.item(u);
             }
             take(i, this->decayed(scale * u, param[i]));
         }

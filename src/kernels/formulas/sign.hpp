@@ -30,14 +30,15 @@ struct Sign : Decay<T, terms> {
         return x < 0 ? T(-1) : up;
     }
 
-    template <class Take>
-    INLINED void run(const T* param, const T* RESTRICT grad, char* const* slots, std::size_t n,
-                     const Take& take) const {
-        T* RESTRICT velocity = reinterpret_cast<T*>(slots[0]);
+    template <class Slots, class Take>
+    INLINED void run(const Slots& as, const T* param, const T* RESTRICT grad, char* const* slots,
+                     std::size_t n, const Take& take) const {
+        auto* RESTRICT velocity = reinterpret_cast<typename Slots::Item*>(slots[0]);
         UNROLLED for (std::size_t i = 0; i < n; ++i) {
             const T d = this->direction(param[i], grad[i]);
-            const T u = sign_of(carried * velocity[i] + direct * d);
-            velocity[i] = keep * velocity[i] + gain * d;
+            const T before = as.value(velocity[i]);
+            const T u = sign_of(carried * before + direct * d);
+            velocity[i] = as.item(keep * before + gain * d);
             take(i, this->decayed(scale * u, param[i]));
         }
     }
