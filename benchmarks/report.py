@@ -14,6 +14,7 @@ import multiprocessing.connection
 import time
 from typing import TYPE_CHECKING
 
+import family
 import passes
 from compiled import BARE
 from sections import DENSE, DOCS, FUSED, NUMPY, ONE, SECTIONS, Section, shown
@@ -129,6 +130,18 @@ def goals(found: dict[str, Section]) -> list[list[str]]:
         least(f"two threads, {n:,}", 0.95, gain, "of one thread")
         if n >= 100_000:
             ratio(f"two threads, {n:,}", 0.7 if n < 10_000_000 else 0.85, times, BARE)
+    adam = found["family"].figures
+    for n, limit in {100: 18, 10_000: 5, 100_000: 5, 1_000_000: 4, 10_000_000: 3.8, 50_000_000: 3.8}.items():
+        ratio(f"adam, {n:,} elements", limit, adam[n], NUMPY)
+    for n, limit in {100_000: 8, 10_000_000: 8, 50_000_000: 8}.items():
+        ratio(f"adam, {n:,} elements", limit, adam[n], family.USUAL)
+    for n, limit in {100: 65, 100_000: 3, 1_000_000: 1.4, 10_000_000: 0.97, 50_000_000: 0.97}.items():
+        ratio(f"adam, {n:,} elements", limit, adam[n], FUSED)
+    most("adam, 10,000 arrays of 32, each", 90, adam["many"].median(OURS) / 10_000 * 1e9, "ns")
+    for rule in ("qhm", "lion", "signum"):
+        share = adam["rules"].ratio(rule, family.NESTEROV)
+        within(rule, 1.07, share, f"x {family.NESTEROV}")
+    least("adam, bfloat16", 1.3, adam["rules"].ratio("adam", "adam, bfloat16"), "x as fast as float32")
     one_pass = found["one pass"].figures
     for threads in (1, 2):
         on = f"threads: {threads}"

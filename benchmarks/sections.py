@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import family
 import numpy as np
 import passes
 from compiled import ALL_CONTENDERS, BARE
@@ -315,6 +316,34 @@ def one_pass_section() -> Section:
     return section
 
 
+FAMILY = """float32, one array; the form corrected of Adam, with both moments."""
+
+
+def family_section() -> Section:
+    section = Section(["## Adam and the other rules", "", FAMILY, ""])
+    names = [name for name in family.ADAM if name != OURS]
+    rows = []
+    for n in (100, 10_000, 100_000, 1_000_000, 10_000_000, 50_000_000):
+        times = interleaved(prepared(family.adam_problem(n), family.ADAM, family.ADAM), SECONDS)
+        section.figures[n] = times
+        ratios = [shown(times.ratio(name, OURS)) if name in times.seconds else "" for name in names]
+        rows.append([f"{n:,}", unit(times.median(OURS)), *ratios])
+        section.note(f"adam, {n:,} elements", times, [name for name in names if name in times.seconds])
+    section.table(["elements", OURS, *names], rows)
+    many = interleaved(prepared(family.adam_problem(32, arrays=10_000), [OURS], family.ADAM), SECONDS)
+    section.figures["many"] = many
+    section.lines += [f"Of 10,000 arrays of 32, each takes {unit(many.median(OURS) / 10_000)}.", ""]
+    rules = section.figures["rules"] = interleaved(family.rule_calls(33_000_000), 4 * SECONDS)
+    section.table(
+        ["rule, 33,000,000 elements", "time", f"of {family.NESTEROV}"],
+        (
+            [name, unit(rules.median(name)), shown(rules.ratio(name, family.NESTEROV))]
+            for name in rules.seconds
+        ),
+    )
+    return section
+
+
 def process_section() -> Section:
     section = Section(["## Memory, import, first step", ""])
     growth, imported = growth_of_memory(10_000_000), seconds_of_import()
@@ -347,6 +376,7 @@ SECTIONS: dict[str, Callable[[], Section]] = {
     "threads": threads_section,
     "training": training_section,
     "scikit-learn": sklearn_section,
+    "family": family_section,
     "one pass": one_pass_section,
     "process": process_section,
 }

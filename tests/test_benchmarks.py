@@ -92,3 +92,22 @@ def test_contenders_take_the_same_norm(name: str) -> None:
     if not calls:
         pytest.skip("PyTorch is not installed")
     assert calls[name]() == pytest.approx(math.sqrt(999 * 1000 * 1999 / 6), rel=1e-6)
+
+
+family = loaded("family")
+
+
+@pytest.mark.parametrize("name", [name for name in family.ADAM if name != family.OURS])
+def test_contenders_make_the_same_step_of_adam(name: str) -> None:
+    problem = family.adam_problem(1000)
+    problem.grads[...] = np.random.default_rng(0).normal(size=1000)
+    expected = problem.params.copy()
+    state = reference.adam(expected, lr=LR)
+    calls = passes.prepared(problem, [name], family.ADAM)
+    if not calls:
+        pytest.skip(f"{name} is not installed")
+    for _ in range(3):
+        reference.step(expected, problem.grads, state)
+        calls[name]()
+    np.testing.assert_allclose(problem.params, expected, rtol=0, atol=4e-7)
+    np.testing.assert_allclose(problem.state.second_moment, state.second_moment, rtol=1e-5)

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from compiled import ALL_CONTENDERS, BARE
+from family import ADAM, NESTEROV, RULES, adam_problem, rule_calls
 from measure import growth_of_memory, seconds_of_import
 from training import BATCHES, IN_PLACE, PERCEPTRONS, SOLVERS, WIDTHS, perceptron, sklearn_fits
 
@@ -67,6 +68,36 @@ class Peers:
 
     def track_ratio(self, peer: str, _: int) -> float:
         return interleaved(self.calls, BUDGET).ratio(peer, OURS).median
+
+
+class Adam:
+    """Times as long as `fast_momentum` takes."""
+
+    unit = "times"
+    param_names = ["peer", "elements"]
+    params = [[name for name in ADAM if name != OURS], [100, 10_000, 100_000, 1_000_000, 10_000_000]]
+
+    def setup(self, peer: str, elements: int) -> None:
+        self.calls = prepared(adam_problem(elements), [OURS, peer], ADAM)
+        if peer not in self.calls:
+            raise NotImplementedError  # it is not installed
+
+    def track_ratio(self, peer: str, _: int) -> float:
+        return interleaved(self.calls, BUDGET).ratio(peer, OURS).median
+
+
+class Rules:
+    """A step of each rule, of that of momentum with Nesterov; ten million elements."""
+
+    unit = "times"
+    param_names = ["rule"]
+    params = [[name for name in RULES if name != NESTEROV]]
+
+    def track_ratio(self, rule: str) -> float:
+        calls = rule_calls(10_000_000)
+        return (
+            interleaved({name: calls[name] for name in (rule, NESTEROV)}, BUDGET).ratio(rule, NESTEROV).median
+        )
 
 
 class Loops:
