@@ -85,7 +85,7 @@ KINDS = _kinds()
 OPTIONS_OF_MOMENTUM = _options_of_momentum()
 OPTIONS = OPTIONS_OF_MOMENTUM + [
     {**kind, "lr": 0.05, **options}
-    for kind, options in itertools.product(KINDS, [*DECAYS, {**DECAYS[1], "maximize": True}])
+    for kind, options in itertools.product(KINDS, [*DECAYS[:2], {**DECAYS[2], "maximize": True}])
 ]
 
 
