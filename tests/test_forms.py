@@ -359,10 +359,10 @@ def test_a_form_of_adam_becomes_itself(form: str) -> None:
     [
         ({"form": "corrected"}, "ema", "form must be one of 'corrected', 'folded', 'folded_float64', 'uncorrected', not 'ema'"),
         ({"form": "corrected"}, "folded", "state.eps must be 0 for the form folded, not 1e-08; the forms corrected and folded give it another weight in each step"),
-        ({"form": "corrected", "eps": 0.0}, "uncorrected", "form must be 'corrected', not 'uncorrected'; uncorrected steps have other lengths, most of all the first"),
-        ({"form": "uncorrected", "eps": 0.0}, "folded", "form must be 'uncorrected', not 'folded'; uncorrected steps have other lengths, most of all the first"),
+        ({"form": "corrected", "eps": 0.0}, "uncorrected", "form must be one with the steps of 'corrected', not 'uncorrected'; uncorrected ones are not corrected for t"),
+        ({"form": "uncorrected", "eps": 0.0}, "folded", "form must be one with the steps of 'uncorrected', not 'folded'; uncorrected ones are not corrected for t"),
         ({"nesterov": True, "eps": 0.0}, "folded", "nesterov must be False in the form folded, not True; only corrected has nesterov"),
-        ({"amsgrad": True, "eps": 0.0}, "folded_float64", "amsgrad must be False in the form folded_float64, not True; only corrected and folded and uncorrected have amsgrad"),
+        ({"amsgrad": True, "eps": 0.0}, "folded_float64", "amsgrad must be False in the form folded_float64, not True; only corrected, folded, uncorrected have amsgrad"),
     ],
 )  # fmt: skip
 def test_a_form_of_adam_with_other_steps_is_refused(

@@ -380,3 +380,35 @@ def test_theory_of_qhm_is_that_of_step(nu: float, momentum: float) -> None:
         path.append(float(w[0]))
     found, _ = theory.trajectory(2.0, np.arange(31), start=5.0, rule="qhm", lr=lr, **options)
     np.testing.assert_allclose(found, path, rtol=1e-9, atol=1e-12)
+
+
+# ---- what an attack found ----
+
+
+def test_momentum_decay_set_in_the_middle_knows_the_steps_before() -> None:
+    w = np.zeros(1)
+    state = fm.adam(w, lr=1e-3, nesterov=True)
+    for _ in range(1000):
+        fm.step(w, np.ones(1), state)
+    state.momentum_decay = 0.004
+    before = float(w[0])
+    fm.step(w, np.ones(1), state)
+    assert before - float(w[0]) == pytest.approx(1e-3, rel=0.01)
+
+
+def test_nesterov_without_beta1_has_no_effect_and_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"^beta1 must be above 0 where nesterov is True, not 0\.0$"):
+        fm.adam(np.ones(1), lr=0.1, nesterov=True, beta1=0.0)
+
+
+def test_a_negative_second_moment_is_refused() -> None:
+    w = np.ones(2)
+    state = fm.adam(w, lr=0.1)
+    fm.step(w, np.ones(2), state)
+    saved = state.state_dict()
+    saved["second_moment"][""][1] = -1
+    before = snapshot(state)
+    message = r"^state_dict\['second_moment'\]\[''\] must be >= 0 in each element, not hold others$"
+    with pytest.raises(ValueError, match=message):
+        state.load_state_dict(saved)
+    assert snapshot(state) == before

@@ -58,7 +58,7 @@ def _adam_to_form(state: _core.State, form: str) -> _core.State:
     choice("form", form, tuple(row["form"] for row in _core.rules if row["rule"] == "adam"))
     corrected = {state.form, form} - {"folded", "folded_float64"}
     if state.form != form and "uncorrected" in corrected:
-        msg = f"form must be {state.form!r}, not {form!r}; uncorrected steps have other lengths, most of all the first"
+        msg = f"form must be one with the steps of {state.form!r}, not {form!r}; uncorrected ones are not corrected for t"
         raise ValueError(msg)
     containers, rest = state.__reduce__()[1]
     eps = [at(state.eps, keys) for keys, _ in leaves(containers)]

@@ -114,7 +114,7 @@ def update(
 
 
 class Age(NamedTuple):
-    """What an array has behind it: its steps, and the product of their beta1 where momentum_decay changes that."""
+    """What an array has behind it: its steps, and the product of the beta1 of each of them."""
 
     steps: int = 0
     momentum_product: float = 1.0
@@ -854,8 +854,9 @@ def _step_one(keys: Keys, param: Array, grad: Array, state: State) -> None:
         )
         slot[...] = round_to(slot, dtype_name)
     state.steps[keys] += 1
-    if h.get("nesterov") and h.get("momentum_decay") is not None:
-        state.momentum_products[keys] *= _momentum_of(h, state.steps[keys])
+    if state.rule == "adam":
+        decays = h["nesterov"] and h["momentum_decay"] is not None
+        state.momentum_products[keys] *= _momentum_of(h, state.steps[keys]) if decays else h["beta1"]
 
 
 def lookahead(params: Any, state: State, out: Any = None) -> Any:

@@ -59,6 +59,7 @@ void adam(const Values& h, const Age& age, Coefficients& c) {
     c.eps = h[Setting::eps];
     c.scale = h[Setting::lr];
     c.correction = 1;
+    c.momentum_factor = h[Setting::beta1];
     c.dither = dither(age);
     if (h[Setting::amsgrad]) c.variant += Term::amsgrad;
 }

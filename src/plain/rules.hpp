@@ -13,7 +13,7 @@ namespace fast_momentum {
 // What an array has behind it.
 struct Age {
     long long steps = 0;
-    double momentum_product = 1;  // of the beta1 of each step, which change where there is a momentum_decay
+    double momentum_product = 1;  // of the beta1 of each step of Adam, whatever they were
 };
 
 struct Default {

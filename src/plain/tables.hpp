@@ -119,8 +119,8 @@ constexpr Setting all_settings[] = {
      "Finite and >= 0."},
     {Setting::decoupled_weight_decay, "decoupled_weight_decay", Kind::flag, "False", any_value, every_rule,
      settable, 1,
-     "Whether weight decay leaves the velocity alone and the step is\n"
-     "``p = p - (lr*u + lr*weight_decay*p)``."},
+     "Whether weight decay leaves the velocity, and all else that is kept, alone, and the step takes\n"
+     "``lr*weight_decay*p`` more from the parameters."},
     {Setting::maximize, "maximize", Kind::flag, "False", any_value, every_rule, settable, 1,
      "Whether the step goes along the gradient instead of against it. Decay still shrinks."},
     {Setting::form, "form", Kind::choice, "'lr_outside'", any_value, some_rules, fixed, 1,
@@ -139,7 +139,7 @@ constexpr Setting all_settings[] = {
      "now; set later, with what they are before the next step. Set to None, it stays as it is."},
     {Setting::velocity_dtype, "velocity_dtype", Kind::dtype, "None", any_value, every_rule, fixed, 2,
      "As what velocities and moments are stored; None is the dtype that is worked on in. The arithmetic\n"
-     "stays in float32. Not for float64."},
+     "stays in float32. Not for float64; int8 not where there is a second moment."},
     {Setting::compensated, "compensated", Kind::flag, "False", any_value, every_rule, fixed, 2,
      "Keep what rounding takes from the parameters in one more array of their dtype, so that small\n"
      "steps add up."},

@@ -158,6 +158,8 @@ void read(Saved& saved, Kept& kept, const Slot& slot, std::size_t i, py::handle 
     Arrays& arrays = *kept.slots[slot.place];
     const std::string path = item_path(slot.name, key), steps_path = item_path(saved.steps_key, key);
     check_loaded(kept.params.tree, arrays, i, values, path);
+    if (slot.as == Slot::dithered && values.attr("__lt__")(0).attr("any")().cast<bool>())
+        throw py::value_error(path + " must be >= 0 in each element, not hold others");
     arrays.assign(i, values);
     if (!slot.is_of_the_rule()) return;
     saved.steps[i] = checked_steps(saved, steps_path, steps);

@@ -79,13 +79,13 @@ of steps that the array has made, this one included, a step is::
 
     corrected        size = lr/(1-beta1**t)                        correction = 1/sqrt(1-beta2**t)
     folded           size = lr*sqrt(1-beta2**t)/(1-beta1**t)       correction = 1
-    folded_float64   the same; for float32 ``size``, what it is multiplied with and the sum are float64
+    folded_float64   the same; for float32, ``size*v``, the quotient and the difference are float64
     uncorrected      size = lr                                     correction = 1
 
 The first is that of the paper's algorithm, PyTorch and optax; the second, of its section 2, that of TensorFlow, Keras
 and scikit-learn (in float32 the third, as NumPy makes it where lr is a numpy.float64); the last that of FedAdam as published.
 
-AdamW is ``decoupled_weight_decay=True``. With `amsgrad`, the largest ``s`` so far takes its place in the last line.
+AdamW is ``decoupled_weight_decay=True``. With `amsgrad` (not in the form folded_float64), the largest ``s`` so far takes its place in the last line.
 NAdam is ``nesterov=True``, in the form corrected alone: with ``size = lr``, the place of ``v`` is taken by ::
 
     u = (1-beta1)/(1-beta1**t)*d + beta1/(1-beta1**(t+1))*v
@@ -224,8 +224,8 @@ NaN or infinite, all are NaN.
 
 constexpr const char* second_moment_doc = R"doc(
 A step changes the second moment by a thousandth, say, and rounding to bfloat16 would undo that. So it is rounded up
-and down in turns (`fast_momentum.reference.dither`), for which int8, with one scale for many, is not fine enough. In
-float16 it is infinite where gradients are above 256, which stand still then, and too large where they are below 1e-3.
+and down in turns (`fast_momentum.reference.dither`), for which int8, with one scale for many, is not fine enough: it is refused. In
+float16 it is infinite where gradients are above 256, which stand still then, and too large where they are below 2.4e-4.
 )doc";
 
 constexpr const char* step_doc = R"doc(step(params, grads, state, *, grad_scale=1.0, zero_grads=False)

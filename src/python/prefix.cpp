@@ -32,7 +32,7 @@ std::string takers(const Rule& rule, const Setting& setting) {
     unsigned n = 0;
     for (const Rule& form : all_rules())
         if (std::string(form.name) == rule.name && form.takes_setting(setting.place))
-            names += (n++ ? " and " : "") + std::string(form.form);
+            names += (n++ ? ", " : "") + std::string(form.form);
     return names + (n == 1 ? " has" : " have");
 }
 

@@ -64,6 +64,9 @@ void State::set(Setting::Name name, py::handle value) {
 
 // No option is accepted and then ignored; later, a schedule may end at momentum 0.
 void State::check_init() const {
+    if (settings_.common()[Setting::nesterov] && settings_.rule().takes_setting(Setting::beta1) &&
+        settings_.all_zero(Setting::beta1))
+        throw py::value_error("beta1 must be above 0 where nesterov is True, not 0.0");
     if (!settings_.rule().takes_setting(Setting::momentum) || !settings_.all_zero(Setting::momentum)) return;
     if (settings_.common()[Setting::nesterov])
         throw py::value_error("momentum must be above 0 where nesterov is True, not 0.0");
