@@ -1,6 +1,8 @@
 // Does every part of a call, for any number of parts, step each element exactly once? Includes run.cpp
 // itself, to call its parts one after the other in one thread.
+#include <array>
 #include <cstdio>
+#include <deque>
 #include <vector>
 
 #include "../src/plain/gather.cpp"
@@ -26,6 +28,7 @@ bool updates_are_whole(std::size_t parts) {
     dtype.itemsize = sizeof(float);
     dtype.step[0] = count;
     std::vector<std::vector<float>> params, others;
+    std::deque<std::array<Operand, Slot::n>> operands;
     Work work;
     for (const std::ptrdiff_t n : {1, 511, 512, 4095, 4096, 4097, 20000})
         for (const std::ptrdiff_t step : {1, 2}) {
@@ -36,8 +39,9 @@ bool updates_are_whole(std::size_t parts) {
             update.coefficients = &coefficients;
             update.n = static_cast<std::size_t>(n);
             update.param.data = reinterpret_cast<char*>(params.back().data());
-            update.partner.data = update.slots[Slot::velocity].data =
-                reinterpret_cast<char*>(others.back().data());
+            auto& slots = operands.emplace_back();
+            update.partner.data = slots[Slot::velocity].data = reinterpret_cast<char*>(others.back().data());
+            update.slots = slots.data();
             constexpr std::ptrdiff_t item = sizeof(float);
             const std::ptrdiff_t strides[] = {step * item}, order[] = {item}, shape[] = {n};
             work.add_update(update, {step == 1 ? nullptr : strides, order}, order, shape, 1);

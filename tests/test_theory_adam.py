@@ -27,13 +27,14 @@ BETAS = st.floats(0.01, 0.999) | st.just(0.0)
 def adams(draw: Any, eps: bool = True) -> dict[str, Any]:
     """Keywords of `adam` on which the length of a step depends."""
     form = draw(st.sampled_from(list(ROWS)))
+    beta1 = draw(BETAS)
     return {
         "lr": 10 ** draw(st.floats(-4, 1)),
-        "beta1": draw(BETAS),
+        "beta1": beta1,
         "beta2": draw(st.floats(0.01, 0.9999)),
         "eps": 10 ** draw(st.floats(-8, 2)) if eps else 0.0,
         "form": form,
-        "nesterov": "nesterov" in ROWS[form]["takes"] and draw(st.booleans()),
+        "nesterov": beta1 > 0 and "nesterov" in ROWS[form]["takes"] and draw(st.booleans()),
     }
 
 
