@@ -130,9 +130,12 @@ const DtypeKernels& kernels_for(std::int64_t dtype) {
 struct Operands {
     char* first[n_pieces];
     std::vector<std::ptrdiff_t> shape, strides[n_operands];  // of param, of its partner, of each slot
+    fast_momentum::Operand slots[Slot::n];
 
     Operands(const Header& h, std::vector<Bytes>& memory) : shape(h.shape, h.shape + h.ndim) {
         for (unsigned i = 0; i < n_pieces; ++i) first[i] = memory[i].data() + guard + h.operands[i].offset;
+        for (unsigned i = first_slot; i < n_pieces; ++i)
+            if (h.operands[i].bytes) slots[i - first_slot].data = first[i];
         for (unsigned i = 0; i < n_operands; ++i)
             strides[i].assign(h.operands[i].strides, h.operands[i].strides + h.ndim);
     }
@@ -150,12 +153,9 @@ void add_slice(Work& work, const Operands& of, const Kernel kernel, const DtypeK
                      of.shape.data(), of.ndim());
 }
 
-void add_update(Work& work, const Operands& of, const Header& h, const DtypeKernels& kernels,
-                const Coefficients& constants) {
-    Update update = {&kernels, &constants, 1, 0, 0, {of.first[0]}, {of.first[1]}, {}};
+void add_update(Work& work, const Operands& of, const DtypeKernels& kernels, const Coefficients& constants) {
+    Update update = {&kernels, &constants, 1, 0, 0, {of.first[0]}, {of.first[1]}, of.slots};
     for (const std::ptrdiff_t size : of.shape) update.n *= static_cast<std::size_t>(size);
-    for (unsigned i = first_slot; i < n_pieces; ++i)
-        if (h.operands[i].bytes) update.slots[i - first_slot].data = of.first[i];
     const auto& order = of.strides[2];
     const bool alike = of.strides[0] == order && of.strides[1] == order;
     work.add_update(update, {alike ? nullptr : of.strides[0].data(), alike ? nullptr : of.strides[1].data()},
@@ -176,7 +176,7 @@ std::vector<Bytes> computed(const Case& c, int threads) {
     else if (constants.variant < n_plain_variants)
         add_slice(work, operands, kernels.step[constants.variant], kernels, constants);
     else
-        add_update(work, operands, h, kernels, constants);
+        add_update(work, operands, kernels, constants);
     run(work, threads);
     return memory;
 }
