@@ -51,6 +51,8 @@ struct Coefficients {
 
 #ifdef FAST_MOMENTUM_ISA
 
+#include "kernels/compilers.hpp"
+
 #ifdef __FAST_MATH__
 #error "fast_momentum promises bits: -ffast-math must not be among the compiler's flags"
 #endif
@@ -70,6 +72,13 @@ constexpr bool has_term(unsigned terms, Term::Decay decay) {
 }
 constexpr bool has_term(unsigned terms, Term::Option option) {
     return (terms / option) % 2 != 0;
+}
+
+inline float square_root(float x) {
+    return SQUARE_ROOT_FLOAT(x);
+}
+inline double square_root(double x) {
+    return SQUARE_ROOT_DOUBLE(x);
 }
 
 }  // namespace fast_momentum::FAST_MOMENTUM_ISA

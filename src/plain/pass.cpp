@@ -19,6 +19,14 @@ struct Buffer {
     alignas(64) char bytes[block * sizeof(double) + 320];
 };
 
+// run(k, name) for each slot that the rule keeps, in their order.
+template <class Run>
+void each_slot_of_the_rule(const Update& update, const Run& run) {
+    unsigned k = 0;
+    for (const Slot& row : all_slots)
+        if (row.is_of_the_rule() && update.slots[row.place].data) run(k++, row.place);
+}
+
 // One block of an update: what its operands are in the dtype that is worked in, and back. An operand that is
 // dense and of that dtype is used where it lies.
 class Block {
@@ -158,22 +166,14 @@ class Block {
             n_, *update_.coefficients);
     }
 
-    // run(k, name) for each slot that the rule keeps.
-    template <class Run>
-    void each_slot_of_the_rule(const Run& run) {
-        unsigned k = 0;
-        for (const Slot& row : all_slots)
-            if (row.is_of_the_rule() && slot(row.place).data) run(k++, row.place);
-    }
-
     // Calls run(values) with the slots that the rule keeps, and stores what it makes of them.
     template <class Run>
     void with_slots(const Run& run) {
         char* values[Slot::n] = {};
         each_slot_of_the_rule(
-            [&](unsigned k, Slot::Name name) { values[k] = read(slot(name), dense, slots_[name]); });
+            update_, [&](unsigned k, Slot::Name name) { values[k] = read(slot(name), dense, slots_[name]); });
         run(values);
-        each_slot_of_the_rule([&](unsigned k, Slot::Name name) {
+        each_slot_of_the_rule(update_, [&](unsigned k, Slot::Name name) {
             const Operand& of = slot(name);
             if (of.storage && all_slots[name].as == Slot::dithered)
                 of.storage->dither(reinterpret_cast<float*>(values[k]), n_, update_.coefficients->dither);
@@ -250,10 +250,8 @@ void run_update_kernel(const Update& update, std::size_t begin, std::size_t n) {
     const std::size_t offset = begin * update.dtype->itemsize;
     const std::size_t slot_offset = begin * update.slots[Slot::velocity].itemsize(*update.dtype);
     char* slots[Slot::n] = {};
-    unsigned k = 0;
-    for (const Slot& row : all_slots)
-        if (row.is_of_the_rule() && update.slots[row.place].data)
-            slots[k++] = update.slots[row.place].data + slot_offset;
+    each_slot_of_the_rule(
+        update, [&](unsigned k, Slot::Name name) { slots[k] = update.slots[name].data + slot_offset; });
     const UpdateKernel* kernels = storage ? storage->update : update.dtype->update;
     kernels[c.variant - n_plain_variants](update.param.data + offset, update.partner.data + offset, slots, n,
                                           c);

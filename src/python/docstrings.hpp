@@ -83,9 +83,11 @@ of steps that the array has made, this one included, a step is::
     uncorrected      size = lr                                     correction = 1
 
 The first is that of the paper's algorithm, PyTorch and optax; the second, of its section 2, that of TensorFlow, Keras
-and scikit-learn (in float32 the third, as NumPy makes it where lr is a numpy.float64); the last that of FedAdam as published.
+and scikit-learn (in float32 the third, as NumPy makes it where lr is a numpy.float64); the last that of FedAdam as
+published.
 
-AdamW is ``decoupled_weight_decay=True``. With `amsgrad` (not in the form folded_float64), the largest ``s`` so far takes its place in the last line.
+AdamW is ``decoupled_weight_decay=True``. With `amsgrad` (not in the form folded_float64), the largest ``s`` so
+far takes its place in the last line.
 NAdam is ``nesterov=True``, in the form corrected alone: with ``size = lr``, the place of ``v`` is taken by ::
 
     u = (1-beta1)/(1-beta1**t)*d + beta1/(1-beta1**(t+1))*v
@@ -161,7 +163,8 @@ With ``d`` the gradient (negated if `maximize`), plus ``weight_decay*p`` if the 
     lr_outside   v = momentum*v + d/(sqrt(s) + eps)           p = p - lr*v
     lr_inside    v = momentum*v + lr*d/sqrt(s + eps)          p = p - v
 
-The first is that of PyTorch, the second that of TensorFlow and Keras. With momentum 0, ``v`` is what stands after the plus sign, and the velocity stays as it is. If `centered`, ::
+The first is that of PyTorch, the second that of TensorFlow and Keras. With momentum 0, ``v`` is what stands
+after the plus sign, and the velocity stays as it is. If `centered`, ::
 
     a = rho*a + (1-rho)*d
 
@@ -224,8 +227,8 @@ NaN or infinite, all are NaN.
 
 constexpr const char* second_moment_doc = R"doc(
 A step changes the second moment by a thousandth, say, and rounding to bfloat16 would undo that. So it is rounded up
-and down in turns (`fast_momentum.reference.dither`), for which int8, with one scale for many, is not fine enough: it is refused. In
-float16 it is infinite where gradients are above 256, which stand still then, and too large where they are below 2.4e-4.
+and down in turns (`fast_momentum.reference.dither`), for which int8, with one scale for many, is not fine
+enough: it is refused. In float16 it is infinite where gradients are above 256, which stand still then, and too large where they are below 2.4e-4.
 )doc";
 
 constexpr const char* step_doc = R"doc(step(params, grads, state, *, grad_scale=1.0, zero_grads=False)
@@ -398,7 +401,8 @@ dict
     "skipped_steps": int, "grad_norm": float or None, "swapped": bool, "hyperparameters": {name: value},
     "velocity": {path: array}, "steps": {path: int}, "average": {path: array}, "compensation": {path: array},
     "master": {path: array}}``, of other rules also what they keep, such as "second_moment", what is fixed, such as
-    "amsgrad", and in `adam` the product of the beta1 of each step, "momentum_products"; with paths as ``['encoder'][2]``, and ``''`` for a single array. The arrays have the
+    "amsgrad", and in `adam` the product of the beta1 of each step, "momentum_products"; with paths as
+    ``['encoder'][2]``, and ``''`` for a single array. The arrays have the
     dtype that is worked on in, float32 or float64; what a state does not have is an empty dict. The parameters are
     not in it.
 
@@ -486,7 +490,8 @@ State
 Raises
 ------
 ValueError
-    The form is unknown, or its steps are others; or lr is 0 and the velocity would have no finite value; or an array with dampening has made
+    The form is unknown, or its steps are others; or lr is 0 and the velocity would have no finite value; or an
+    array with dampening has made
     no step, as its first one is not damped; or a converted number is out of range.
 )doc" ANOTHER_THREAD SUTSKEVER EXAMPLES R"doc(>>> w = np.ones(2)
 >>> state = fm.init(w, lr=0.5, momentum=0.75)

@@ -5,13 +5,6 @@
 
 namespace fast_momentum::FAST_MOMENTUM_ISA {
 
-inline float square_root(float x) {
-    return SQUARE_ROOT_FLOAT(x);
-}
-inline double square_root(double x) {
-    return SQUARE_ROOT_DOUBLE(x);
-}
-
 template <class T, unsigned terms>
 struct Decay {
     T sign, weight_decay, decay;
