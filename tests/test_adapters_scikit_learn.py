@@ -280,7 +280,7 @@ def test_scikit_learn_makes_the_steps_that_are_not_ours(options: dict[str, Any])
     assert_bits(ours.coefs_ + ours.intercepts_, theirs.coefs_ + theirs.intercepts_)
     assert type(ours._optimizer) is type(theirs._optimizer)
     with pytest.raises(AttributeError, match=r"^MLPRegressor has no state: scikit-learn makes its steps"):
-        ours.state_  # noqa: B018
+        ours.state_  # noqa: B018  # which raises
 
 
 @pytest.mark.parametrize("option", [{"beta_1": 0.85}, {"beta_2": 0.99}, {"epsilon": 1e-3}], ids=str)

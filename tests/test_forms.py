@@ -370,4 +370,4 @@ def test_a_form_of_adam_with_other_steps_is_refused(
 ) -> None:
     state = fm.adam(np.ones(3), lr=0.1, **options)
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
-        state.to_form(to_form)  # type: ignore[arg-type]
+        state.to_form(to_form)  # type: ignore[arg-type]  # some are of no rule

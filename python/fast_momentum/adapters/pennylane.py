@@ -164,7 +164,7 @@ class MomentumOptimizer(_Momentum, pennylane.MomentumOptimizer):  # type: ignore
     """
 
 
-class NesterovMomentumOptimizer(_Momentum, pennylane.NesterovMomentumOptimizer):  # type: ignore[misc]
+class NesterovMomentumOptimizer(_Momentum, pennylane.NesterovMomentumOptimizer):  # type: ignore[misc]  # as above
     """`pennylane.NesterovMomentumOptimizer`: the gradient is taken at ``x - momentum*a``, Nesterov's original form.
 
     What `MomentumOptimizer` says holds here, too.
@@ -182,7 +182,7 @@ class NesterovMomentumOptimizer(_Momentum, pennylane.NesterovMomentumOptimizer):
     """
 
 
-class RMSPropOptimizer(_OneList, pennylane.RMSPropOptimizer):  # type: ignore[misc]
+class RMSPropOptimizer(_OneList, pennylane.RMSPropOptimizer):  # type: ignore[misc]  # as above
     """`pennylane.RMSPropOptimizer`: the form ``lr_inside``, with `eps` under the root.
 
     Each step computes, for every trainable argument::
@@ -231,7 +231,7 @@ class RMSPropOptimizer(_OneList, pennylane.RMSPropOptimizer):  # type: ignore[mi
         state.lr, state.rho, state.eps = self.stepsize, self.decay, self.eps
 
 
-class AdamOptimizer(_Stepping, pennylane.AdamOptimizer):  # type: ignore[misc]
+class AdamOptimizer(_Stepping, pennylane.AdamOptimizer):  # type: ignore[misc]  # as above
     """`pennylane.AdamOptimizer`: the form ``folded``.
 
     Step ``t``, from 1, computes, for every trainable argument::

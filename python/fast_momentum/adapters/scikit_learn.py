@@ -136,7 +136,7 @@ class _InPlaceSGD(_InPlace, SGDOptimizer):  # type: ignore[misc]  # scikit-learn
         super().update_params(params, grads)
 
 
-class _InPlaceAdam(_InPlace, AdamOptimizer):  # type: ignore[misc]
+class _InPlaceAdam(_InPlace, AdamOptimizer):  # type: ignore[misc]  # as above
     """Its learning rate is a numpy.float64, so that displacements of float32 are computed in float64."""
 
     theirs, solver = AdamOptimizer, "adam"
