@@ -125,12 +125,12 @@ def editable(session: nox.Session) -> None:
         shutil.copytree(ROOT, copy, ignore=shutil.ignore_patterns(".*", "build", "dist", "__pycache__"))
         session.install("--no-build-isolation", "-Ceditable.rebuild=true", "--editable", str(copy))
         source = copy / "src" / "python" / "docstrings.hpp"
-        source.write_text(source.read_text().replace("Make one momentum step", "Make one changed step"))
+        source.write_text(source.read_text().replace('step_doc = R"doc(step(', 'step_doc = R"doc(changed_step('))
         printed = session.run(
             "python", "-c", "import fast_momentum; print(fast_momentum.step.__doc__)", silent=True
         )
-        if "Make one changed step" not in str(printed):
-            session.error("the change was not built")
+        if not str(printed).startswith("changed_step("):
+            session.error(f"the change was not built: the docstring is {printed}")
 
 
 @nox.session(default=False)
