@@ -1,6 +1,6 @@
 # The compiled module, typed; `mypy.stubtest` holds it against the real one.
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, TypeAlias, TypeVar, final
 
 import numpy as np
@@ -17,6 +17,7 @@ _RmspropForm: TypeAlias = Literal["lr_outside", "lr_inside"]
 _Nonfinite: TypeAlias = Literal["propagate", "raise", "skip"]
 _Number: TypeAlias = float | np.number[Any]
 _Params = TypeVar("_Params", bound=_Arrays)
+_T = TypeVar("_T")
 
 __all__ = [
     "ConcurrentStepError",
@@ -146,6 +147,13 @@ class State:
     def reset(self, path: str | None = None) -> None: ...
     def to_form(self, form: _Form | _AdamForm) -> State: ...
     def set_lr(self, lr: _Prefix, rescale_velocity: bool | np.bool_ = True) -> None: ...
+    def _lend(self, params: _Arrays, use: Callable[[dict[str, Any], list[Any], list[Any]], _T]) -> _T: ...
+    def _fill(
+        self,
+        params: _Arrays,
+        description: dict[str, Any],
+        use: Callable[[list[Any], list[Any]], object],
+    ) -> None: ...
     def _scale_velocities(self, factors: Sequence[float]) -> None: ...
     def __copy__(self) -> State: ...
     def __deepcopy__(self, memo: Any) -> State: ...

@@ -185,15 +185,33 @@ Span Arrays::span(bool written) const {
     return {reinterpret_cast<std::uintptr_t>(memory_.get()), bytes_, written};
 }
 
+py::capsule Arrays::owner() const {
+    return py::capsule(new std::shared_ptr<char>(memory_),
+                       [](void* memory) { delete static_cast<std::shared_ptr<char>*>(memory); });
+}
+
 // Its base is a capsule and no array or buffer, of which NumPy could find out that it is writable.
-py::array Arrays::view(std::size_t i) const {
-    const py::capsule owner(new std::shared_ptr<char>(memory_),
-                            [](void* memory) { delete static_cast<std::shared_ptr<char>*>(memory); });
+py::array Arrays::shared(std::size_t i, const py::dtype& dtype) const {
     const int ndim = arrays_[i].ndim;
-    py::array array(py::dtype(dtype(i).number), {shape(i), shape(i) + ndim}, {strides(i), strides(i) + ndim},
-                    data(i), owner);
+    return py::array(dtype, {shape(i), shape(i) + ndim}, {strides(i), strides(i) + ndim}, data(i), owner());
+}
+
+py::array Arrays::view(std::size_t i) const {
+    py::array array = shared(i, py::dtype(dtype(i).number));
     py::detail::array_proxy(array.ptr())->flags &= ~py::detail::npy_api::NPY_ARRAY_WRITEABLE_;
     return array;
+}
+
+py::array Arrays::items(std::size_t i) const {
+    const Storage* storage = storage_of(arrays_[i].stored);
+    if (!storage) return shared(i, py::dtype(dtype(i).number));
+    return shared(i, py::dtype(storage->place == Stored::bfloat16 ? "uint16" : storage->name));
+}
+
+py::object Arrays::items_of_scales(std::size_t i) const {
+    if (!scales(i)) return py::none();
+    return py::array(py::dtype::of<float>(), {n_scales(arrays_[i].size)}, {sizeof(float)}, scales(i),
+                     owner());
 }
 
 py::array Arrays::empty(std::size_t i) const {

@@ -58,6 +58,10 @@ class Arrays {
     // A read-only array that shares this memory, keeps it alive, and cannot be made writable. Only where it
     // is stored as the dtype that it is worked on in.
     py::array view(std::size_t i) const;
+    // Arrays that share this memory, and keep it alive: of what is stored, bfloat16 as uint16, in the order
+    // of this one; and of its scales, or None.
+    py::array items(std::size_t i) const;
+    py::object items_of_scales(std::size_t i) const;
     // A new array of the dtype that this one is worked on in, in its order: with nothing in it, with its
     // values.
     py::array empty(std::size_t i) const;
@@ -78,6 +82,8 @@ class Arrays {
     // Finds a place for the array; beside `param`, its parameter, if that is not nullptr.
     void reserve(Array& array, const char* param);
     void allocate();
+    py::capsule owner() const;  // keeps the memory alive
+    py::array shared(std::size_t i, const py::dtype& dtype) const;
     std::vector<Array> arrays_;
     std::vector<std::ptrdiff_t> dimensions_;
     std::size_t bytes_ = 0;

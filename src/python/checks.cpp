@@ -289,14 +289,20 @@ void check_lookahead(const Kept& kept, const Constants& constants, Call& call) {
     checker.check_overlap(Role::out, {false, true, false, false});
 }
 
-void check_swap(const Kept& kept, Call& call) {
-    Checker checker(kept, call);
+template <bool written>
+void check_params(Checker& checker, const Kept& kept, const Call& call) {
     for (std::size_t i = 0; i < kept.size(); ++i) {
         Stored stored = Stored::native;
         const ArrayStruct& param =
-            checker.checked<true, true>(Role::params, i, checker.dtype(i), call.params[i], stored);
+            checker.checked<written, true>(Role::params, i, checker.dtype(i), call.params[i], stored);
         checker.add_update(i, memory_of(param), {}, Stored::native, nullptr);
     }
+}
+
+void check_params(const Kept& kept, Call& call, bool written) {
+    Checker checker(kept, call);
+    if (!written) return check_params<false>(checker, kept, call);
+    check_params<true>(checker, kept, call);
     checker.check_overlap(Role::params, {true, false, true, true});
 }
 

@@ -56,8 +56,8 @@ struct Plan {
 void check_step(const Kept& kept, const Constants& constants, const std::vector<long long>& steps,
                 const Plan& plan, Call& call);
 void check_lookahead(const Kept& kept, const Constants& constants, Call& call);
-// Of call.params alone.
-void check_swap(const Kept& kept, Call& call);
+// Of call.params alone, which are `written`, or only read.
+void check_params(const Kept& kept, Call& call, bool written);
 
 // A new array of the dtype of `param` and in the order of array i; None where `param` is no array, as only a
 // check is to say.

@@ -302,6 +302,8 @@ PYBIND11_MODULE(_core, m) {
         to_form_doc, "form"_a);
     def(state, "set_lr", &State::set_lr, set_lr_doc, "lr"_a, "rescale_velocity"_a = true);
     state.def("_scale_velocities", &State::scale_velocities, "factors"_a, "Multiply them, for to_form().");
+    state.def("_lend", &State::lend, "params"_a, "use"_a, "For save().");
+    state.def("_fill", &State::fill, "params"_a, "description"_a, "use"_a, "For load() and restore().");
     state.def("__repr__", &State::repr)
         .def("__copy__", &State::copy)
         .def(

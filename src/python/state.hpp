@@ -2,6 +2,7 @@
 // use.
 #pragma once
 
+#include <map>
 #include <memory>
 #include <optional>
 #include <stdexcept>
@@ -16,6 +17,9 @@
 #include "python/tree.hpp"
 
 namespace fast_momentum {
+
+struct Saved;
+using Items = std::map<std::string, py::object>;
 
 struct NonFiniteGradientError : std::runtime_error {
     using std::runtime_error::runtime_error;
@@ -54,6 +58,11 @@ class State {
     py::dict state_dict();
     void load_state_dict(py::handle source, py::handle strict);
     py::tuple pickled();
+    // For files: calls use(description, params, memory), with the arrays of `params`, which have been
+    // checked, and the memory of each array that is kept, while no step can be made. fill() takes the
+    // description that it is given over when `use` has written the memory, or throws and changes nothing.
+    py::object lend(py::handle params, py::handle use);
+    void fill(py::handle params, py::handle description, py::handle use);
     static std::unique_ptr<State> unpickled(py::handle containers, py::handle rest);
 
     // ---- for the calls of step.cpp, of which one is at work at a time ----
@@ -108,6 +117,10 @@ class State {
     void scale(const std::vector<double>& factors);
 
     py::dict summary() const;
+    Settings checked_settings(Saved& saved) const;
+    std::vector<double> checked_products(const Items& items) const;
+    void take(Settings&& settings, Saved&& saved) noexcept;
+    py::list memory(bool with_average, const std::vector<long long>& steps) const;
     bool has_slot(Slot::Name slot) const;  // in a checkpoint
 
     Kept kept_;

@@ -144,7 +144,7 @@ void swap_average(State& state, py::handle params) {
     state.tree().match(params, "params", "init()", call.params);
     call.work.pass = {};
     call.work.pass.task = Task::swap_average;
-    check_swap(state.kept(), call);
+    check_params(state.kept(), call, true);
     run_unlocked(call.work);
     state.toggle_swapped();
 }

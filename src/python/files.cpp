@@ -1,0 +1,86 @@
+// Lends the memory of a State to what writes and reads files, which is Python (fast_momentum/_files).
+#include <pybind11/stl.h>
+
+#include <utility>
+
+#include "python/prefix.hpp"
+#include "python/saved.hpp"
+#include "python/state.hpp"
+
+namespace fast_momentum {
+
+namespace {
+
+py::list listed(const Leaves& leaves) {
+    py::list list;
+    for (std::size_t i = 0; i < leaves.size(); ++i) list.append(py::handle(leaves[i]));
+    return list;
+}
+
+}  // namespace
+
+// Of each array: slot, number, how it is stored if not as it is worked on, items, scales if it has some, and
+// the range that its values must lie in where the arrays have made so many steps.
+py::list State::memory(bool with_average, const std::vector<long long>& steps) const {
+    py::list list;
+    for (const Slot& slot : all_slots) {
+        if (!(slot.place == Slot::average ? with_average : has_slot(slot.place))) continue;
+        const Arrays& arrays = *kept_.slots[slot.place];
+        for (std::size_t i = 0; i < arrays.size(); ++i) {
+            if (!arrays.has(i)) continue;
+            const Storage* storage = storage_of(arrays[i].stored);
+            const bool is_zero = slot.is_of_the_rule() && steps[i] == 0;
+            list.append(py::make_tuple(
+                slot.name, i, storage ? py::object(py::str(storage->name)) : py::none(), arrays.items(i),
+                arrays.items_of_scales(i), is_zero || slot.as == Slot::dithered ? 0.0 : -infinity,
+                is_zero ? 0.0 : infinity));
+        }
+    }
+    return list;
+}
+
+py::object State::lend(py::handle params, py::handle use) {
+    const Mark::Hold hold(mark, Mark::reading);
+    Call call;
+    tree().match(params, "params", "init()", call.params);
+    check_params(kept_, call, false);
+    py::dict description = summary();
+    description["paths"] = py::tuple(py::cast(paths()));
+    description["steps"] = py::tuple(py::cast(steps_));
+    if (has_products(settings_.rule())) description[products_key] = py::tuple(py::cast(momentum_products_));
+    for (const Slot& slot : all_slots)
+        if (is_item(settings_.rule(), slot)) description[slot.name] = has_slot(slot.place);
+    return use(description, listed(call.params), memory(has_slot(Slot::average), steps_));
+}
+
+void State::fill(py::handle params, py::handle description, py::handle use) {
+    const Mark::Hold hold(mark, Mark::writing);
+    Call call;
+    tree().match(params, "params", "init()", call.params);
+    check_params(kept_, call, true);
+
+    Saved saved = checked_saved(items_of(description, root));
+    Settings found = checked_settings(saved);
+    const std::size_t n = kept_.size();
+    const py::tuple steps = checked_tuple(saved.items, saved.steps_key, n);
+    for (std::size_t i = 0; i < n; ++i)
+        saved.steps.push_back(checked_steps(saved, item_path(saved.steps_key, tree().path(i)), steps[i]));
+    saved.momentum_products = checked_products(saved.items);
+    for (const Slot& slot : all_slots) {
+        if (!is_item(settings_.rule(), slot)) continue;
+        const py::object given = saved.items.at(slot.name);
+        const bool is_of_later_format = PyDict_Check(given.ptr());  // an empty one: checked_saved()
+        const bool is_there = !is_of_later_format && checked_flag(item_path(slot.name), given);
+        if (slot.place == Slot::average)
+            saved.progress.average_started = is_there;
+        else if (is_there != has_slot(slot.place))
+            throw py::value_error(item_path(slot.name) + " must be " + repr_of(py::bool_(!is_there)) +
+                                  ", as in state, not " + repr_of(py::bool_(is_there)));
+    }
+    saved.progress.swapped = saved.progress.swapped && saved.progress.average_started;
+    if (saved.progress.average_started) kept_.make_room_for_average();
+    use(listed(call.params), memory(saved.progress.average_started, saved.steps));
+    take(std::move(found), std::move(saved));
+}
+
+}  // namespace fast_momentum
