@@ -125,12 +125,23 @@ def editable(session: nox.Session) -> None:
         shutil.copytree(ROOT, copy, ignore=shutil.ignore_patterns(".*", "build", "dist", "__pycache__"))
         session.install("--no-build-isolation", "-Ceditable.rebuild=true", "--editable", str(copy))
         source = copy / "src" / "python" / "docstrings.hpp"
-        source.write_text(source.read_text().replace('step_doc = R"doc(step(', 'step_doc = R"doc(changed_step('))
+        source.write_text(
+            source.read_text().replace('step_doc = R"doc(step(', 'step_doc = R"doc(changed_step(')
+        )
         printed = session.run(
             "python", "-c", "import fast_momentum; print(fast_momentum.step.__doc__)", silent=True
         )
         if not str(printed).startswith("changed_step("):
             session.error(f"the change was not built: the docstring is {printed}")
+
+
+@nox.session(default=False)
+def kills(session: nox.Session) -> None:
+    """Processes that are killed while they save, 500 for each format of files; the tests make 40."""
+    session.install(*group("test"), "safetensors")
+    install_wheel(session)
+    session.run("python", "-m", "pytest", "tests/test_files_faults.py", *session.posargs,
+                env={"FAST_MOMENTUM_KILLS": "500"})  # fmt: skip
 
 
 @nox.session(default=False)

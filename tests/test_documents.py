@@ -77,8 +77,9 @@ def test_docstring_names_every_parameter(name: str) -> None:
 
 def test_public_names() -> None:
     assert set(fm.__all__) == {
-        "ConcurrentStepError", "NonFiniteGradientError", "State", "__version__", "get_include", "get_num_threads",
-        "global_norm", "init", "lookahead", "reference", "set_num_threads", "show_config", "step", "theory", "tuning",
+        "Checkpoints", "ConcurrentStepError", "NonFiniteGradientError", "State", "__version__", "get_include",
+        "get_num_threads", "global_norm", "init", "load", "lookahead", "reference", "restore", "save",
+        "set_num_threads", "show_config", "step", "theory", "tuning",
         *(row["made_by"] for row in _core.rules),
     }  # fmt: skip
     assert fm.show_config is _config.show_config

@@ -19,13 +19,24 @@ except ImportError as _error:
 
 from . import _core, reference
 from ._config import apply_environment, show_config
+from ._files import Checkpoints, load, restore, save
 from ._include import get_include
 
 if TYPE_CHECKING:
     from . import plot as plot
     from . import theory, tuning
 
-__all__ = ["get_include", "reference", "show_config", "theory", "tuning"]
+__all__ = [
+    "Checkpoints",
+    "get_include",
+    "load",
+    "reference",
+    "restore",
+    "save",
+    "show_config",
+    "theory",
+    "tuning",
+]
 __all__ += _core.__all__
 
 _LAZY = ("plot", "theory", "tuning")  # plot is not in __all__, as it needs matplotlib

@@ -1,0 +1,147 @@
+"""A file that is written beside another one and takes its place once it is whole and on the disk."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import secrets
+import stat
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+fcntl: Any
+try:
+    import fcntl
+except ImportError:  # on Windows, which does not remove files that are open
+    fcntl = None
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@contextmanager
+def replacing(path: str) -> Iterator[str]:
+    """Give the name of an empty file to be written; then put it in the place of `path`.
+
+    Whatever ends the process when, `path` is there as it was before or as it is after. As open() would, this follows
+    links, keeps the mode of a file that is there, obeys the umask, and refuses what may not be written. The file is
+    locked while it is written: what a killed process has left behind has no lock, and is removed by the next one that
+    comes here with this name and succeeds.
+    """
+    target = Path(os.path.realpath(path))
+    before = _what_is_there(target)
+    beside, descriptor = _locked_file(target)
+    try:
+        yield os.fspath(beside)
+        if before:
+            _take_over(beside, before)
+        _flush(beside)
+    except BaseException:
+        beside.unlink(missing_ok=True)
+        os.close(descriptor)
+        raise
+    try:
+        beside.replace(target)
+    except OSError as error:
+        os.close(descriptor)
+        error.add_note(f"the new file is whole, and stays in {os.fspath(beside)!r}: rename it")
+        raise
+    os.close(descriptor)
+    _flush_folder(target.parent)
+    _sweep(target)
+
+
+def _what_is_there(target: Path) -> os.stat_result | None:
+    """None where nothing is; raises where open() to write would, or where it is no file."""
+    try:
+        before = target.stat()
+    except FileNotFoundError:
+        return None
+    if stat.S_ISREG(before.st_mode):
+        os.close(os.open(target, os.O_WRONLY))
+    elif not stat.S_ISDIR(before.st_mode):
+        msg = f"path must be the name of a file, or a new one, not that of a device or pipe, {os.fspath(target)!r}"
+        raise ValueError(msg)
+    else:
+        msg = f"path must be the name of a file, or a new one, not that of a folder, {os.fspath(target)!r}"
+        raise IsADirectoryError(msg)
+    return before
+
+
+def _prefix(target: Path) -> str:
+    """What the names of files begin with that are written for `target`, however long its own is."""
+    return f".fast_momentum-{hashlib.sha256(os.fsencode(target.name)).hexdigest()[:16]}-"
+
+
+def _locked_file(target: Path) -> tuple[Path, int]:
+    """A new, empty file beside `target`, and the descriptor that holds its lock."""
+    while True:
+        beside = target.with_name(_prefix(target) + secrets.token_hex(8))
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
+        try:
+            descriptor = os.open(beside, flags, 0o666)
+        except FileNotFoundError:
+            msg = f"path must be in a folder that there is, not in {os.fspath(target.parent)!r}; make it with os.makedirs"
+            raise FileNotFoundError(msg) from None
+        _lock(descriptor, wait=True)
+        if beside.exists():
+            return beside, descriptor
+        os.close(descriptor)  # swept between its making and its lock
+
+
+def _lock(descriptor: int, *, wait: bool) -> bool | None:
+    """Whether it is locked now; None where there are no locks, as on some file systems."""
+    if fcntl is None:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except BlockingIOError:
+        return False
+    except OSError:
+        return None
+    return True
+
+
+def _take_over(beside: Path, before: os.stat_result) -> None:
+    """Mode and, where this process may, owner."""
+    if hasattr(os, "chown"):
+        with suppress(PermissionError):
+            os.chown(beside, before.st_uid, before.st_gid)
+    beside.chmod(stat.S_IMODE(before.st_mode))
+
+
+def _flush(path: Path) -> None:
+    """Anew by its name: whoever has written it may have had a descriptor of its own."""
+    descriptor = os.open(path, os.O_RDWR | getattr(os, "O_BINARY", 0))
+    try:
+        if hasattr(fcntl, "F_FULLFSYNC"):  # on macOS fsync() leaves it in the cache of the disk
+            fcntl.fcntl(descriptor, fcntl.F_FULLFSYNC)
+        else:
+            os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _flush_folder(folder: Path) -> None:
+    """So that the new name is on the disk, too. Windows has no such thing."""
+    if os.name == "nt":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _sweep(target: Path) -> None:
+    """Remove what was begun for `target` by processes that are no more."""
+    with suppress(OSError):
+        for left in target.parent.glob(f"{_prefix(target)}*"):
+            with suppress(OSError):
+                descriptor = os.open(left, os.O_RDWR)
+                try:
+                    if _lock(descriptor, wait=False):
+                        left.unlink()
+                finally:
+                    os.close(descriptor)

@@ -1,0 +1,127 @@
+"""safetensors: arrays in C order, and strings, among them the header, and a checksum for it and for each array."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import zlib
+from contextlib import closing, contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+from ._bytes import Reading, bytes_of
+from ._content import MOST_HEADER_BYTES, Damaged
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ._content import Content, Part
+
+HEADER, CHECKSUMS = "fast_momentum", "crc32"
+
+
+def _library() -> Any:
+    try:
+        import safetensors
+    except ImportError as error:
+        error.add_note(
+            "python -m pip install safetensors; or choose a name that ends in .npz, which needs NumPy alone"
+        )
+        raise
+    return safetensors
+
+
+def prepared(parts: dict[str, Part]) -> dict[str, Part]:
+    """In C order: the format has no other one."""
+    return {name: replace(part, order="C") for name, part in parts.items()}
+
+
+def write(path: str, header: bytes, parts: dict[str, Part]) -> None:
+    """Not by the library, which would not write into a file that is there, and so would leave another one behind."""
+    _library()  # without which nobody could read it here
+    checksums = {name: _checksum_of(part) for name, part in parts.items()} | {"": zlib.crc32(header)}
+    tensors: dict[str, Any] = {"__metadata__": {HEADER: header.decode(), CHECKSUMS: json.dumps(checksums)}}
+    end = 0
+    for name, part in parts.items():
+        begin, end = end, end + part.n_bytes
+        tensors[name] = {"dtype": _CODES[part.dtype], "shape": part.shape, "data_offsets": [begin, end]}
+    text = json.dumps(tensors).encode()
+    text += b" " * (-len(text) % 8)  # so that the arrays are aligned
+    if len(text) > MOST_HEADER_BYTES:
+        msg = f"extra and the names of all arrays must take at most {MOST_HEADER_BYTES} bytes of JSON, not {len(text)}"
+        raise ValueError(msg)
+    with Path(path).open("wb", buffering=0) as file:
+        for memory in itertools.chain(
+            [len(text).to_bytes(8, "little"), text], *map(bytes_of, parts.values())
+        ):
+            _write(file, memory)
+
+
+def _write(file: IO[bytes], memory: Any) -> None:
+    done = 0
+    while done < len(memory):
+        done += file.write(memory[done:])
+
+
+def _checksum_of(part: Part) -> int:
+    checksum = 0
+    for memory in bytes_of(part):
+        checksum = zlib.crc32(memory, checksum)
+    return checksum
+
+
+class Reader:
+    """The library looks at whether the file makes sense; the bytes are then read from it directly."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        library = _library()
+        try:
+            with library.safe_open(file.name, "numpy"):
+                pass
+            self._file = file
+            n = int.from_bytes(file.read(8), "little")
+            self._begin = 8 + n
+            self._tensors: dict[str, Any] = json.loads(file.read(n))
+            metadata = self._tensors.pop("__metadata__", {})
+            self._header: bytes = metadata.get(HEADER, "").encode()
+            self._checksums: dict[str, int] = json.loads(metadata.get(CHECKSUMS, "{}"))
+        except (library.SafetensorError, ValueError) as error:
+            msg = f"it must be a file of safetensors: {error}"
+            raise Damaged(msg) from None
+
+    def header(self) -> bytes:
+        if not self._header:
+            msg = f"it must have been written by fast_momentum.save(): its metadata have no {HEADER!r}"
+            raise Damaged(msg)
+        if zlib.crc32(self._header) != self._checksums.get(""):
+            msg = "its header must be as it was written: its checksum is another one"
+            raise Damaged(msg)
+        return self._header
+
+    def check(self, content: Content) -> None:
+        if content.arrays.keys() != self._tensors.keys():
+            differing = min(content.arrays.keys() ^ self._tensors.keys())
+            msg = f"it must hold the arrays that its header names: {differing!r} differs"
+            raise Damaged(msg)
+
+    @contextmanager
+    def opened(self, name: str, part: Part) -> Iterator[Reading]:
+        """The bytes of an array, of which the checksum is looked at when all have been read."""
+        tensor = self._tensors[name]
+        begin, end = tensor["data_offsets"]
+        if (tensor["dtype"], tensor["shape"], end - begin) != (
+            _CODES[part.dtype],
+            list(part.shape),
+            part.n_bytes,
+        ):
+            msg = f"{name} must be the array of which its header speaks"
+            raise Damaged(msg)
+        with closing(Reading(self._file, self._begin + begin)) as read:
+            yield read
+            if read.checksum() != self._checksums.get(name):
+                msg = f"{name} must be as it was written: its checksum is another one"
+                raise Damaged(msg)
+
+
+_CODES = {"float32": "F32", "float64": "F64", "float16": "F16", "bfloat16": "BF16", "int8": "I8"}
