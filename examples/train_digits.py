@@ -2,6 +2,10 @@
 
     python examples/train_digits.py
     python examples/train_digits.py --rule adam
+    python examples/train_digits.py --resume digits
+
+The last one keeps a checkpoint of each of the last epochs in the folder `digits`, and goes on from there, with the same
+bits, when it was stopped.
 
 The 1797 digits are those that scikit-learn ships; a quarter is held out. The same training runs twice, once with
 `fast_momentum.step` and once with the plain NumPy reference: the parameters must end up bit-identical, and the time
@@ -84,16 +88,26 @@ def new_state(package: Any, layers: Layers, rule: str, lr: float) -> Any:
 
 
 def train(
-    package: Any, name: str, rule: str, lr: float, epochs: int, data: Any
-) -> tuple[Layers, float, list[tuple[float, float]]]:
-    """Train with `rule` and `package.step`; return parameters, seconds in steps, and (time, loss)."""
+    package: Any,
+    name: str,
+    rule: str,
+    lr: float,
+    epochs: int,
+    data: Any,
+    checkpoints: fm.Checkpoints | None = None,
+) -> tuple[Layers, float, list[list[float]]]:
+    """Train with `rule` and `package.step`; return parameters, seconds in steps, and [time, loss]."""
     x, x_test, y, y_test = data
     rng = np.random.default_rng(0)
     layers = new_layers(rng)
     state = new_state(package, layers, rule, lr)
-    stepping, curve = 0.0, []
-    begin = time.perf_counter()
-    for epoch in range(epochs):
+    done, stepping, curve = 0, 0.0, []
+    if checkpoints and (saved := checkpoints.restore(layers, state)):
+        done, stepping, curve = saved["epochs"], saved["stepping"], saved["curve"]
+        rng.bit_generator.state = saved["rng"]
+        print(f"{name}: resumed after epoch {done}, step {state.step_count}", flush=True)
+    begin = time.perf_counter() - (curve[-1][0] if curve else 0)
+    for epoch in range(done, epochs):
         state.lr = lr * (1 - epoch / epochs)
         losses = []
         for batch in np.array_split(rng.permutation(len(x)), len(x) // BATCH):
@@ -102,7 +116,15 @@ def train(
             package.step(layers, grads, state)
             stepping += time.perf_counter() - before
             losses.append(loss)
-        curve.append((time.perf_counter() - begin, float(np.mean(losses))))
+        curve.append([time.perf_counter() - begin, float(np.mean(losses))])
+        if checkpoints:
+            extra = {
+                "epochs": epoch + 1,
+                "stepping": stepping,
+                "curve": curve,
+                "rng": rng.bit_generator.state,
+            }
+            checkpoints.save(layers, state, extra)
         held_out = accuracy(layers, x_test, y_test)
         end = "\n" if epoch + 1 == epochs else "\r" if sys.stdout.isatty() else ""
         line = f"{name}: epoch {epoch + 1:3d}/{epochs}, loss {curve[-1][1]:.4f}, held-out accuracy {held_out:.2%}"
@@ -111,7 +133,7 @@ def train(
     return layers, stepping, curve
 
 
-def save_picture(curves: dict[str, list[tuple[float, float]]], file: str) -> None:
+def save_picture(curves: dict[str, list[list[float]]], file: str) -> None:
     try:
         from matplotlib.figure import Figure
     except ImportError:
@@ -137,6 +159,9 @@ def main() -> None:
     )
     parser.add_argument("--epochs", type=int, default=30)
     parser.add_argument("--picture", default="digits_loss.png")
+    parser.add_argument(
+        "--resume", metavar="FOLDER", help="keep checkpoints there, and go on from the newest one"
+    )
     arguments = parser.parse_args()
     rule = arguments.rule
     lr = (0.05 if RULES[rule]["linear"] else 0.001) if arguments.lr is None else arguments.lr
@@ -150,8 +175,10 @@ def main() -> None:
         stratify=digits.target,
     )
     packages = {"fast_momentum": fm, "NumPy reference": fm.reference}
+    checkpoints = fm.Checkpoints(arguments.resume) if arguments.resume else None
     runs = {
-        name: train(package, name, rule, lr, arguments.epochs, data) for name, package in packages.items()
+        name: train(package, name, rule, lr, arguments.epochs, data, checkpoints if package is fm else None)
+        for name, package in packages.items()
     }
 
     (ours, seconds, _), (theirs, reference_seconds, _) = runs.values()

@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -42,6 +43,37 @@ def test_train_digits(options: tuple[str, ...], least: float, tmp_path: Path) ->
     )
     picture = tmp_path / "digits_loss.png"
     assert picture.exists() or "(no picture: matplotlib is not installed)" in done.stdout
+
+
+@pytest.mark.skipif(
+    "FAST_MOMENTUM_SANITIZED" in os.environ, reason="`nox -s examples` runs it, ten times as fast"
+)
+def test_train_digits_goes_on_where_it_was_killed(tmp_path: Path) -> None:
+    pytest.importorskip("sklearn")
+    command = [
+        sys.executable,
+        EXAMPLES / "train_digits.py",
+        "--rule",
+        "adam",
+        "--epochs",
+        "8",
+        "--resume",
+        "run",
+    ]
+    first = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL)
+    end = time.monotonic() + 250
+    while not list(tmp_path.glob("run/checkpoint-*.npz")) and time.monotonic() < end:
+        time.sleep(0.01)
+    first.kill()
+    first.wait()
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=250)
+    assert done.returncode == 0, done.stderr
+    found = re.search(r"^fast_momentum: resumed after epoch (\d), step \d+$", done.stdout, re.MULTILINE)
+    assert found
+    assert 1 <= int(found[1]) < 8
+    assert (
+        "Final parameters bit-identical: yes" in done.stdout
+    )  # to those of the reference, which was not killed
 
 
 def test_train_digits_refuses_a_rule_that_there_is_not(tmp_path: Path) -> None:
