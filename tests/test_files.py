@@ -9,6 +9,8 @@ import json
 import os
 import re
 import stat
+import subprocess
+import sys
 import threading
 import zipfile
 from pathlib import Path
@@ -886,6 +888,39 @@ def test_no_rename_keeps_the_new_file(path: Path, monkeypatch: pytest.MonkeyPatc
     kept = Path(re.search(r"'(.*)'", note)[1])  # type: ignore[index]
     kept.rename(path)
     assert fm.load(path)[2] == "new"
+
+
+PEAK = """
+import resource, sys
+import numpy as np
+import fast_momentum as fm
+if sys.argv[1].endswith(".safetensors"):
+    import safetensors
+
+params = [np.ones((4000, 3000), np.float32, order) for order in "CF"] + [np.ones((6000, 4000), np.float32)[::2]]
+state = fm.adam(params, lr=0.1)
+one = np.ones((), np.float32)  # and no more gradients, whose memory would hide what files take
+fm.step(params, [np.broadcast_to(one, p.shape) for p in params], state)
+small = np.ones(3)
+small_state = fm.init(small, lr=0.1)
+fm.save(sys.argv[1], small, small_state)  # so that what is imported does not count
+fm.restore(sys.argv[1], small, small_state)
+peaks = []
+for call in (fm.save, fm.restore):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    call(sys.argv[1], params, state)
+    peaks.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+print(*peaks)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss has another unit elsewhere")
+@pytest.mark.skipif("FAST_MOMENTUM_SANITIZED" in os.environ, reason="a sanitizer takes memory of its own")
+def test_memory_that_files_take(path: Path) -> None:
+    """Nearly half a gigabyte, in three layouts."""
+    done = subprocess.run([sys.executable, "-c", PEAK, path], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert all(int(peak) < 64 * 1024 for peak in done.stdout.split())
 
 
 # ---- a folder of checkpoints ----
