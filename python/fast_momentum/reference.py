@@ -326,21 +326,21 @@ def round_to(values: Array, dtype_name: str) -> Array:
 
 
 def dither(values: Array, dtype_name: str, steps: int) -> Array:
-    """Return second moments moved by a part of the unit that `round_to` rounds to; nothing is modified.
+    """Return second moments as the number below or above that `dtype_name` has; nothing is modified.
 
-    The part is another one in each step, so that over many steps what rounding adds is what it takes. With beta2 =
-    0.999 a step changes a second moment by less than a half of that unit: rounded to the nearest, it would stand
-    still, or never come down::
+    Which one depends on the step, so that over many steps what rounding adds is what it takes. With beta2 = 0.999 a
+    step changes a second moment by less than a half of the way between two numbers: rounded to the nearest, it would
+    stand still, or never come down::
 
-        part = (40503*steps mod 65536 + 1/2)/65536 - 1/2         v + part*unit(v)
+        part = (40503*steps mod 65536)/65536         above, if (v - below)/(above - below) >= 1 - part, else below
 
-    ``unit(v)`` is that of the last bit of `dtype_name` in the binade of v; `steps` are those that the array has made.
-    What is above 0 stays at least the smallest number of `dtype_name`, as steps are divided by its root.
+    `steps` are those that the array has made. What is above 0 stays at least the smallest number of `dtype_name`, as
+    steps are divided by its root.
 
     Parameters
     ----------
     values : ndarray
-        Of float32.
+        Of float32, none below 0.
     dtype_name : {'float16', 'bfloat16'}
         As what they are going to be stored.
     steps : int
@@ -349,7 +349,7 @@ def dither(values: Array, dtype_name: str, steps: int) -> Array:
     Returns
     -------
     ndarray
-        Of float32.
+        Of float32; above the largest number of float16 what `round_to` makes infinite.
 
     Examples
     --------
@@ -358,18 +358,19 @@ def dither(values: Array, dtype_name: str, steps: int) -> Array:
     >>> import numpy as np
     >>> from fast_momentum import reference
     >>> v = np.full(1, 1 + 2**-9, np.float32)
-    >>> stored = [reference.round_to(reference.dither(v, "bfloat16", t), "bfloat16") for t in range(1000)]
-    >>> print(round(np.mean(stored), 3), 1 + 2**-9)
-    1.002 1.001953125
+    >>> print(np.mean([reference.dither(v, "bfloat16", t) for t in range(65536)]), 1 + 2**-9)
+    1.001953125 1.001953125
     """
     bits, least, _ = NARROW[dtype_name]
-    part = np.float32((40503 * steps % 65536) / 65536 - 0.5 + 0.5 / 65536)
+    part = (40503 * steps % 65536) / 65536
     with np.errstate(all="ignore"):
-        exponents = values.view(np.uint32) & np.uint32(0x7F800000)
-        exponents = np.minimum(np.maximum(exponents, np.uint32((least + 127) << 23)), np.uint32(254 << 23))
-        moved = values + exponents.view(np.float32) * (np.float32(2.0 ** (1 - bits)) * part)
-        least_values = np.where(values > 0, np.float32(2.0 ** (1 - bits + least)), np.float32(0))
-        return np.where(moved < least_values, least_values, moved)
+        wide = values.astype(np.float64)
+        _, exponents = np.frexp(wide)  # of numbers from 1/2 to 1
+        unit = np.ldexp(1.0, np.maximum(exponents - 1, least) + 1 - bits)
+        below = np.floor(wide / unit)
+        moved = (below + (wide / unit - below >= 1 - part)) * unit
+        smallest = 2.0 ** (least + 1 - bits)
+        return np.where((values > 0) & (moved < smallest), smallest, moved).astype(np.float32)
 
 
 def _round_to_float(values: Array, bits: int, least: int, most: int) -> Array:

@@ -2,6 +2,8 @@
 // code. A rule of the user (plain/rules.cpp) is one of them, with constants of its own.
 #pragma once
 
+#include <cstdint>
+
 namespace fast_momentum {
 
 // Each is in a file of kernels/formulas, which says what it does with its constants. Plain ones have kernels
@@ -42,7 +44,7 @@ struct Coefficients {
     double ahead;  // look-ahead: out = param - ahead*v
     double second_keep, second_gain;
     double correction, eps, inner_eps;
-    double dither;           // of Storage::dither, in (-1/2, 1/2)
+    std::uint32_t dither;    // the part of Storage::dither, below 65536
     double momentum_factor;  // of the product of all steps
     unsigned variant;
 };

@@ -158,7 +158,7 @@ constexpr Storage storage(Stored place, const char* name, bool has_scales, Pack<
             has_scales,
             load<Narrow>,
             store<Narrow>,
-            dithers<Narrow>,
+            dithers<Narrow>(),
             {narrow_step<plain, Float32, Narrow>...},
             {narrow_step<plain, Alike, Narrow>...},
             {narrow_update<Narrow, others>()...}};

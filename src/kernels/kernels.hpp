@@ -72,6 +72,8 @@ using NarrowKernel = void (*)(char* param, const char* grad, char* velocity, flo
                               const Coefficients& coefficients) noexcept;
 
 // How numbers that are worked on in float32 can lie in memory.
+using Dither = void (*)(float* values, std::size_t n, std::uint32_t part) noexcept;
+
 struct Storage {
     Stored place;
     const char* name;
@@ -79,11 +81,11 @@ struct Storage {
     bool has_scales;  // one for each scale_block elements, counted from the first one of an array
     void (*load)(float* to, const char* from, const float* scales, std::size_t n) noexcept;
     void (*store)(char* to, float* scales, const float* from, std::size_t n) noexcept;
-    // Moves values that are not negative up or down by a part of the unit to which store() will round them,
-    // from -1/2 to 1/2: over many steps then, what rounding adds is what it takes, however small their
-    // changes. None but 0 becomes 0, as steps are divided by their roots. nullptr where there is no such
-    // unit.
-    void (*dither)(float* values, std::size_t n, double part) noexcept;
+    // Values that are not negative become the number below or above that store() can keep: the one above
+    // where what is lost, in 65536ths of the way there, and `part` are 65536 or more. Over many parts then,
+    // what rounding adds is what it takes, however small their changes. None but 0 becomes 0, as steps are
+    // divided by their roots. nullptr where there are no such numbers.
+    Dither dither;
     // Of velocities that lie so, with gradients in float32 and with gradients that lie so too.
     NarrowKernel step[n_plain_variants], step_alike[n_plain_variants];
     // Of slots that lie so, with gradients in float32; nullptr where these are loaded and stored apart.

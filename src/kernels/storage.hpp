@@ -32,21 +32,36 @@ constexpr std::uint32_t sign_bit = 0x80000000u, infinity_bits = 0x7f800000u;
 
 // ---- bfloat16: the upper half of a float32 ----
 
+constexpr float quiet_nan = __builtin_nanf("");
+
+// A NaN in 32 bits, before anything is shifted: compilers would pack the comparison with the result.
+inline std::uint32_t bits_without_payload(float value) {
+    return bits_of(value == value ? value : quiet_nan);
+}
+
 // The highest bit that is lost, to which the last one that stays is added, rounds half to even. Shifted to
 // and fro: a shift and a mask are done in 16 bits by compilers, at twice the cost.
 inline std::uint16_t bfloat16_of(float value) {
-    const std::uint32_t bits = bits_of(value), last = bits << 15 >> 31;
-    const std::uint32_t nearest = bits + 0x7fffu + last;
-    return std::uint16_t((value != value ? bits | 0x400000u : nearest) >> 16);  // a NaN stays one
+    const std::uint32_t bits = bits_without_payload(value), last = bits << 15 >> 31;
+    return std::uint16_t((bits + 0x7fffu + last) >> 16);
 }
 
 struct Bfloat16 {
     using Item = std::uint16_t;
-    static constexpr bool in_one_loop = true;       // which is vectorised with its conversions, too
-    static constexpr float unit = 1.0f / (1 << 7);  // of the last bit, where the first one is 1
-    static constexpr std::uint32_t least_exponent = 1u << 23;
+    static constexpr bool in_one_loop = true;  // which is vectorised with its conversions, too
+    static constexpr bool has_units = true;    // to which numbers are rounded each for itself
     static float value(Item item, float) { return float_of(std::uint32_t(item) << 16); }
     static Item item(float value) { return bfloat16_of(value); }
+    // The bits that are lost and `part` make the next number together, or they do not. `least` shows 0 for 0
+    // alone.
+    static Item dithered_item(float value, std::uint32_t part) {
+        const std::uint32_t bits = bits_without_payload(value), moved = bits + part, above = bits + 0xffffu;
+        const std::uint32_t least = above < 0x10000u ? above : 0x10000u;
+        return std::uint16_t((moved > least ? moved : least) >> 16);
+    }
+    static float dithered(float value, std::uint32_t part) {
+        return Bfloat16::value(dithered_item(value, part), 0);
+    }
     static void store(Item* RESTRICT to, float*, const float* RESTRICT from, std::size_t n) {
         for (std::size_t i = 0; i < n; ++i) to[i] = item(from[i]);
     }
@@ -59,6 +74,9 @@ struct Bfloat16 {
 // smallest.
 constexpr std::uint32_t exponent_bits = infinity_bits, binades_above = 13u << 23;
 constexpr std::uint32_t smallest_normal = (127u - 14) << 23, overflow = (127u + 16) << 23;
+constexpr std::uint32_t largest_exponent = 254u << 23;
+constexpr float smallest = 1.0f / (1 << 24);
+constexpr float to_integer = 1 << 23;  // adding it rounds to an integer
 
 inline float float_of_float16(std::uint16_t half) {
     const std::uint32_t magnitude = half & 0x7fffu;
@@ -81,12 +99,29 @@ inline std::uint16_t float16_of(float value) {
     return std::uint16_t((nearest + ((exponent - smallest_normal) >> 13)) | nan | (bits & sign_bit) >> 16);
 }
 
+// 1 or 0, by way of its bits: a choice between floats that follows another one is not vectorised.
+inline float one_if(bool is_one) {
+    return float_of((is_one ? ~0u : 0u) & bits_of(1.0f));
+}
+
 struct Float16 {
     using Item = std::uint16_t;
     static constexpr bool in_one_loop = false;
-    static constexpr float unit = 1.0f / (1 << 10);
-    static constexpr std::uint32_t least_exponent = smallest_normal;
+    static constexpr bool has_units = true;
     static float value(Item item, float) { return float_of_float16(item); }
+    // How many units it is, with a fraction that the part makes one more or does not.
+    static float dithered(float value, std::uint32_t part) {
+        std::uint32_t exponent = bits_of(value) & exponent_bits;
+        exponent = exponent > smallest_normal ? exponent : smallest_normal;
+        exponent = exponent < largest_exponent ? exponent : largest_exponent;
+        const std::uint32_t unit = exponent - (10u << 23), inverse = (254u << 23) - unit;
+        const float units = value * float_of(inverse), nearest = (units + to_integer) - to_integer;
+        const float below = nearest - one_if(nearest > units);
+        const float needed = float(65536 - std::int32_t(part)) * (1.0f / 65536);
+        const float moved = (below + one_if(units - below >= needed)) * float_of(unit);
+        const float least = value > 0 ? smallest : 0.0f;
+        return least > moved ? least : moved;
+    }
     static void store(Item* RESTRICT to, float*, const float* RESTRICT from, std::size_t n) {
         for (std::size_t i = 0; i < n; ++i) to[i] = float16_of(from[i]);
     }
@@ -115,8 +150,7 @@ constexpr float integer_shift = 12582912.0f;  // 1.5 * 2**23
 struct Int8 {
     using Item = std::int8_t;
     static constexpr bool in_one_loop = false;
-    static constexpr float unit = 0;  // of a block, not of a number
-    static constexpr std::uint32_t least_exponent = 0;
+    static constexpr bool has_units = false;  // but those of a block
     static float value(Item item, float scale) { return float(item) * scale; }
     static void store(Item* RESTRICT to, float* RESTRICT scales, const float* RESTRICT from, std::size_t n) {
         // All scales first: nothing waits for the divisions of a block but the loop that needs them.
@@ -135,19 +169,6 @@ struct Int8 {
 
 // ---- all of them ----
 
-constexpr std::uint32_t largest_exponent = 254u << 23;
-
-template <class Narrow>
-inline float dithered(float value, float units) {
-    const float smallest = Narrow::unit * float_of(Narrow::least_exponent);
-    std::uint32_t exponent = bits_of(value) & exponent_bits;
-    exponent = exponent > Narrow::least_exponent ? exponent : Narrow::least_exponent;
-    exponent = exponent < largest_exponent ? exponent : largest_exponent;
-    const float moved = value + float_of(exponent) * units;
-    const float least = value > 0 ? smallest : 0.0f;
-    return moved < least ? least : moved;
-}
-
 struct Float32 {
     using Item = float;
     static float value(Item item, float) { return item; }
@@ -157,7 +178,7 @@ struct Float32 {
 template <class T>
 struct Native {
     using Item = T;
-    explicit Native(double) {}
+    explicit Native(std::uint32_t) {}
     static T value(Item item) { return item; }
     static Item item(T value) { return value; }
     static Item dithered_item(T value) { return value; }
@@ -166,11 +187,11 @@ struct Native {
 template <class Narrow>
 struct Narrowed {
     using Item = typename Narrow::Item;
-    explicit Narrowed(double part) : units(Narrow::unit * float(part)) {}
+    explicit Narrowed(std::uint32_t part_) : part(part_) {}
     static float value(Item item) { return Narrow::value(item, 0); }
     static Item item(float value) { return Narrow::item(value); }
-    Item dithered_item(float value) const { return Narrow::item(dithered<Narrow>(value, units)); }
-    float units;
+    Item dithered_item(float value) const { return Narrow::dithered_item(value, part); }
+    std::uint32_t part;
 };
 
 // Calls run(begin, end, scale) for what has one scale: n elements, or blocks of them.
@@ -190,13 +211,17 @@ void load(float* RESTRICT to, const char* from_, const float* scales, std::size_
 }
 
 template <class Narrow>
-void dither(float* RESTRICT values, std::size_t n, double part) noexcept {
-    const float units = Narrow::unit * float(part);
-    UNROLLED for (std::size_t i = 0; i < n; ++i) values[i] = dithered<Narrow>(values[i], units);
+void dither(float* RESTRICT values, std::size_t n, std::uint32_t part) noexcept {
+    UNROLLED for (std::size_t i = 0; i < n; ++i) values[i] = Narrow::dithered(values[i], part);
 }
 
 template <class Narrow>
-constexpr auto dithers = Narrow::unit == 0 ? nullptr : &dither<Narrow>;
+constexpr Dither dithers() {
+    if constexpr (Narrow::has_units)
+        return dither<Narrow>;
+    else
+        return nullptr;
+}
 
 template <class Narrow>
 void store(char* to, float* scales, const float* from, std::size_t n) noexcept {

@@ -47,8 +47,8 @@ double momentum_of(const Values& h, long long steps) {
 }
 
 // Multiples of the golden section are spread evenly, however many there are.
-double dither(const Age& age) {
-    return double(age.steps % 65536 * 40503 % 65536) / 65536 - 0.5 + 0.5 / 65536;
+std::uint32_t dither(const Age& age) {
+    return std::uint32_t(age.steps % 65536 * 40503 % 65536);
 }
 
 void adam(const Values& h, const Age& age, Coefficients& c) {
