@@ -77,7 +77,7 @@ def test_docstring_names_every_parameter(name: str) -> None:
 
 def test_public_names() -> None:
     assert set(fm.__all__) == {
-        "Checkpoints", "ConcurrentStepError", "NonFiniteGradientError", "State", "__version__", "get_include",
+        "Checkpoints", "ConcurrentStepError", "DamagedFileError", "NonFiniteGradientError", "State", "__version__", "get_include",
         "get_num_threads", "global_norm", "init", "load", "lookahead", "reference", "restore", "save",
         "set_num_threads", "show_config", "step", "theory", "tuning",
         *(row["made_by"] for row in _core.rules),

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import collections
+import concurrent.futures
 import errno
 import itertools
 import json
 import os
 import re
 import stat
+import struct
 import subprocess
 import sys
 import threading
@@ -21,7 +23,7 @@ import pytest
 
 import fast_momentum as fm
 from fast_momentum import _core
-from fast_momentum._files import _content, _run
+from fast_momentum._files import _content, _replacing, _run
 from helpers import (
     HALVES,
     KINDS,
@@ -278,8 +280,9 @@ def test_a_subclass_comes_back_as_its_plain_kind_and_is_filled(path: Path) -> No
     assert type(loaded[1]) is dict
     assert type(next(iter(loaded[1]))) is int
     params.first[:] = 0
-    fm.restore(path, params, state)
-    assert params.first.tolist() == [1, 1]
+    for filled in (params, loaded):
+        fm.restore(path, filled, fm.init(filled, lr=0.1))
+        assert filled[0].tolist() == [1, 1]
 
 
 def test_an_order_of_keys_that_has_changed_since_init(path: Path) -> None:
@@ -389,7 +392,7 @@ def test_extra_that_would_not_come_back(path: Path, case: str) -> None:
 def test_a_key_that_no_file_can_hold(path: Path) -> None:
     params = {"a": {frozenset(): np.ones(1)}}
     state = fm.init(params, lr=0.1)
-    with pytest.raises(TypeError, match=re.escape("params['a'] must have keys that a file can hold")):
+    with pytest.raises(TypeError, match="^params must have keys that a file can hold"):
         fm.save(path, params, state)
     assert not path.exists()
 
@@ -455,27 +458,27 @@ def fits(path: Path) -> tuple[Any, fm.State]:
 
 W = np.ones((2, 3), np.float32)
 MISFITS: dict[str, tuple[Callable[[], tuple[Any, fm.State]], str]] = {
-    "rule": (lambda: ((p := {"w": W.copy(), "b": W[0].copy()}), fm.init(p, lr=0.1)), r"state_dict\['rule'\] must be 'momentum'"),
+    "rule": (lambda: ((p := {"w": W.copy(), "b": W[0].copy()}), fm.init(p, lr=0.1)), r"state must have the rule 'adam', which was saved, not 'momentum'; make it with fast_momentum.adam\(\)"),
     "form": (
         lambda: ((p := {"w": W.copy(), "b": W[0].copy()}), fm.adam(p, lr=0.1, form="folded")),
-        r"state_dict\['form'\] must be 'folded'",
+        r"state must have form='corrected', which was saved, not 'folded'; make it so",
     ),
     "option": (
         lambda: ((p := {"w": W.copy(), "b": W[0].copy()}), fm.adam(p, lr=0.1, amsgrad=True)),
-        r"state_dict\['amsgrad'\] must be True",
+        r"state must have amsgrad=False, which was saved, not True",
     ),
-    "missing": (lambda: ((p := {"w": W.copy()}), fm.adam(p, lr=0.1)), r"params\['b'\] must be in both params and the file"),
+    "missing": (lambda: ((p := {"w": W.copy()}), fm.adam(p, lr=0.1)), r"the file must have the same arrays as params, not have params\['b'\] besides; for a model that has"),
     "another": (
         lambda: ((p := {"w": W.copy(), "b": W[0].copy(), "c": W.copy()}), fm.adam(p, lr=0.1)),
-        r"params\['c'\] must be in both params and the file",
+        r"the file must have the same arrays as params, not lack params\['c'\]; for a model that has grown",
     ),
     "shape": (
         lambda: ((p := {"w": W.T.copy(), "b": W[0].copy()}), fm.adam(p, lr=0.1)),
-        r"params\['w'\] must have the shape \(3, 2\), not \(2, 3\)",
+        r"params\['w'\] must have the shape that was saved, \(2, 3\), not \(3, 2\); load\(\) makes such arrays",
     ),
     "dtype": (
         lambda: ((p := {"w": W.copy(), "b": W[0].astype(float)}), fm.adam(p, lr=0.1)),
-        r"params\['b'\] must have the dtype float64, not float32",
+        r"params\['b'\] must have the dtype that was saved, float32, not float64",
     ),
 }  # fmt: skip
 
@@ -486,7 +489,9 @@ def test_what_does_not_fit_changes_nothing(path: Path, case: str) -> None:
     made, message = MISFITS[case]
     params, state = made()
     before = snapshot(state, params)
-    with pytest.raises(ValueError, match=f"^{re.escape(repr(str(path)))} must hold what fits: {message}"):
+    with pytest.raises(
+        ValueError, match=f"^{re.escape(repr(str(path)))} must fit params and state: {message}"
+    ):
         fm.restore(path, params, state)
     assert snapshot(state, params) == before
 
@@ -600,7 +605,7 @@ def test_a_later_version(tmp_path: Path) -> None:
     rewritten(path, lambda header: header.update(fast_momentum=2, version="3.1"))
     with pytest.raises(
         ValueError,
-        match="its format must be at most 1, not 2; fast_momentum 3.1, a newer version, has written it",
+        match=r"must fit params and state: its format must be at most 1, not 2; version '3.1' of fast_momentum has",
     ):
         fm.load(path)
 
@@ -694,6 +699,137 @@ def test_other_files(tmp_path: Path, what: str) -> None:
         fm.load(path)
 
 
+NPY = {
+    "a dtype that NumPy cannot read": "{'descr': 'M8[s/0]', 'fortran_order': False, 'shape': (2, 3), }",
+    "no dict": "(",
+    "deep": "-" * 9000 + "1",
+    "code": "if 1:\n\t1\n  2",
+    "no dtype": "{'descr': (), 'fortran_order': False, 'shape': (2, 3), }",
+}
+
+
+@pytest.mark.parametrize("text", NPY.values(), ids=NPY)
+def test_an_array_whose_header_is_something_else(tmp_path: Path, text: str) -> None:
+    """One of these ended the process within NumPy."""
+    path = tmp_path / "run.npz"
+    params, state = fits(path)
+    with zipfile.ZipFile(path) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    filled = text + " " * (-(len(text) + 11) % 64) + "\n"
+    members["params['w'].npy"] = (
+        b"\x93NUMPY\1\0" + struct.pack("<H", len(filled)) + filled.encode() + bytes(24)
+    )
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, data in members.items():
+            archive.writestr(name, data)
+    before = snapshot(state, params)
+    for call in (lambda: fm.load(path), lambda: fm.restore(path, params, state)):
+        with pytest.raises(
+            fm.DamagedFileError, match=r"must be as save\(\) has written it: params\['w'\] must "
+        ):
+            call()
+    assert snapshot(state, params) == before
+
+
+@pytest.mark.parametrize("checksums", ["[]", "1", "null", "NaN", "[" * 100_000, "{}"])
+def test_checksums_that_are_none(tmp_path: Path, checksums: str) -> None:
+    pytest.importorskip("safetensors")
+    path = tmp_path / "run.safetensors"
+    fits(path)
+    data = path.read_bytes()
+    n = int.from_bytes(data[:8], "little")
+    header = json.loads(data[8 : 8 + n])
+    header["__metadata__"]["crc32"] = checksums
+    text = json.dumps(header).encode()
+    path.write_bytes(len(text).to_bytes(8, "little") + text + data[8 + n :])
+    with pytest.raises(fm.DamagedFileError, match=f"^{re.escape(repr(str(path)))} must be as save"):
+        fm.load(path)
+
+
+@pytest.mark.parametrize("text", ["\ud83d\ude00", "a\ud83d\ude00b"])
+def test_text_that_json_changes(path: Path, text: str) -> None:
+    params = {text: np.ones(1)}
+    with pytest.raises(ValueError, match="params must have no halves of characters"):
+        fm.save(path, params, fm.init(params, lr=0.1))
+    plain = np.ones(1)
+    state = fm.init(plain, lr=0.1)
+    for extra in (text, [text], {text: 1}):
+        with pytest.raises(ValueError, match="must have no halves of characters"):
+            fm.save(path, plain, state, extra)
+    assert not path.exists()
+
+
+class Odd(dict[Any, Any]):
+    def items(self) -> Any:
+        return []
+
+
+class OddList(list[Any]):
+    def __iter__(self) -> Any:
+        return iter([])
+
+
+def test_containers_with_a_mind_of_their_own(path: Path) -> None:
+    """They are read as the compiled part reads them."""
+    params = Odd(a=OddList([np.ones(2)]))
+    state = fm.init(params, lr=0.1)
+    fm.save(path, params, state)
+    assert_bits(fm.load(path)[0], {"a": [np.ones(2)]})
+    params["a"][0][:] = 3
+    fm.restore(path, params, state)
+    assert params["a"][0].tolist() == [1, 1]
+
+
+@pytest.mark.parametrize("shape", [(), (1,), (0,), (1, 1), (2, 1), (1, 300), (0, 3)])
+def test_int8_of_every_small_shape(path: Path, shape: tuple[int, ...]) -> None:
+    params = [np.ones(shape, np.float32)]
+    state = fm.init(params, lr=0.1, velocity_dtype="int8")
+    fm.step(params, [np.ones(shape, np.float32)], state)
+    fm.save(path, params, state)
+    fm.restore(path, params, state)
+    fm.restore(path, *fm.load(path)[:2])
+
+
+def test_a_path_that_is_too_long_for_an_archive(tmp_path: Path) -> None:
+    params = {"k" * 70_000: np.ones(1)}
+    state = fm.init(params, lr=0.1)
+    with pytest.raises(ValueError, match="must have a path of at most 65000 bytes"):
+        fm.save(tmp_path / "run.npz", params, state)
+    assert names_in(tmp_path) == []
+
+
+def test_a_file_that_changes_while_it_is_read(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    params, state = fits(path)
+    original = _run.look_at
+
+    def look_at(name: str, part: Any, read: Any) -> None:
+        original(name, part, read)
+        if name == "params['w']":
+            data = bytearray(path.read_bytes())
+            data[-104 if path.suffix == ".safetensors" else data.index(b"NUMPY") + 130] ^= 1
+            with path.open("r+b") as file:
+                file.write(data)
+
+    monkeypatch.setattr(_run, "look_at", look_at)
+    with pytest.raises((OSError, fm.DamagedFileError), match="has changed while it was read|must be as save"):
+        fm.restore(path, params, state)
+
+
+def test_no_thread_for_checksums(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As at the end of the interpreter."""
+    params = [np.ones(300_000)]
+    state = fm.init(params, lr=0.1)
+    fm.save(path, params, state)
+
+    def refuse(*_: Any) -> None:
+        msg = "cannot schedule new futures after interpreter shutdown"
+        raise RuntimeError(msg)
+
+    monkeypatch.setattr(concurrent.futures.ThreadPoolExecutor, "submit", refuse)
+    fm.restore(path, params, state)
+    assert_bits(fm.load(path)[0], params)
+
+
 # ---- damage ----
 
 
@@ -773,6 +909,20 @@ def test_modes_are_those_of_open(path: Path, umask: int) -> None:
         os.umask(before)
 
 
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no modes")
+def test_what_is_private_stays_so_while_it_is_written(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    params = np.ones(1)
+    state = fm.init(params, lr=0.1)
+    fm.save(path, params, state)
+    path.chmod(0o600)
+    modes = []
+    monkeypatch.setattr(
+        _replacing, "_take_over", lambda _, beside, __: modes.append(beside.stat().st_mode & 0o777)
+    )
+    fm.save(path, params, state)
+    assert modes == [0o600]
+
+
 @pytest.mark.skipif(os.name == "nt", reason="links need a privilege there")
 def test_a_link_is_followed(tmp_path: Path) -> None:
     params = np.ones(1)
@@ -834,17 +984,18 @@ def test_a_long_name(path: Path) -> None:
 
 
 def test_what_a_killed_process_has_left_is_swept(path: Path) -> None:
+    fcntl = pytest.importorskip("fcntl")
     params = np.ones(1)
     state = fm.init(params, lr=0.1)
-    from fast_momentum._files import _replacing
-
-    left = path.with_name(_replacing._prefix(path) + "0123456789abcdef")
-    other = path.with_name(_replacing._prefix(path.with_name("other.npz")) + "0123456789abcdef")
-    for file in (left, other):
+    left = [path.with_name(f"{_replacing.PREFIX}{number}") for number in range(3)]
+    for file in left:
         file.write_bytes(b"begun")
+    with left[2].open("rb") as alive:
+        fcntl.flock(alive, fcntl.LOCK_EX)
+        fm.save(path, params, state)
+        assert [file.exists() for file in left] == [False, False, True]
     fm.save(path, params, state)
-    assert not left.exists()
-    assert other.exists()
+    assert names_in(path.parent) == [path.name]
 
 
 def test_threads_that_save_to_one_name(path: Path) -> None:
@@ -868,6 +1019,32 @@ def test_threads_that_save_to_one_name(path: Path) -> None:
     for thread in threads:
         thread.join()
     assert errors == []
+    assert names_in(path.parent) == [path.name]
+
+
+def test_params_that_another_thread_changes(path: Path) -> None:
+    """The state cannot be stepped meanwhile; a copy of it beside the parameters themselves can."""
+    params = {"a": np.ones(1000), "b": np.ones(1000)}
+    state = fm.init(params, lr=0.1)
+    fm.save(path, params, state, "old")
+    form = _run.FORMATS[path.suffix]
+    original = form.bytes_of
+
+    def bytes_of(part: Any) -> Any:
+        for memory in original(part):
+            yield memory
+            if part.may_change:
+                params["a"][3] += 1  # as soon as the first bytes were taken
+
+    form.bytes_of = bytes_of
+    try:
+        with pytest.raises(
+            fm.ConcurrentStepError, match=r"params\['a'\] must stay as they are while they are saved"
+        ):
+            fm.save(path, params, state, "new")
+    finally:
+        form.bytes_of = original
+    assert fm.load(path)[2] == "old"
     assert names_in(path.parent) == [path.name]
 
 
@@ -965,7 +1142,7 @@ def test_the_newest_that_is_whole(tmp_path: Path) -> None:
     for path in saved[:2]:
         Path(path).write_bytes(b"")
     before = snapshot(state, params)
-    with pytest.raises(ValueError, match="must hold a checkpoint that is whole; see unreadable"):
+    with pytest.raises(fm.DamagedFileError, match="must hold a checkpoint that is whole, not 4 that are not"):
         checkpoints.restore(params, state)
     assert snapshot(state, params) == before
 
@@ -989,21 +1166,88 @@ def test_only_what_was_written_is_deleted(tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
-def test_a_run_that_begins_anew_keeps_what_it_saves(tmp_path: Path) -> None:
+def test_a_run_that_begins_anew_in_the_folder_of_another_is_refused(tmp_path: Path) -> None:
     checkpoints = fm.Checkpoints(tmp_path, keep=1)
     params = np.zeros(2)
     state = fm.init(params, lr=0.1)
     fm.step(params, np.ones(2), state)
+    saved = checkpoints.save(params, state)
+    with pytest.raises(
+        ValueError, match="state must have made 1 steps, as in the newest checkpoint in .*, or more, not 0"
+    ):
+        checkpoints.save(params, fm.init(params, lr=0.1))
+    assert checkpoints.paths == [saved]
+    assert checkpoints.save(params, state) == saved
+
+
+def test_a_damaged_one_counts_neither_as_kept_nor_as_newest(tmp_path: Path) -> None:
+    checkpoints = fm.Checkpoints(tmp_path, keep=2)
+    params = np.zeros(2)
+    state = fm.init(params, lr=0.1)
+    saved = []
+    for _ in range(3):
+        fm.step(params, np.ones(2), state)
+        saved.append(Path(checkpoints.save(params, state)))
+    data = bytearray(saved[2].read_bytes())
+    data[data.index(b"NUMPY") + 130] ^= 1
+    saved[2].write_bytes(data)
+    checkpoints = fm.Checkpoints(tmp_path, keep=2)
+    checkpoints.restore(params, state)
+    assert state.step_count == 2
     checkpoints.save(params, state)
-    new = checkpoints.save(params, fm.init(params, lr=0.1))
-    assert checkpoints.paths == [new]
+    assert checkpoints.paths == [str(saved[1])]
+    for _ in range(2):
+        fm.step(params, np.ones(2), state)
+    newest = checkpoints.save(params, state)
+    assert checkpoints.paths == [newest, str(saved[1])]
+    assert list(checkpoints.unreadable) == [str(saved[2])]
+
+
+def test_a_folder_that_is_a_file(tmp_path: Path) -> None:
+    (tmp_path / "run.npz").touch()
+    with pytest.raises(NotADirectoryError, match="folder must be a folder, or a new one, not the file"):
+        fm.Checkpoints(tmp_path / "run.npz")
+    assert repr(fm.Checkpoints(tmp_path, keep=2)) == f"Checkpoints({str(tmp_path)!r}, keep=2)"
+
+
+def test_names_that_only_look_like_checkpoints(tmp_path: Path) -> None:
+    (tmp_path / "checkpoint-000000005.npz").mkdir()
+    (tmp_path / "checkpoint-\N{ARABIC-INDIC DIGIT SEVEN}.npz").touch()
+    params = np.zeros(2)
+    checkpoints = fm.Checkpoints(tmp_path)
+    assert checkpoints.restore(params, fm.init(params, lr=0.1)) is None
+    assert checkpoints.unreadable == {}
+
+
+def test_what_a_folder_refuses(tmp_path: Path) -> None:
+    params = np.ones(1)
+    state = fm.init(params, lr=0.1)
+    with pytest.raises(TypeError, match="state must be a State"):
+        fm.Checkpoints(tmp_path / "a").save(state, params)  # type: ignore[arg-type]
+    assert not (tmp_path / "a").exists()
+    with pytest.raises(TypeError, match="folder must be a path"):
+        fm.Checkpoints(None)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="path must have no NUL"):
+        fm.load("a\0b.npz")
+
+
+def test_a_folder_stays_where_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    params = np.ones(1)
+    state = fm.init(params, lr=0.1)
+    checkpoints = fm.Checkpoints("runs")
+    saved = checkpoints.save(params, state, "there")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert checkpoints.paths == [saved]
+    assert checkpoints.restore(params, state) == "there"
 
 
 @pytest.mark.parametrize(
     ("keep", "error"), [(0, ValueError), (-1, ValueError), (1.5, TypeError), ("3", TypeError)]
 )
 def test_keep(tmp_path: Path, keep: Any, error: type[Exception]) -> None:
-    with pytest.raises(error, match="^keep must be "):
+    with pytest.raises(error, match="keep (must be |a whole )"):
         fm.Checkpoints(tmp_path, keep=keep)
 
 

@@ -19,7 +19,7 @@ except ImportError as _error:
 
 from . import _core, reference
 from ._config import apply_environment, show_config
-from ._files import Checkpoints, load, restore, save
+from ._files import Checkpoints, DamagedFileError, load, restore, save
 from ._include import get_include
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Checkpoints",
+    "DamagedFileError",
     "get_include",
     "load",
     "reference",

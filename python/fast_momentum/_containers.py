@@ -14,13 +14,18 @@ Keys = tuple[Any, ...]
 def leaves(tree: Any, keys: Keys = ()) -> Iterator[tuple[Keys, Any]]:
     """What `tree` holds, each with the keys and indices that lead to it."""
     if isinstance(tree, dict):
-        for key, branch in tree.items():
+        for key, branch in dict.items(tree):
             yield from leaves(branch, (*keys, key))
     elif isinstance(tree, (list, tuple)):
-        for index, branch in enumerate(tree):
+        for index, branch in enumerate(items_of(tree)):
             yield from leaves(branch, (*keys, index))
     else:
         yield keys, tree
+
+
+def items_of(sequence: list[Any] | tuple[Any, ...]) -> Iterator[Any]:
+    """As the compiled part reads it: whatever a subclass makes of iteration."""
+    return list.__iter__(sequence) if isinstance(sequence, list) else tuple.__iter__(sequence)
 
 
 def at(tree: Any, keys: Keys) -> Any:
@@ -35,9 +40,9 @@ def at(tree: Any, keys: Keys) -> Any:
 def mapped(function: Callable[[Any], Any], tree: Any) -> Any:
     """The same containers with `function` applied to each leaf."""
     if isinstance(tree, dict):
-        return {key: mapped(function, branch) for key, branch in tree.items()}
+        return {key: mapped(function, branch) for key, branch in dict.items(tree)}
     if isinstance(tree, (list, tuple)):
-        branches = [mapped(function, branch) for branch in tree]
+        branches = [mapped(function, branch) for branch in items_of(tree)]
         return branches if isinstance(tree, list) else tuple(branches)
     return function(tree)
 

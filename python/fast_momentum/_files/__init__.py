@@ -5,6 +5,7 @@
 """
 
 from ._checkpoints import Checkpoints
+from ._content import DamagedFileError
 from ._run import load, restore, save
 
-__all__ = ["Checkpoints", "load", "restore", "save"]
+__all__ = ["Checkpoints", "DamagedFileError", "load", "restore", "save"]

@@ -6,11 +6,13 @@ import itertools
 import math
 import zlib
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
-from ._content import Damaged
+from .._core import ConcurrentStepError
+from ._content import DamagedFileError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -47,6 +49,19 @@ def _memory_of(array: NDArray[Any]) -> memoryview:
 def bytes_of(part: Part) -> Iterator[memoryview]:
     """All bytes of the array, in the order of the file."""
     return (_memory_of(np.ascontiguousarray(block)) for block in _blocks_of(part))
+
+
+def checksum_of(part: Part, checksum: int = 0) -> int:
+    for memory in bytes_of(part):
+        checksum = zlib.crc32(memory, checksum)
+    return checksum
+
+
+def check_unchanged(name: str, part: Part, written: int, checksum: int = 0) -> None:
+    """Whether what was written is still what is there: another thread may have changed parameters meanwhile."""
+    if checksum_of(part, checksum) != written:
+        msg = f"{name} must stay as they are while they are saved, and were changed; save a copy, copy.deepcopy(params)"
+        raise ConcurrentStepError(msg)
 
 
 def read_into(name: str, part: Part, read: Callable[[memoryview], None]) -> None:
@@ -86,12 +101,14 @@ class Reading:
             n: int = self._file.readinto(memory[done:])  # type: ignore[attr-defined]
             if not n:
                 msg = "it must not end within an array"
-                raise Damaged(msg)
+                raise DamagedFileError(msg)
             done += n
-        if len(memory) < PIECE:
-            self._checksum = zlib.crc32(memory, self.checksum())
-        else:
-            self._last = self._thread.submit(zlib.crc32, memory, self.checksum())
+        checksum = self.checksum()
+        if len(memory) == PIECE:
+            with suppress(RuntimeError):  # no thread can be made, or the interpreter is at its end
+                self._last = self._thread.submit(zlib.crc32, memory, checksum)
+                return
+        self._checksum = zlib.crc32(memory, checksum)
 
     def checksum(self) -> int:
         if self._last:

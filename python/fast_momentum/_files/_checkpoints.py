@@ -5,16 +5,15 @@ from __future__ import annotations
 import operator
 import os
 import re
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ._content import Damaged
-from ._run import restore, save, verify
+from ._content import DamagedFileError
+from ._run import check_state, restore, save, verify
 
 if TYPE_CHECKING:
     from .. import _core
-
-_NAME = re.compile(r"checkpoint-(\d+)\.npz")
 
 
 class Checkpoints:
@@ -48,92 +47,131 @@ class Checkpoints:
     """
 
     def __init__(self, folder: str | bytes | os.PathLike[str] | os.PathLike[bytes], keep: int = 3) -> None:
-        self.folder = Path(os.fsdecode(folder))
         try:
-            self.keep = operator.index(keep)
-        except TypeError:
-            msg = f"keep must be a whole number, not {type(keep).__name__}"
-            raise TypeError(msg) from None
+            self.folder, self.keep = Path(os.fsdecode(folder)).absolute(), operator.index(keep)
+        except TypeError as error:
+            msg = f"folder must be a path, and keep a whole number, not {folder!r} and {keep!r}"
+            raise TypeError(msg) from error
         if self.keep < 1:
             msg = f"keep must be at least 1, not {self.keep}"
             raise ValueError(msg)
+        if self.folder.exists() and not self.folder.is_dir():
+            msg = f"folder must be a folder, or a new one, not the file {os.fspath(folder)!r}; restore() fills from one file"
+            raise NotADirectoryError(msg)
+        # Why a file of these marks cannot be read, or None: a save does not read again what is known.
+        self._known: dict[tuple[Path, int, int, int], str | None] = {}
+
+    def __repr__(self) -> str:
+        return f"Checkpoints({os.fspath(self.folder)!r}, keep={self.keep})"
 
     def save(self, params: Any, state: _core.State, extra: Any = None) -> str:
         """Save a checkpoint, as `save` does, numbered by the step count; then delete the oldest.
 
-        Only the newest `keep` of those with other numbers stay, and only files that `save` has written are deleted.
+        The newest `keep` of those that are whole stay, and so do those that are not. Only files of such names that
+        `fast_momentum.save` has written are deleted. Those of earlier processes are read, once.
 
         Returns
         -------
         str
             Its path.
+
+        Raises
+        ------
+        ValueError
+            If the folder has a checkpoint of a later step, which `restore` would take for the newest: a run that
+            begins anew, or goes on from an earlier file, needs a folder of its own.
         """
+        check_state(state)
+        path = self.folder / _name(state.step_count)
+        others = [other for other in self._named() if self._fault(other) is None]
+        newest = max((_number(other) or 0 for other in others), default=0)
+        if newest > state.step_count:
+            msg = (
+                f"state must have made {newest} steps, as in the newest checkpoint in {os.fspath(self.folder)!r}, "
+                f"or more, not {state.step_count}; choose another folder, or move that file away"
+            )
+            raise ValueError(msg)
         self.folder.mkdir(parents=True, exist_ok=True)
-        path = self.folder / f"checkpoint-{state.step_count:09d}.npz"
         save(path, params, state, extra)
-        others = [other for other in self._named() if other != path and _is_readable(other)]
-        for old in others[self.keep - 1 :]:
-            old.unlink(missing_ok=True)
+        self._known[_marks(path)] = None
+        for old in [other for other in others if other != path][self.keep - 1 :]:
+            with suppress(OSError):
+                old.unlink()
         return os.fspath(path)
 
     @property
     def paths(self) -> list[str]:
         """Those that are whole, newest first. All of them are read."""
-        unreadable = self.unreadable
-        return [path for path in map(os.fspath, self._named()) if path not in unreadable]
+        self._known.clear()
+        return [os.fspath(path) for path in self._named() if self._fault(path) is None]
 
     @property
     def unreadable(self) -> dict[str, str]:
-        """Those that are not, with the reason. They are never deleted."""
-        reasons = {}
-        for path in self._named():
-            try:
-                verify(path)
-            except (OSError, ValueError) as error:
-                reasons[os.fspath(path)] = str(error)
-        return reasons
+        """Those that are not, with the reason. They are not deleted."""
+        self._known.clear()
+        faults = {os.fspath(path): self._fault(path) for path in self._named()}
+        return {path: fault for path, fault in faults.items() if fault is not None}
 
     def restore(self, params: Any, state: _core.State) -> Any:
         """Fill `params` and `state` from the newest checkpoint that is whole, as `restore` does; return its extra.
 
-        None where there is no checkpoint; ``state.step_count`` says whether there was one.
+        The newest is that of the most steps. None where there is none, or it has no extra; ``state.step_count`` says
+        which. Hyperparameters are set to what was saved, too.
 
         Raises
         ------
+        DamagedFileError
+            If there are checkpoints, and none is whole.
         ValueError
-            If there are checkpoints and none is whole, or the newest whole one does not fit.
+            If the newest whole one does not fit.
         """
-        named = self._named()
-        for path in named:
+        reasons = []
+        for path in self._named():
             try:
                 return restore(path, params, state)
-            except (Damaged, OSError):
-                continue
-        if named:
-            msg = f"{os.fspath(self.folder)!r} must hold a checkpoint that is whole; see unreadable for what is wrong"
-            raise ValueError(msg)
+            except FileNotFoundError:  # another process has deleted it, as it has newer ones
+                return self.restore(params, state)
+            except DamagedFileError as error:
+                reasons.append(str(error))
+        if reasons:
+            msg = (
+                f"{os.fspath(self.folder)!r} must hold a checkpoint that is whole, not {len(reasons)} that are not, the newest "
+                f"of which says: {reasons[0]}; move them away to begin anew"
+            )
+            raise DamagedFileError(msg)
         return None
+
+    def _fault(self, path: Path) -> str | None:
+        """Why it cannot be read; None where it can."""
+        marks = _marks(path)
+        if marks not in self._known:
+            try:
+                verify(path)
+                self._known[marks] = None
+            except (OSError, ValueError) as error:
+                self._known[marks] = str(error)
+        return self._known[marks]
 
     def _named(self) -> list[Path]:
         """Newest first."""
         if not self.folder.is_dir():
             return []
-        named = [
-            path for path in self.folder.iterdir() if _NAME.fullmatch(path.name) and not path.is_symlink()
-        ]
-        return sorted(named, key=_number, reverse=True)
+        named = [path for path in self.folder.iterdir() if _number(path) is not None and path.is_file()]
+        return sorted(named, key=_number, reverse=True)  # type: ignore[arg-type]  # none of them is None
 
 
-def _is_readable(path: Path) -> bool:
-    """Whether its header is one of save(): that is enough to say who has written it, and does not read it all."""
+def _name(number: int) -> str:
+    return f"checkpoint-{number:09d}.npz"
+
+
+def _number(path: Path) -> int | None:
+    found = re.fullmatch(r"checkpoint-([0-9]{9,18})\.npz", path.name)
+    return int(found[1]) if found and path.name == _name(int(found[1])) else None
+
+
+def _marks(path: Path) -> tuple[Path, int, int, int]:
     try:
-        verify(path, header_only=True)
-    except (OSError, ValueError):
-        return False
-    return True
-
-
-def _number(path: Path) -> int:
-    found = _NAME.fullmatch(path.name)
-    assert found
-    return int(found[1])
+        found = path.stat()
+    except FileNotFoundError:
+        return path, 0, 0, 0
+    return path, found.st_ino, found.st_size, found.st_mtime_ns

@@ -33,8 +33,14 @@ MOST_HEADER_BYTES = 100_000_000  # as safetensors has it
 PER_ARRAY = ("paths", "steps", "started", "momentum_products")  # what the state has one of for each array
 
 
-class Damaged(ValueError):
-    """A file that does not hold what was written."""
+class DamagedFileError(ValueError):
+    """What `load` and `restore` raise about a file that is not as `save` has written it.
+
+    It may be cut off, or have changed on the disk; or another program has written it. A file that is whole, but does
+    not fit `params` and `state`, is a plain `ValueError`.
+    """
+
+    __module__ = "fast_momentum"
 
 
 class Kept(NamedTuple):
@@ -59,6 +65,7 @@ class Part:
     memory: NDArray[Any] | None = None
     low: float = -math.inf
     high: float = math.inf
+    may_change: bool = False  # while it is written, as nothing holds other threads back
 
     @property
     def array(self) -> NDArray[Any]:
@@ -93,7 +100,8 @@ def parts_of(paths: Iterable[str], leaves: Iterable[NDArray[Any]], memory: Itera
     parts = {}
     for path, leaf in zip(paths, leaves, strict=True):
         dtype = leaf.dtype.name
-        parts[f"params{path}"] = part_of(leaf.view(np.uint16) if dtype == "bfloat16" else leaf, dtype)
+        param = part_of(leaf.view(np.uint16) if dtype == "bfloat16" else leaf, dtype)
+        parts[f"params{path}"] = replace(param, may_change=True)
     for kept in map(Kept._make, memory):
         path = paths[kept.number]
         dtype = kept.stored or kept.items.dtype.name
@@ -103,10 +111,9 @@ def parts_of(paths: Iterable[str], leaves: Iterable[NDArray[Any]], memory: Itera
     return parts
 
 
-def axes_of(array: NDArray[Any], otherwise: Iterable[int] = ()) -> list[int]:
-    """From the slowest in memory to the fastest; `otherwise` where that makes no difference."""
-    where_alike = list(otherwise) or list(range(array.ndim))
-    return sorted(where_alike, key=lambda axis: -array.strides[axis])
+def axes_of(array: NDArray[Any]) -> list[int]:
+    """From the slowest in memory to the fastest."""
+    return sorted(range(array.ndim), key=lambda axis: -array.strides[axis])
 
 
 def orders_of(leaves: list[NDArray[Any]], memory: Iterable[Any]) -> list[list[int]]:
@@ -170,12 +177,12 @@ def header_of(content: Content, version: str) -> bytes:
 
 
 def content_of(header: bytes) -> Content:
-    """Raises Damaged where it is none that header_of() has made."""
+    """Raises DamagedFileError where it is none that header_of() has made."""
     try:
         found = json.loads(header)
-        return _content_of(found)
-    except Damaged:
-        raise
+        later = _later_version(found)
+        if not later:
+            return _content_of(found)
     except (
         ValueError,
         TypeError,
@@ -186,20 +193,23 @@ def content_of(header: bytes) -> Content:
         OverflowError,
     ) as error:
         msg = f"its header must say what it holds, and does not: {type(error).__name__}: {error}"
-        raise Damaged(msg) from None
+        raise DamagedFileError(msg) from None
+    raise ValueError(later)
 
 
-def _content_of(found: dict[str, Any]) -> Content:
+def _later_version(found: dict[str, Any]) -> str | None:
+    """What to say about a file of a format that is not known yet."""
     given = found["fast_momentum"]
     if type(given) is not int or given < 1:
         msg = f"its format must be a number from 1 on, not {given!r}"
-        raise Damaged(msg)
-    if given > FORMAT:
-        msg = (
-            f"its format must be at most {FORMAT}, not {given}; "
-            f"fast_momentum {found.get('version')}, a newer version, has written it"
-        )
         raise ValueError(msg)
+    if given <= FORMAT:
+        return None
+    version = str(found.get("version"))[:20]
+    return f"its format must be at most {FORMAT}, not {given}; version {version!r} of fast_momentum has written it"
+
+
+def _content_of(found: dict[str, Any]) -> Content:
     state = found["state"]
     state = {
         **{key: tuple(value) if key in PER_ARRAY else decoded(value) for key, value in state.items() if key != "hyperparameters"},
@@ -238,15 +248,36 @@ def _part_of(dtype: str, shape: list[int], order: str) -> Part:
 
 def check_fits(content: Content, wanted: dict[str, Part]) -> None:
     """Whether the file holds the arrays that are wanted, and no others."""
-    for name in (*content.arrays, *wanted):
-        if name not in wanted or name not in content.arrays:
-            msg = f"{name} must be in both the file and what it is restored into, not in the {'file' if name in content.arrays else 'latter'} alone"
-            raise ValueError(msg)
-        saved, part = content.arrays[name], wanted[name]
+    check_names("", content.arrays, wanted)
+    for name, part in wanted.items():
+        saved = content.arrays[name]
         for what in ("shape", "dtype"):
-            if getattr(saved, what) != getattr(part, what):
-                msg = f"{name} must have the {what} {getattr(part, what)}, not {getattr(saved, what)}"
+            here, there = getattr(part, what), getattr(saved, what)
+            if here != there:
+                msg = f"{name} must have the {what} that was saved, {there}, not {here}; load() makes such arrays"
                 raise ValueError(msg)
+
+
+def check_names(prefix: str, saved: Iterable[str], wanted: Iterable[str]) -> None:
+    """Both must have the same."""
+    saved, wanted = set(saved), set(wanted)
+    if saved == wanted:
+        return
+    lacking, besides = (
+        [prefix + name for name in sorted(names)] for names in (wanted - saved, saved - wanted)
+    )
+    parts = [f"lack {_listed(lacking)}"] if lacking else []
+    parts += [f"have {_listed(besides)} besides"] if besides else []
+    msg = (
+        f"the file must have the same arrays as params, not {' and '.join(parts)}; for a model that has grown, "
+        "load() it and use load_state_dict(..., strict=False)"
+    )
+    raise ValueError(msg)
+
+
+def _listed(names: list[str]) -> str:
+    shown = 3
+    return ", ".join(names[:shown]) + (f" and {len(names) - shown} more" if len(names) > shown else "")
 
 
 def as_in(content: Content, wanted: dict[str, Part]) -> dict[str, Part]:
@@ -258,7 +289,7 @@ def check_scales(content: Content, memory: Iterable[Any]) -> None:
     """An int8 has a scale for so many neighbours in memory, which another order would give others."""
     for kept in map(Kept._make, memory):
         saved = [axis for axis in content.orders[kept.number] if kept.items.shape[axis] > 1]
-        if kept.scales is not None and axes_of(kept.items, saved) != saved:
+        if kept.scales is not None and sorted(saved, key=lambda axis: -kept.items.strides[axis]) != saved:
             msg = (
                 f"params{content.paths[kept.number]} must have its axes in memory in the order {saved}, as it was saved, as its int8 "
                 "velocity has a scale for neighbours; load() makes such arrays"

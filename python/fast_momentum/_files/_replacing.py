@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import secrets
 import stat
@@ -20,6 +19,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
+PREFIX = ".fast_momentum-"  # of the names of files that are being written, however long that of the target is
+
+
 @contextmanager
 def replacing(path: str) -> Iterator[str]:
     """Give the name of an empty file to be written; then put it in the place of `path`.
@@ -27,29 +29,26 @@ def replacing(path: str) -> Iterator[str]:
     Whatever ends the process when, `path` is there as it was before or as it is after. As open() would, this follows
     links, keeps the mode of a file that is there, obeys the umask, and refuses what may not be written. The file is
     locked while it is written: what a killed process has left behind has no lock, and is removed by the next one that
-    comes here with this name and succeeds.
+    succeeds in this folder.
     """
     target = Path(os.path.realpath(path))
     before = _what_is_there(target)
-    beside, descriptor = _locked_file(target)
-    try:
-        yield os.fspath(beside)
-        if before:
-            _take_over(beside, before)
-        _flush(beside)
-    except BaseException:
-        beside.unlink(missing_ok=True)
-        os.close(descriptor)
-        raise
-    try:
-        beside.replace(target)
-    except OSError as error:
-        os.close(descriptor)
-        error.add_note(f"the new file is whole, and stays in {os.fspath(beside)!r}: rename it")
-        raise
-    os.close(descriptor)
+    with _locked_file(target, 0o600 if before else 0o666) as (beside, descriptor):
+        try:
+            yield os.fspath(beside)
+            if before:
+                _take_over(descriptor, beside, before)
+            _flush(descriptor)
+        except BaseException:
+            beside.unlink(missing_ok=True)
+            raise
+        try:
+            beside.replace(target)
+        except OSError as error:
+            error.add_note(f"the new file is whole, and stays in {os.fspath(beside)!r}: rename it")
+            raise
     _flush_folder(target.parent)
-    _sweep(target)
+    _sweep(target.parent)
 
 
 def _what_is_there(target: Path) -> os.stat_result | None:
@@ -69,25 +68,24 @@ def _what_is_there(target: Path) -> os.stat_result | None:
     return before
 
 
-def _prefix(target: Path) -> str:
-    """What the names of files begin with that are written for `target`, however long its own is."""
-    return f".fast_momentum-{hashlib.sha256(os.fsencode(target.name)).hexdigest()[:16]}-"
-
-
-def _locked_file(target: Path) -> tuple[Path, int]:
+@contextmanager
+def _locked_file(target: Path, mode: int) -> Iterator[tuple[Path, int]]:
     """A new, empty file beside `target`, and the descriptor that holds its lock."""
+    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
     while True:
-        beside = target.with_name(_prefix(target) + secrets.token_hex(8))
-        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
+        beside = target.with_name(PREFIX + secrets.token_hex(8))
         try:
-            descriptor = os.open(beside, flags, 0o666)
+            descriptor = os.open(beside, flags, mode)
         except FileNotFoundError:
             msg = f"path must be in a folder that there is, not in {os.fspath(target.parent)!r}; make it with os.makedirs"
             raise FileNotFoundError(msg) from None
-        _lock(descriptor, wait=True)
-        if beside.exists():
-            return beside, descriptor
-        os.close(descriptor)  # swept between its making and its lock
+        try:
+            _lock(descriptor, wait=True)
+            if beside.exists():  # else it was swept between its making and its lock
+                yield beside, descriptor
+                return
+        finally:
+            os.close(descriptor)
 
 
 def _lock(descriptor: int, *, wait: bool) -> bool | None:
@@ -103,41 +101,40 @@ def _lock(descriptor: int, *, wait: bool) -> bool | None:
     return True
 
 
-def _take_over(beside: Path, before: os.stat_result) -> None:
-    """Mode and, where this process may, owner."""
-    if hasattr(os, "chown"):
-        with suppress(PermissionError):
-            os.chown(beside, before.st_uid, before.st_gid)
-    beside.chmod(stat.S_IMODE(before.st_mode))
+def _take_over(descriptor: int, beside: Path, before: os.stat_result) -> None:
+    """Owner and group where this process may, and the mode; where the file system has such."""
+    if hasattr(os, "fchown"):
+        for owner in (before.st_uid, -1):
+            with suppress(PermissionError):
+                os.fchown(descriptor, owner, before.st_gid)
+                break
+    with suppress(PermissionError):
+        beside.chmod(stat.S_IMODE(before.st_mode))
 
 
-def _flush(path: Path) -> None:
-    """Anew by its name: whoever has written it may have had a descriptor of its own."""
-    descriptor = os.open(path, os.O_RDWR | getattr(os, "O_BINARY", 0))
-    try:
-        if hasattr(fcntl, "F_FULLFSYNC"):  # on macOS fsync() leaves it in the cache of the disk
-            fcntl.fcntl(descriptor, fcntl.F_FULLFSYNC)
-        else:
-            os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+def _flush(descriptor: int) -> None:
+    if hasattr(fcntl, "F_FULLFSYNC"):  # on macOS fsync() leaves it in the cache of the disk
+        fcntl.fcntl(descriptor, fcntl.F_FULLFSYNC)
+    else:
+        os.fsync(descriptor)
 
 
 def _flush_folder(folder: Path) -> None:
-    """So that the new name is on the disk, too. Windows has no such thing."""
-    if os.name == "nt":
+    """So that the new name is on the disk, too. Windows has no such thing, nor has a folder that may not be read."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except PermissionError:
         return
-    descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
 
 
-def _sweep(target: Path) -> None:
-    """Remove what was begun for `target` by processes that are no more."""
+def _sweep(folder: Path) -> None:
+    """Remove what was begun there by processes that are no more."""
     with suppress(OSError):
-        for left in target.parent.glob(f"{_prefix(target)}*"):
+        for left in folder.glob(f"{PREFIX}*"):
             with suppress(OSError):
                 descriptor = os.open(left, os.O_RDWR)
                 try:

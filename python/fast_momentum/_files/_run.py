@@ -5,21 +5,23 @@ from __future__ import annotations
 import itertools
 import os
 import pathlib
+import stat
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from .. import _core
-from .._containers import leaves, mapped
+from .._containers import leaves, mapped, path_of
 from . import _npz, _safetensors
 from ._bytes import look_at, read_into
 from ._content import (
     Content,
-    Damaged,
+    DamagedFileError,
     Part,
     as_in,
     check_fits,
+    check_names,
     check_scales,
     content_of,
     header_of,
@@ -27,7 +29,7 @@ from ._content import (
     parts_of,
 )
 from ._replacing import replacing
-from ._structure import check_extra, decoded, encoded
+from ._structure import check_extra, decoded, encoded, plain_keys
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -62,18 +64,19 @@ def save(path: Path, params: Any, state: _core.State, extra: Any = None) -> None
         Of any rule. Neither it nor `params` is modified.
     extra : optional
         What else belongs to the run, as JSON can hold it: dicts with strings as keys, lists, strings, numbers,
-        booleans and None, such as ``rng.bit_generator.state``.
+        booleans and None, such as ``rng.bit_generator.state`` of `numpy.random.default_rng`. Of subclasses of these the
+        plain kind comes back; all else is refused.
 
     Raises
     ------
     ValueError
-        If the suffix is another one, or `params` are not those of `state`.
+        If the suffix is another one, or `params` have other keys or shapes than those of `state`.
     TypeError
-        If `extra` or a key cannot be held.
+        If `extra` or a key cannot be held, or `params` have other dtypes.
     OSError
-        If the file cannot be written. Then what was there before is unchanged.
+        If the file cannot be written. Then the old one is there, or the new one, whole.
     ConcurrentStepError
-        If another thread makes a step with `state`.
+        If another thread makes a step with `state`, or changes `params` while they are written.
 
     See Also
     --------
@@ -99,18 +102,15 @@ def save(path: Path, params: Any, state: _core.State, extra: Any = None) -> None
     [0.9 0.9 0.9] 1 {'epoch': 1}
     """
     name, form = _checked_name(path)
-    _check_state(state)
+    check_state(state)
     check_extra(extra)
 
     def use(description: dict[str, Any], arrays: list[NDArray[Any]], memory: list[Any]) -> None:
-        numbers = {id(array): number for number, array in enumerate(arrays)}
-        if len(numbers) < len(arrays):
-            msg = "params must hold each array once, not one of them twice; copy it"
-            raise ValueError(msg)
-        places = [numbers[id(array)] for _, array in leaves(params)]
+        paths, places = _paths_and_places(params, arrays)
+        description["paths"] = paths
         count = itertools.count()
         structure = encoded(mapped(lambda _: next(count), params), "params")
-        parts = form.prepared(parts_of(description["paths"], arrays, memory))
+        parts = form.prepared(parts_of(paths, arrays, memory))
         content = Content(structure, orders_of(arrays, memory), description, parts, extra)
         header = header_of(content.in_order_of(places), _core.__version__)
         with replacing(name) as beside:
@@ -123,6 +123,16 @@ def save(path: Path, params: Any, state: _core.State, extra: Any = None) -> None
         raise
 
 
+def _paths_and_places(params: Any, arrays: list[NDArray[Any]]) -> tuple[tuple[str, ...], list[int]]:
+    """The path of each array, with its keys as they come back; and the numbers of the arrays in the order of params."""
+    numbers = {id(array): number for number, array in enumerate(arrays)}
+    found = {numbers[id(array)]: path_of(plain_keys(keys, "params")) for keys, array in leaves(params)}
+    if len(found) < len(arrays) or len(set(found.values())) < len(arrays):
+        msg = "params must hold each array once, under a path of its own, not one of them twice; copy it, or rename it"
+        raise ValueError(msg)
+    return tuple(found[number] for number in range(len(arrays))), list(found)
+
+
 # ---- in ----
 
 
@@ -132,7 +142,7 @@ def load(path: Path) -> tuple[Any, _core.State, Any]:
     Parameters
     ----------
     path : str, bytes or os.PathLike
-        Files from strangers may be loaded: nothing in them is run, and no more memory is taken than they are long.
+        Files from strangers may be loaded: nothing in them is run, and the memory that is taken goes with their length.
 
     Returns
     -------
@@ -146,9 +156,10 @@ def load(path: Path) -> tuple[Any, _core.State, Any]:
 
     Raises
     ------
+    DamagedFileError
+        If the file is not as it was written, which its checksums tell. The message names the file and the array.
     ValueError
-        If the file is not as it was written, which its checksums tell, or a later version has written it. The message
-        names the file and the array.
+        If a later version has written it.
     OSError
         If the file cannot be read.
 
@@ -198,7 +209,8 @@ def restore(path: Path, params: Any, state: _core.State) -> Any:
         **Modified.** They must have the keys, shapes and dtypes that were saved; the order of keys and the layout of
         the arrays may differ.
     state : State
-        **Modified**: arrays, hyperparameters and step counts. Its rule, its form and the options that are fixed must
+        **Modified**: arrays, step counts, and hyperparameters, which become those that were saved: a new `lr` is to
+        be set afterwards. Its rule, its form and the options that are fixed must
         be those of the file.
 
     Returns
@@ -208,11 +220,13 @@ def restore(path: Path, params: Any, state: _core.State) -> Any:
 
     Raises
     ------
-    ValueError
-        If the file is damaged, or does not fit; `params` and `state` are as they were.
+    DamagedFileError
+        If the file is not as it was written. Now and below, `params` and `state` are as they were.
+    ValueError, TypeError
+        If it does not fit.
     OSError
-        If the file cannot be read. If the disk fails in the short time between the check and the reading, `params` and
-        `state` hold parts of both: restore another file.
+        If the file cannot be read. If somebody changes it, or the disk fails, in the short time between the check and
+        the reading, `params` and `state` hold parts of both, as after Ctrl-C in that time: restore again.
     ConcurrentStepError
         If another thread uses `state`.
 
@@ -233,16 +247,16 @@ def restore(path: Path, params: Any, state: _core.State) -> Any:
     >>> print(fm.restore(path, params, state), params, state.step_count)
     before the first step [1. 1.] 0
     """
-    _check_state(state)
-    paths = state._lend(params, lambda description, *_: description["paths"])
+    check_state(state)
+    mine, paths = state._lend(
+        params, lambda description, arrays, _: (description, _paths_and_places(params, arrays)[0])
+    )
     with _opened(path) as (reader, content):
         reader.check(content)
-        if sorted(paths) != sorted(content.paths):
-            differing = min(set(paths) ^ set(content.paths))
-            there, lacking = ("params", "the file") if differing in paths else ("the file", "params")
-            msg = f"params{differing} must be in both params and the file, not in {there} alone; {lacking} lacks it"
-            raise ValueError(msg)
-        content = content.in_order_of([content.paths.index(path) for path in paths])
+        _check_kind(content.state, mine)
+        check_names("params", content.paths, paths)
+        places = {path: place for place, path in enumerate(content.paths)}
+        content = content.in_order_of([places[path] for path in paths])
 
         def use(arrays: list[NDArray[Any]], memory: list[Any]) -> None:
             wanted = parts_of(paths, arrays, memory)
@@ -250,33 +264,42 @@ def restore(path: Path, params: Any, state: _core.State) -> Any:
             check_scales(content, memory)
             wanted = as_in(content, wanted)
             _verify(reader, wanted)
-            _fill(reader, wanted)
+            try:
+                _fill(reader, wanted)
+            except (ValueError, OSError) as error:
+                msg = f"{os.fsdecode(path)!r} has changed while it was read: params and state hold parts of both; restore another one"
+                raise OSError(msg) from error
 
         state._fill(params, content.description(), use)
     return content.extra
 
 
-def verify(path: Path, *, header_only: bool = False) -> None:
+def verify(path: Path) -> None:
     """Raise where load() would for what is in the file."""
     with _opened(path) as (reader, content):
         reader.check(content)
-        if not header_only:
-            _verify(reader, content.arrays)
+        _verify(reader, content.arrays)
 
 
 @contextmanager
 def _opened(path: Path) -> Iterator[tuple[Reader, Content]]:
     """Whatever is refused names the file."""
     name, form = _checked_name(path)
+    if stat.S_ISFIFO(pathlib.Path(name).stat().st_mode):
+        msg = f"path must be the name of a file, not that of a pipe, {name!r}"
+        raise ValueError(msg)
     with pathlib.Path(name).open("rb", buffering=0) as file:
         try:
             reader = form.Reader(file)
             yield reader, content_of(reader.header())
-        except Damaged as error:
+        except DamagedFileError as error:
             msg = f"{name!r} must be as save() has written it: {error}"
-            raise Damaged(msg) from None
+            raise DamagedFileError(msg) from None
+        except MemoryError as error:
+            error.add_note(f"while reading {name!r}")
+            raise
         except (ValueError, TypeError) as error:
-            msg = f"{name!r} must hold what fits: {error}"
+            msg = f"{name!r} must fit params and state: {error}"
             raise type(error)(msg) from None
 
 
@@ -310,7 +333,7 @@ def _bfloat16() -> np.dtype[Any]:
 def _new_state(content: Content, params: Any) -> _core.State:
     rule = content.state.get("rule", _core.rules[0]["rule"])  # of which the first formats knew no other
     for row in _core.rules:
-        if row["rule"] == rule and row["form"] in (None, content.state["form"]):
+        if row["rule"] == rule and row["form"] in (None, content.state.get("form")):
             fixed = {
                 name: content.state[name]
                 for name in row["takes"]
@@ -318,7 +341,7 @@ def _new_state(content: Content, params: Any) -> _core.State:
             }
             state: _core.State = getattr(_core, row["made_by"])(params, lr=0.0, **fixed)
             return state
-    msg = f"rule and form must be known, not {rule!r} and {content.state['form']!r}; a newer version may know them"
+    msg = f"rule and form must be known, not {rule!r} and {content.state.get('form')!r}; a newer version may know them"
     raise ValueError(msg)
 
 
@@ -331,6 +354,9 @@ def _checked_name(path: Path) -> tuple[str, Any]:
     except TypeError:
         msg = f"path must be str, bytes or os.PathLike, not {type(path).__name__}"
         raise TypeError(msg) from None
+    if "\0" in name:
+        msg = f"path must have no NUL, not {name!r}"
+        raise ValueError(msg)
     for suffix, form in FORMATS.items():
         if name.endswith(suffix):
             return name, form
@@ -338,7 +364,22 @@ def _checked_name(path: Path) -> tuple[str, Any]:
     raise ValueError(msg)
 
 
-def _check_state(state: object) -> None:
+def _check_kind(saved: dict[str, Any], mine: dict[str, Any]) -> None:
+    """What is fixed when a State is made; here, as a message is to say how it is made."""
+    row = next((row for row in _core.rules if row["rule"] == saved.get("rule")), None)
+    if row and saved["rule"] != mine["rule"]:
+        msg = (
+            f"state must have the rule {saved['rule']!r}, which was saved, not {mine['rule']!r}; "
+            f"make it with fast_momentum.{row['made_by']}()"
+        )
+        raise ValueError(msg)
+    for name, setting in _core.settings.items():
+        if setting["fixed"] and name in mine and saved.get(name, mine[name]) != mine[name]:
+            msg = f"state must have {name}={saved[name]!r}, which was saved, not {mine[name]!r}; make it so, or load() the file"
+            raise ValueError(msg)
+
+
+def check_state(state: object) -> None:
     if not isinstance(state, _core.State):
         msg = f"state must be a State, as init() returns it, not {type(state).__name__}"
         raise TypeError(msg)

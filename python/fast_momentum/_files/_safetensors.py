@@ -10,8 +10,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from ._bytes import Reading, bytes_of
-from ._content import MOST_HEADER_BYTES, Damaged
+from ._bytes import Reading, bytes_of, check_unchanged, checksum_of
+from ._content import MOST_HEADER_BYTES, DamagedFileError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -40,7 +40,7 @@ def prepared(parts: dict[str, Part]) -> dict[str, Part]:
 def write(path: str, header: bytes, parts: dict[str, Part]) -> None:
     """Not by the library, which would not write into a file that is there, and so would leave another one behind."""
     _library()  # without which nobody could read it here
-    checksums = {name: _checksum_of(part) for name, part in parts.items()} | {"": zlib.crc32(header)}
+    checksums = {name: checksum_of(part) for name, part in parts.items()} | {"": zlib.crc32(header)}
     tensors: dict[str, Any] = {"__metadata__": {HEADER: header.decode(), CHECKSUMS: json.dumps(checksums)}}
     end = 0
     for name, part in parts.items():
@@ -56,19 +56,15 @@ def write(path: str, header: bytes, parts: dict[str, Part]) -> None:
             [len(text).to_bytes(8, "little"), text], *map(bytes_of, parts.values())
         ):
             _write(file, memory)
+    for name, part in parts.items():
+        if part.may_change:
+            check_unchanged(name, part, checksums[name])
 
 
 def _write(file: IO[bytes], memory: Any) -> None:
     done = 0
     while done < len(memory):
         done += file.write(memory[done:])
-
-
-def _checksum_of(part: Part) -> int:
-    checksum = 0
-    for memory in bytes_of(part):
-        checksum = zlib.crc32(memory, checksum)
-    return checksum
 
 
 class Reader:
@@ -85,43 +81,52 @@ class Reader:
             self._tensors: dict[str, Any] = json.loads(file.read(n))
             metadata = self._tensors.pop("__metadata__", {})
             self._header: bytes = metadata.get(HEADER, "").encode()
-            self._checksums: dict[str, int] = json.loads(metadata.get(CHECKSUMS, "{}"))
-        except (library.SafetensorError, ValueError) as error:
+            self._checksums: dict[str, int] = dict(json.loads(metadata.get(CHECKSUMS, "{}")))
+        except (
+            library.SafetensorError,
+            ValueError,
+            TypeError,
+            AttributeError,
+            KeyError,
+            RecursionError,
+        ) as error:
             msg = f"it must be a file of safetensors: {error}"
-            raise Damaged(msg) from None
+            raise DamagedFileError(msg) from None
 
     def header(self) -> bytes:
         if not self._header:
             msg = f"it must have been written by fast_momentum.save(): its metadata have no {HEADER!r}"
-            raise Damaged(msg)
+            raise DamagedFileError(msg)
         if zlib.crc32(self._header) != self._checksums.get(""):
             msg = "its header must be as it was written: its checksum is another one"
-            raise Damaged(msg)
+            raise DamagedFileError(msg)
         return self._header
 
     def check(self, content: Content) -> None:
         if content.arrays.keys() != self._tensors.keys():
             differing = min(content.arrays.keys() ^ self._tensors.keys())
             msg = f"it must hold the arrays that its header names: {differing!r} differs"
-            raise Damaged(msg)
+            raise DamagedFileError(msg)
+        for name, part in content.arrays.items():
+            tensor = self._tensors[name]
+            begin, end = tensor["data_offsets"]
+            if (tensor["dtype"], tensor["shape"], end - begin) != (
+                _CODES[part.dtype],
+                list(part.shape),
+                part.n_bytes,
+            ):
+                msg = f"{name} must be the array of which its header speaks"
+                raise DamagedFileError(msg)
 
     @contextmanager
-    def opened(self, name: str, part: Part) -> Iterator[Reading]:
+    def opened(self, name: str, part: Part) -> Iterator[Reading]:  # noqa: ARG002 - that of .npz needs it
         """The bytes of an array, of which the checksum is looked at when all have been read."""
-        tensor = self._tensors[name]
-        begin, end = tensor["data_offsets"]
-        if (tensor["dtype"], tensor["shape"], end - begin) != (
-            _CODES[part.dtype],
-            list(part.shape),
-            part.n_bytes,
-        ):
-            msg = f"{name} must be the array of which its header speaks"
-            raise Damaged(msg)
+        begin = self._tensors[name]["data_offsets"][0]
         with closing(Reading(self._file, self._begin + begin)) as read:
             yield read
             if read.checksum() != self._checksums.get(name):
                 msg = f"{name} must be as it was written: its checksum is another one"
-                raise Damaged(msg)
+                raise DamagedFileError(msg)
 
 
 _CODES = {"float32": "F32", "float64": "F64", "float16": "F16", "bfloat16": "BF16", "int8": "I8"}

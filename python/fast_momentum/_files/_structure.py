@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from .._containers import items_of
+
+if TYPE_CHECKING:
+    from .._containers import Keys
 
 _MOST_DEPTH = 100
 
@@ -20,15 +25,28 @@ def encoded(tree: Any, path: str) -> Any:
         }
     if isinstance(tree, (list, tuple)):
         kind = "list" if isinstance(tree, list) else "tuple"
-        return {kind: [encoded(item, f"{path}[{index}]") for index, item in enumerate(tree)]}
+        return {kind: [encoded(item, f"{path}[{index}]") for index, item in enumerate(items_of(tree))]}
     return tree
+
+
+def plain_keys(keys: Keys, path: str) -> Keys:
+    """As they come back."""
+    return tuple(_decoded_key(_encoded_key(key, path)) for key in keys)
+
+
+def checked_text(text: str, path: str) -> str:
+    """JSON makes one character of two that are halves of one."""
+    if json.loads(json.dumps(text)) != text:
+        msg = f"{path} must have no halves of characters (surrogates) beside one another, not {text!r}; rename it"
+        raise ValueError(msg)
+    return text
 
 
 def _encoded_key(key: Any, path: str) -> Any:
     if key is None or isinstance(key, (bool, np.bool_)):
         return None if key is None else bool(key)
     if isinstance(key, str):
-        return str.__str__(key)
+        return checked_text(str.__str__(key), path)
     if isinstance(key, (int, np.integer)):
         return int(key)
     if isinstance(key, (float, np.floating)):
@@ -63,6 +81,17 @@ def _decoded_key(key: Any) -> Any:
     return bytes.fromhex(value) if kind == "bytes" else {"tuple": tuple}[kind](map(_decoded_key, value))
 
 
+_WAYS = {
+    tuple: "list() of it",
+    set: "sorted() of it",
+    bytes: "its hex()",
+    np.ndarray: "its tolist()",
+    np.generic: "its item()",
+    np.random.Generator: "its bit_generator.state",
+    np.random.BitGenerator: "its state",
+}
+
+
 def check_extra(extra: Any, path: str = "extra", depth: int = 0) -> None:
     """What JSON would make something else of is refused, and said how it can be held."""
     if depth > _MOST_DEPTH:
@@ -73,15 +102,20 @@ def check_extra(extra: Any, path: str = "extra", depth: int = 0) -> None:
             if not isinstance(key, str):
                 msg = f"{path} must have strings as keys, as it is kept as JSON, not {key!r}; use str(key)"
                 raise TypeError(msg)
+            checked_text(str.__str__(key), path)
             check_extra(item, f"{path}[{key!r}]", depth + 1)
     elif isinstance(extra, list):
         for index, item in enumerate(extra):
             check_extra(item, f"{path}[{index}]", depth + 1)
     elif not isinstance(extra, (str, int, float, bool, type(None))):
-        ways = {tuple: "list() of it", np.ndarray: "its tolist()", np.generic: "its item()"}
-        way = next((way for kind, way in ways.items() if isinstance(extra, kind)), "str() of it, say")
+        way = next(
+            (way for kind, way in _WAYS.items() if isinstance(extra, kind)),
+            "numbers and strings that make it anew",
+        )
         msg = f"{path} must be what JSON can hold, not {type(extra).__name__}; save {way}"
         raise TypeError(msg)
+    elif isinstance(extra, str):
+        checked_text(str.__str__(extra), path)
     elif isinstance(extra, int):
         _check_digits(extra, path)
 
