@@ -1022,6 +1022,33 @@ def test_threads_that_save_to_one_name(path: Path) -> None:
     assert names_in(path.parent) == [path.name]
 
 
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no folders to be flushed")
+def test_the_order_that_survives_a_power_cut(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing else shows it: what is written and not flushed outlives a process, and not the machine."""
+    params = np.ones(1)
+    state = fm.init(params, lr=0.1)
+    done: list[str] = []
+    fsync, replace = os.fsync, Path.replace
+
+    def recorded_fsync(descriptor: int) -> None:
+        kind = (
+            "folder"
+            if stat.S_ISDIR(os.fstat(descriptor).st_mode)
+            else f"file of {os.fstat(descriptor).st_size}"
+        )
+        done.append(kind)
+        fsync(descriptor)
+
+    def recorded_replace(self: Path, target: Path) -> Path:
+        done.append("rename")
+        return replace(self, target)
+
+    monkeypatch.setattr(os, "fsync", recorded_fsync)
+    monkeypatch.setattr(Path, "replace", recorded_replace)
+    fm.save(path, params, state)
+    assert done == [f"file of {path.stat().st_size}", "rename", "folder"]
+
+
 def test_params_that_another_thread_changes(path: Path) -> None:
     """The state cannot be stepped meanwhile; a copy of it beside the parameters themselves can."""
     params = {"a": np.ones(1000), "b": np.ones(1000)}
