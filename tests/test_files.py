@@ -29,7 +29,6 @@ from helpers import (
     KINDS,
     LAYOUTS,
     assert_bits,
-    bfloat16,
     copied,
     kind_of,
     leaves,
@@ -1278,9 +1277,12 @@ def test_keep(tmp_path: Path, keep: Any, error: type[Exception]) -> None:
         fm.Checkpoints(tmp_path, keep=keep)
 
 
+def test_what_is_not_used_is_not_imported() -> None:
+    """Half of Python's library, for who only makes steps."""
+    code = "import sys, fast_momentum; sys.exit('fast_momentum._files' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
 def test_the_format_of_files_is_documented() -> None:
     assert _content.FORMAT == 1
     assert set(_run.FORMATS) == {".npz", ".safetensors"}
-
-
-_ = bfloat16

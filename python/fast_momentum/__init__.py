@@ -1,7 +1,8 @@
 """The momentum step for NumPy, in place, in one pass over memory, bit for bit what the formula says.
 
 `init` makes a `State`, `step` updates parameters and state; `reference` is the same in plain NumPy. `theory` has
-closed forms, `tuning` finds lr and momentum, and `plot` draws; they are imported when they are first used.
+closed forms, `tuning` finds lr and momentum, and `plot` draws; they are imported when they are first used, and so is what
+`save` and `load` need.
 """
 
 import importlib
@@ -19,12 +20,12 @@ except ImportError as _error:
 
 from . import _core, reference
 from ._config import apply_environment, show_config
-from ._files import Checkpoints, DamagedFileError, load, restore, save
 from ._include import get_include
 
 if TYPE_CHECKING:
     from . import plot as plot
     from . import theory, tuning
+    from ._files import Checkpoints, DamagedFileError, load, restore, save
 
 __all__ = [
     "Checkpoints",
@@ -41,11 +42,20 @@ __all__ = [
 __all__ += _core.__all__
 
 _LAZY = ("plot", "theory", "tuning")  # plot is not in __all__, as it needs matplotlib
+_OF_FILES = (
+    "Checkpoints",
+    "DamagedFileError",
+    "load",
+    "restore",
+    "save",
+)  # which need half of Python's library
 
 
 def __getattr__(name: str) -> Any:
     if name in _LAZY:
         return importlib.import_module(f".{name}", __name__)
+    if name in _OF_FILES:
+        return getattr(importlib.import_module("._files", __name__), name)
     msg = f"module {__name__!r} has no attribute {name!r}"
     raise AttributeError(msg)
 

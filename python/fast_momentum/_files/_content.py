@@ -78,12 +78,8 @@ class Part:
         return np.dtype(np.uint16 if self.dtype == "bfloat16" else self.dtype).newbyteorder("<")
 
     @property
-    def size(self) -> int:
-        return math.prod(self.shape)
-
-    @property
     def n_bytes(self) -> int:
-        return self.size * self.item_type.itemsize
+        return math.prod(self.shape) * self.item_type.itemsize
 
 
 DTYPES = ("float32", "float64", "float16", "bfloat16", "int8")
