@@ -11,6 +11,7 @@ import sys
 import tomllib
 from pathlib import Path
 
+import mutants
 import numpy as np
 import pytest
 
@@ -183,6 +184,12 @@ def test_each_file_says_what_it_is_for() -> None:
             assert text.startswith("// "), name
     for path in (ROOT / "python" / "fast_momentum").glob("*.py"):
         assert path.read_text().startswith('"""'), path.name
+
+
+def test_mutants_fit_the_code() -> None:
+    """`nox -s mutants` takes an hour, and would find it out at the end."""
+    for mutant in mutants.MUTANTS:
+        assert (ROOT / mutant.file).read_text().count(mutant.old) == 1, mutant.name
 
 
 def test_one_version() -> None:
