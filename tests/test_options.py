@@ -20,6 +20,8 @@ from fast_momentum import _containers, reference
 from helpers import (
     COPIES,
     FORMAT,
+    HALVES,
+    LAYOUTS,
     assert_bits,
     assert_states_agree,
     both_states,
@@ -527,6 +529,37 @@ def test_grad_norm_is_of_the_last_step() -> None:
 
 
 # ---- the average ----
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_no_function_of_numpy_copies_into_a_state(
+    layout: str, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would run between the checks of a step and the first byte written, and give up the GIL meanwhile."""
+    dtypes = [np.dtype("f4"), np.dtype("f8"), *HALVES]
+    shapes = [(7, 30, 5), (1, 700, 1), (3, 0, 2)]
+    params = [LAYOUTS[layout](random_like(shape, dtype, rng)) for dtype in dtypes for shape in shapes]
+    params += [random_like((), dtype, rng) for dtype in dtypes]
+    expected = copied(params)
+    grads = [random_like(p.shape, p.dtype, rng) for p in params]
+    monkeypatch.setattr(np, "copyto", None)
+    states = fm.init(params, lr=0.1), fm.init(params, lr=0.1, average_decay=0.9)
+    monkeypatch.undo()
+    both = reference.init(expected, lr=0.1), reference.init(expected, lr=0.1, average_decay=0.9)
+    for state, other in zip(states, both, strict=True):
+        assert_states_agree(state, other)
+        state.average_decay = other.average_decay = 0.9  # which starts one of the first
+        saved = state.state_dict()
+        monkeypatch.setattr(np, "copyto", None)
+        fm.step(params, grads, state)
+        state.load_state_dict(state.state_dict())
+        fm.init(params, lr=0.2).load_state_dict(saved | {"average": {}})
+        monkeypatch.undo()
+        reference.step(expected, grads, other)
+        assert_bits(params, expected)
+        assert_bits(state.average, other.average)
+        assert_bits(state.velocity, other.velocity)
+    assert_bits(pickle.loads(pickle.dumps(state)).average, other.average)
 
 
 def test_no_step_while_swapped(rng: np.random.Generator) -> None:

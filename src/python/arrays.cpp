@@ -12,6 +12,7 @@
 #include <sys/mman.h>
 #endif
 
+#include "plain/gather.hpp"
 #include "plain/isa.hpp"
 
 namespace fast_momentum {
@@ -68,6 +69,67 @@ std::size_t padding(std::size_t end, std::size_t bytes, const char* param) {
     return (wanted + page - end % page) % page;
 }
 
+// What elements are read from: where it lies, and with which strides.
+struct Source {
+    Operand operand;
+    const std::ptrdiff_t* strides;
+};
+
+Source source_of(py::handle array, Stored stored) {
+    const auto* found = py::detail::array_proxy(array.ptr());
+    return {{found->data, storage_of(stored), nullptr}, found->strides};
+}
+
+// The dimensions of the source in the order of array i, made one where they follow one another in both.
+std::vector<Dimension> in_order(const Arrays& arrays, std::size_t i, const std::ptrdiff_t* strides) {
+    constexpr unsigned source = 0, kept = 1;
+    std::vector<Dimension> all, merged;
+    for (int d = 0; d < arrays[i].ndim; ++d)
+        all.push_back({static_cast<std::size_t>(arrays.shape(i)[d]), {strides[d], arrays.strides(i)[d], 0}});
+    std::stable_sort(all.begin(), all.end(), [](const Dimension& a, const Dimension& b) {
+        return a.strides[kept] > b.strides[kept];
+    });
+    for (const Dimension& inner : all) {
+        if (inner.size == 1) continue;
+        const auto all_of_it = inner.strides[source] * static_cast<std::ptrdiff_t>(inner.size);
+        if (merged.empty() || merged.back().strides[source] != all_of_it)
+            merged.push_back(inner);
+        else
+            merged.back() = {merged.back().size * inner.size, {inner.strides[source], 0, 0}};
+    }
+    if (merged.empty()) merged.push_back({1, {}});
+    return merged;
+}
+
+// Calls run(values, begin, n) for block after block of the source, which has the shape of array i, in the
+// order of that one and in the dtype that is worked on in. No Python code runs, and the GIL is kept.
+template <class Run>
+void each_block(const Arrays& arrays, std::size_t i, const Source& source, const Run& run) {
+    constexpr std::size_t block = 16 * scale_block;
+    alignas(64) char stored[block * sizeof(double)];
+    alignas(64) float loaded[block];
+    const std::vector<Dimension> dimensions = in_order(arrays, i, source.strides);
+    const Order order = {dimensions.data(), static_cast<unsigned>(dimensions.size()), 0};
+    const auto& [data, storage, scales] = source.operand;
+    for (std::size_t begin = 0; begin < arrays[i].size; begin += block) {
+        const std::size_t n = std::min(block, arrays[i].size - begin);
+        gather(stored, data, order, source.operand.itemsize(arrays.dtype(i)), begin, n);
+        if (storage) storage->load(loaded, stored, scales ? scales + begin / scale_block : nullptr, n);
+        run(storage ? reinterpret_cast<const char*>(loaded) : stored, begin, n);
+    }
+}
+
+template <class Test>
+bool any(const Arrays& arrays, std::size_t i, const Source& source, const Test& test) {
+    bool found = false;
+    each_block(arrays, i, source, [&](const char* values, std::size_t, std::size_t n) {
+        const auto look = [&](const auto* x) { found = found || std::any_of(x, x + n, test); };
+        arrays.dtype(i).itemsize == sizeof(float) ? look(reinterpret_cast<const float*>(values))
+                                                  : look(reinterpret_cast<const double*>(values));
+    });
+    return found;
+}
+
 template <class T>
 bool multiplied(Arrays& arrays, std::size_t i, double factor) {
     const py::array before = arrays.copy(i);
@@ -75,7 +137,7 @@ bool multiplied(Arrays& arrays, std::size_t i, double factor) {
     T* product = static_cast<T*>(values.mutable_data());
     const std::size_t n = arrays[i].size;
     for (std::size_t k = 0; k < n; ++k) product[k] = static_cast<T>(static_cast<double>(product[k]) * factor);
-    arrays.set(i, product);
+    arrays.assign(i, values, Stored::native);
     const py::array after = arrays.copy(i);
     const T *was = static_cast<const T*>(before.data()), *is = static_cast<const T*>(after.data());
     for (std::size_t k = 0; k < n; ++k)
@@ -230,18 +292,30 @@ py::array Arrays::copy(std::size_t i) const {
     return values;
 }
 
-void Arrays::set(std::size_t i, const void* values) noexcept {
-    const Storage* storage = storage_of(arrays_[i].stored);
-    if (storage)
-        storage->store(data(i), scales(i), static_cast<const float*>(values), arrays_[i].size);
+void Arrays::set_block(std::size_t i, const char* values, std::size_t begin, std::size_t n) noexcept {
+    char* to = data(i) + begin * itemsize(i);
+    if (const Storage* storage = storage_of(arrays_[i].stored))
+        storage->store(to, scales(i) ? scales(i) + begin / scale_block : nullptr,
+                       reinterpret_cast<const float*>(values), n);
     else
-        std::memcpy(data(i), values, arrays_[i].size * dtype(i).itemsize);
+        std::memcpy(to, values, n * itemsize(i));
 }
 
-void Arrays::assign(std::size_t i, py::handle values) {
-    const py::array copy = empty(i);
-    py::module_::import("numpy").attr("copyto")(copy, values);
-    set(i, copy.data());
+void Arrays::assign(std::size_t i, py::handle array, Stored stored) {
+    each_block(*this, i, source_of(array, stored),
+               [&](const char* values, std::size_t begin, std::size_t n) { set_block(i, values, begin, n); });
+}
+
+bool Arrays::any_nonzero(std::size_t i) const {
+    return any(*this, i, {operand(i), strides(i)}, [](auto x) { return x != 0; });
+}
+
+bool Arrays::any_negative(std::size_t i, py::handle array) const {
+    return any(*this, i, source_of(array, Stored::native), [](auto x) { return x < 0; });
+}
+
+bool Arrays::all_as_at_first(std::size_t i, py::handle array) const {
+    return !any(*this, i, source_of(array, Stored::native), [](auto x) { return x != 0 || std::signbit(x); });
 }
 
 // Zero is the same bits in each way to store it.

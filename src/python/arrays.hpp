@@ -66,11 +66,12 @@ class Arrays {
     // values.
     py::array empty(std::size_t i) const;
     py::array copy(std::size_t i) const;
-    bool any_nonzero(std::size_t i) const { return copy(i).attr("any")().cast<bool>(); }
-    // `values` has the order of this array, and that dtype.
-    void set(std::size_t i, const void* values) noexcept;
-    // `values` is an array of this shape, whatever its dtype and layout.
-    void assign(std::size_t i, py::handle values);
+    bool any_nonzero(std::size_t i) const;
+    // `array` has this shape, whatever its layout, and that dtype, or is stored as a narrower one. NumPy is
+    // not called: it would give up the GIL.
+    void assign(std::size_t i, py::handle array, Stored stored);
+    bool any_negative(std::size_t i, py::handle array) const;
+    bool all_as_at_first(std::size_t i, py::handle array) const;  // 0.0, and no -0.0
     void set_zero(std::size_t i) noexcept;
     // Multiplied in double. Whether what was finite still is, as it is stored.
     bool scale(std::size_t i, double factor);
@@ -82,6 +83,8 @@ class Arrays {
     // Finds a place for the array; beside `param`, its parameter, if that is not nullptr.
     void reserve(Array& array, const char* param);
     void allocate();
+    // `values` are those from `begin` on, in the order of this array: whole blocks of those with one scale.
+    void set_block(std::size_t i, const char* values, std::size_t begin, std::size_t n) noexcept;
     py::capsule owner() const;  // keeps the memory alive
     py::array shared(std::size_t i, const py::dtype& dtype) const;
     std::vector<Array> arrays_;

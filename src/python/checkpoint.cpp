@@ -18,12 +18,12 @@ void read(Saved& saved, Kept& kept, const Slot& slot, std::size_t i, py::handle 
     Arrays& arrays = *kept.slots[slot.place];
     const std::string path = item_path(slot.name, key), steps_path = item_path(saved.steps_key, key);
     check_loaded(kept.params.tree, arrays, i, values, path);
-    if (slot.as == Slot::dithered && values.attr("__lt__")(0).attr("any")().cast<bool>())
+    if (slot.as == Slot::dithered && arrays.any_negative(i, values))
         throw py::value_error(path + " must be >= 0 in each element, not hold others");
-    arrays.assign(i, values);
+    arrays.assign(i, values, Stored::native);
     if (!slot.is_of_the_rule()) return;
     saved.steps[i] = checked_steps(saved, steps_path, steps);
-    if (saved.steps[i] == 0 && values.attr("any")().cast<bool>())
+    if (saved.steps[i] == 0 && !arrays.all_as_at_first(i, values))
         throw py::value_error(path + " must be zero where " + steps_path + " is " + repr_of(steps) +
                               ", not hold other values");
 }

@@ -44,7 +44,7 @@ std::unique_ptr<State> State::copy() {
 
 void State::copy_into(Arrays& arrays, const Leaves& params) {
     for (std::size_t i = 0; i < params.size(); ++i)
-        if (arrays.has(i)) arrays.assign(i, params[i]);
+        if (arrays.has(i)) arrays.assign(i, params[i], kept_.params.stored[i]);
 }
 
 // ---- settings, and how they go together ----
