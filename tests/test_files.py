@@ -624,6 +624,22 @@ def test_a_second_moment_below_zero(path: Path) -> None:
         fm.load(path)
 
 
+@pytest.mark.parametrize("place", [3, 4], ids=["items", "scales"])
+@pytest.mark.parametrize("bad", [-0.0, np.nan])
+def test_what_is_kept_of_an_array_that_has_made_no_step(path: Path, place: int, bad: float) -> None:
+    params = np.zeros(300, np.float32)
+    state = fm.init(params, lr=0.1, velocity_dtype="int8" if place == 4 else None)
+    state._lend(params, lambda _, __, memory: memory[0][place].fill(bad))
+    fm.save(path, params, state)
+    before = snapshot(state, params)
+    for load in (lambda: fm.load(path), lambda: fm.restore(path, params, state)):
+        with pytest.raises(
+            ValueError, match="must be zero where its array has made no step, not hold other values"
+        ):
+            load()
+    assert snapshot(state, params) == before
+
+
 def test_states_of_earlier_formats(tmp_path: Path) -> None:
     """A file that says its state is one of format 1 or 2, which had less."""
     path = tmp_path / "run.npz"

@@ -22,6 +22,7 @@ from helpers import (
     COPIES,
     FORMAT,
     FORMS,
+    KINDS,
     OPTIONS,
     assert_bits,
     copied,
@@ -36,6 +37,7 @@ from helpers import (
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
 
 def model(rng: np.random.Generator) -> dict[str, Any]:
@@ -503,6 +505,142 @@ def test_keys_with_one_repr_cannot_be_saved() -> None:
         ValueError, match=r"^the keys of params must differ in their repr\(\), not name two arrays"
     ):
         state.state_dict()
+
+
+# ---- what no step takes is not loaded ----
+
+SINGLE, SMALL = np.float32, {"decoupled_weight_decay": True, "weight_decay": 1e-30}
+TOGETHER: list[tuple[str, Any, dict[str, Any], dict[str, Any]]] = [
+    ("two ways to clip", SINGLE, {"clip_norm": 1.0}, {"clip_value": 1.0}),
+    ("dampening and nesterov", SINGLE, {"dampening": 0.5}, {"nesterov": True}),
+    ("nesterov and dampening", SINGLE, {"nesterov": True}, {"dampening": [0.0, 0.5]}),
+    ("an average of compensated params", np.float16, {"compensated": True}, {"average_decay": 0.5}),
+    ("a momentum that rises without nesterov", SINGLE, {"rule": "adam", "nesterov": True, "momentum_decay": 0.1},
+     {"nesterov": False}),
+    ("decoupled decay that vanishes", SINGLE, SMALL, {"lr": 1e-30}),
+    ("decoupled decay of one array that vanishes", SINGLE, SMALL, {"lr": [0.1, 1e-30]}),
+    ("a first step that overflows", SINGLE, {"rule": "adam"}, {"lr": 1e38}),
+]  # fmt: skip
+
+
+def ways_to_load(
+    source: fm.State, params: Any, target: fm.State, folder: Path
+) -> list[tuple[str, Callable[[], Any]]]:
+    state_dict, pickled = source.state_dict(), pickle.dumps(source)
+    path = folder / "run.npz"
+    fm.save(path, params, source)
+    return [
+        ("", lambda: target.load_state_dict(state_dict)),
+        ("", lambda: target.load_state_dict(state_dict, strict=False)),
+        ("", lambda: pickle.loads(pickled)),
+        (f"{str(path)!r} must hold what fits: ", lambda: fm.load(path)),
+        (f"{str(path)!r} must hold what fits: ", lambda: fm.restore(path, copied(params), target)),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("dtype", "options", "change"), [c[1:] for c in TOGETHER], ids=[c[0] for c in TOGETHER]
+)
+def test_settings_that_do_not_go_together(
+    dtype: Any, options: dict[str, Any], change: dict[str, Any], tmp_path: Path
+) -> None:
+    """They may be passed through between two steps; a step, and each way of loading, refuses them."""
+    params = [np.ones(3, dtype), np.ones(2, dtype)]
+    state, target = (make(fm, params, **{"lr": 0.1, **options}) for _ in range(2))
+    for each in (state, target):
+        fm.step(params, params_like(params), each)
+    for name, value in change.items():
+        setattr(state, name, value)
+    with pytest.raises(ValueError, match=" must ") as refused:
+        fm.step(params, params_like(params), state)
+    before = snapshot(target, params)
+    for where, load in ways_to_load(state, params, target, tmp_path):
+        with pytest.raises(ValueError, match=" must ") as raised:
+            load()
+        assert str(raised.value) == where + str(refused.value)
+        assert snapshot(target, params) == before
+    assert repr(copy.copy(state)) == repr(copy.deepcopy(state)) == repr(state)
+
+
+def params_like(params: list[Any]) -> list[Any]:
+    return [np.ones_like(p) for p in params]
+
+
+def test_a_schedule_that_has_ended_at_momentum_zero_is_loaded(tmp_path: Path) -> None:
+    params = [np.ones(3)]
+    state, target = fm.init(params, lr=0.1, nesterov=True), fm.init(params, lr=0.1)
+    state.momentum = 0
+    for _, load in ways_to_load(state, params, target, tmp_path):
+        load()
+    assert target.nesterov
+    fm.step(params, params_like(params), target)
+
+
+def test_an_average_where_there_can_be_none(half: Any) -> None:
+    params = [np.ones(3, half), np.ones(2, np.float32)]
+    state, target = (fm.init(params, lr=0.1, compensated=True) for _ in range(2))
+    average = [p.astype(np.float32) for p in params]
+    restore, (containers, rest) = state.__reduce__()
+    descriptions: list[Any] = []
+    state._lend(params, lambda *given: descriptions.append(given[0]))
+    filled = {key: value for key, value in descriptions[0].items() if key != "paths"} | {"average": True}
+    before = snapshot(target, params)
+    for load in (
+        lambda: target.load_state_dict(
+            {**state.state_dict(), "average": {f"[{i}]": a for i, a in enumerate(average)}}
+        ),
+        lambda: restore(containers, {**rest, "average": tuple(average)}),
+        lambda: target._fill(params, filled, lambda *_: pytest.fail("memory was lent")),
+    ):
+        with pytest.raises(ValueError, match=" must ") as raised:
+            load()
+        assert str(raised.value) == (
+            "state_dict['average'] must be empty for float16 or bfloat16 params with compensated=True, not hold arrays; "
+            "their master copies, with compensated=False, have an average"
+        )
+        assert snapshot(target, params) == before
+
+
+@pytest.mark.parametrize("name", ["step_count", "skipped_steps", "steps"])
+@pytest.mark.parametrize("rule", ["momentum", "adam"])
+def test_the_largest_count_can_be_saved_after_a_step(name: str, rule: str, tmp_path: Path) -> None:
+    most = 2**62 - 1
+    params = [np.ones(3), np.ones(2)]
+    state, target = (make(fm, params, rule=rule, lr=0.1, nonfinite="skip") for _ in range(2))
+    saved = state.state_dict()
+    target.load_state_dict({**saved, name: dict.fromkeys(saved["steps"], most) if name == "steps" else most})
+    for grads in (params_like(params), [np.full(3, np.nan), None], params_like(params)):
+        fm.step(params, grads, target)
+    for _, load in ways_to_load(target, params, state, tmp_path):
+        load()
+        assert repr(state) == repr(target)
+    for twin in (target, state, *(how(target) for how in COPIES.values())):
+        found = twin.state_dict()
+        assert (set(found["steps"].values()) if name == "steps" else {found[name], getattr(twin, name)}) == {
+            most
+        }
+
+
+@pytest.mark.parametrize("options", [{}, *KINDS], ids=option_id)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.float16])
+def test_what_is_kept_begins_with_zero_and_not_with_its_negative(options: dict[str, Any], dtype: Any) -> None:
+    params = [np.ones(3, dtype), np.ones((2, 2), dtype)]
+    state = make(fm, params, lr=0.1, **options)
+    saved = state.state_dict()
+    restore, (containers, rest) = state.__reduce__()
+    before = snapshot(state, params)
+    message = r"must be zero where state_dict\['steps'\]\[.*\] is 0, not hold other values"
+    for name in [
+        row for row in ("velocity", "second_moment", "second_moment_maximum", "mean") if saved.get(row)
+    ]:
+        values = [a.copy() for a in saved[name].values()]
+        values[1][1, 1] = -0.0
+        pickled = (values, rest) if name == "velocity" else (containers, {**rest, name: tuple(values)})
+        with pytest.raises(ValueError, match=message):
+            state.load_state_dict({**saved, name: dict(zip(saved[name], values, strict=True))})
+        with pytest.raises(ValueError, match=message):
+            restore(*pickled)
+        assert snapshot(state, params) == before
 
 
 # ---- reset ----

@@ -30,6 +30,11 @@ void read(Saved& saved, Kept& kept, const Slot& slot, std::size_t i, py::handle 
 
 }  // namespace
 
+std::vector<long long> counted(std::vector<long long> counts) {
+    for (long long& count : counts) count = counted(count);
+    return counts;
+}
+
 // ---- out ----
 
 bool State::has_slot(Slot::Name slot) const {
@@ -45,8 +50,8 @@ py::dict State::summary() const {
     for (const Setting& setting : all_settings)
         if (is_keyword(rule, setting.place) && setting.place != Setting::form)
             (setting.fixed ? summary : hyperparameters)[setting.name] = plain(settings_.shown(setting.place));
-    summary["step_count"] = progress_.step_count;
-    summary["skipped_steps"] = progress_.skipped_steps;
+    summary["step_count"] = counted(progress_.step_count);
+    summary["skipped_steps"] = counted(progress_.skipped_steps);
     summary["grad_norm"] = progress_.grad_norm;
     summary["swapped"] = progress_.swapped;
     summary["hyperparameters"] = hyperparameters;
@@ -58,7 +63,7 @@ py::dict State::state_dict() {
     py::dict result = summary(), steps, products;
     const std::vector<std::string> all = paths();
     for (std::size_t i = 0; i < all.size(); ++i) {
-        steps[py::str(all[i])] = steps_[i];
+        steps[py::str(all[i])] = counted(steps_[i]);
         products[py::str(all[i])] = momentum_products_[i];
     }
     for (const Slot& slot : all_slots) {
@@ -83,7 +88,7 @@ py::tuple State::pickled() {
         params.append(storage ? py::object(py::str(storage->name)) : py::none());
     }
     rest["params"] = py::tuple(params);
-    rest["steps"] = py::tuple(py::cast(steps_));
+    rest["steps"] = py::tuple(py::cast(counted(steps_)));
     if (has_products(settings_.rule())) rest[products_key] = py::tuple(py::cast(momentum_products_));
     for (const Slot& slot : all_slots) {
         py::list values;
@@ -109,7 +114,18 @@ Settings State::checked_settings(Saved& saved) const {
         check_fixed(setting.name, given, mine[setting.name]);
         given = mine[setting.name];  // which it equals, of whatever type it is
     }
-    return Settings(settings_.rule(), saved.given, kept_.params);
+    Settings found(settings_.rule(), saved.given, kept_.params);
+    check_together(found);
+    return found;
+}
+
+// Exchanged with parameters that are compensated, it would be rounded.
+void State::check_average(const Saved& saved) const {
+    if (saved.progress.average_started && settings_.common()[Setting::compensated] &&
+        kept_.has_narrow_params())
+        throw py::value_error(item_path("average") +
+                              " must be empty for float16 or bfloat16 params with compensated=True, not hold "
+                              "arrays; their master copies, with compensated=False, have an average");
 }
 
 void State::load_state_dict(py::handle source, py::handle strict) {
@@ -148,6 +164,7 @@ void State::load_state_dict(py::handle source, py::handle strict) {
             " must have every array where it differs from state in having an average, or in its being "
             "swapped, not " +
             std::to_string(expected.size()) + " of " + std::to_string(all.size()));
+    check_average(saved);
     if (progress.average_started) kept_.make_room_for_average();
 
     saved.steps = steps_;
@@ -201,10 +218,10 @@ std::unique_ptr<State> State::unpickled(py::handle containers, py::handle rest) 
     }
     Saved saved = checked_saved(std::move(items));
     std::unique_ptr<State> state(new State(*saved.rule, std::move(params), leaves, saved.given));
-    if (PyTuple_Check(saved.items.at("average").ptr())) {
-        state->kept_.make_room_for_average();
-        saved.progress.average_started = true;
-    }
+    state->check_together(state->settings_);
+    saved.progress.average_started = PyTuple_Check(saved.items.at("average").ptr());
+    state->check_average(saved);
+    if (saved.progress.average_started) state->kept_.make_room_for_average();
     saved.progress.swapped = saved.progress.swapped && saved.progress.average_started;
     state->progress_ = saved.progress;
     saved.steps = state->steps_;

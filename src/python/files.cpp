@@ -46,7 +46,7 @@ py::object State::lend(py::handle params, py::handle use) {
     check_params(kept_, call, false);
     py::dict description = summary();
     description["paths"] = py::tuple(py::cast(paths()));
-    description["steps"] = py::tuple(py::cast(steps_));
+    description["steps"] = py::tuple(py::cast(counted(steps_)));
     if (has_products(settings_.rule())) description[products_key] = py::tuple(py::cast(momentum_products_));
     for (const Slot& slot : all_slots)
         if (is_item(settings_.rule(), slot)) description[slot.name] = has_slot(slot.place);
@@ -78,6 +78,7 @@ void State::fill(py::handle params, py::handle description, py::handle use) {
                                   ", as in state, not " + repr_of(py::bool_(is_there)));
     }
     saved.progress.swapped = saved.progress.swapped && saved.progress.average_started;
+    check_average(saved);
     if (saved.progress.average_started) kept_.make_room_for_average();
     use(listed(call.params), memory(saved.progress.average_started, saved.steps));
     take(std::move(found), std::move(saved));

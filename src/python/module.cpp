@@ -280,11 +280,12 @@ PYBIND11_MODULE(_core, m) {
     state.def_property_readonly(
              "rule", [](const State& s) { return s.settings().rule().name; }, rule_doc)
         .def_property_readonly(
-            "skipped_steps", [](const State& s) { return s.progress().skipped_steps; }, skipped_steps_doc)
+            "skipped_steps", [](const State& s) { return counted(s.progress().skipped_steps); },
+            skipped_steps_doc)
         .def_property_readonly(
             "grad_norm", [](const State& s) { return s.progress().grad_norm; }, grad_norm_doc)
         .def_property_readonly(
-            "step_count", [](const State& s) { return s.progress().step_count; }, step_count_doc);
+            "step_count", [](const State& s) { return counted(s.progress().step_count); }, step_count_doc);
     for (const Slot& slot : all_slots)
         if (slot.doc)
             state.def_property_readonly(

@@ -74,37 +74,42 @@ void State::check_init() const {
         throw py::value_error("momentum must be above 0 where dampening is not 0, not 0.0");
 }
 
-void State::check_options() const {
-    const Values& values = settings_.common();
+void State::check_together(const Settings& settings) const {
+    check_options(settings);
+    check_rule(settings);
+}
+
+void State::check_options(const Settings& settings) const {
+    const Values& values = settings.common();
     if (values.has(Setting::clip_norm) && values.has(Setting::clip_value))
         throw py::value_error("clip_norm must be None where clip_value is set, not " +
-                              repr_of(settings_.shown(Setting::clip_norm)) + "; set one of them to None");
+                              repr_of(settings.shown(Setting::clip_norm)) + "; set one of them to None");
     if (values.has(Setting::average_decay) && values[Setting::compensated] && kept_.has_narrow_params())
         throw py::value_error(
             "average_decay must be None for float16 or bfloat16 params with compensated=True, not " +
-            repr_of(settings_.shown(Setting::average_decay)) +
+            repr_of(settings.shown(Setting::average_decay)) +
             "; their master copies, with compensated=False, have an average");
 }
 
-void State::check_rule() const {
-    const Values& values = settings_.common();
-    if (excludes_dampening(values) && settings_.any_nonzero(Setting::dampening))
+void State::check_rule(const Settings& settings) const {
+    const Values& values = settings.common();
+    if (excludes_dampening(values) && settings.any_nonzero(Setting::dampening))
         throw py::value_error(
             "nesterov must be False where dampening is not 0, not True; set dampening to 0");
     if (!values[Setting::nesterov] && values.has(Setting::momentum_decay))
         throw py::value_error("momentum_decay must be None where nesterov is False, not " +
-                              repr_of(settings_.shown(Setting::momentum_decay)) + "; set nesterov to True");
+                              repr_of(settings.shown(Setting::momentum_decay)) + "; set nesterov to True");
     if (values[Setting::decoupled_weight_decay])
-        check_products("lr * weight_decay", Setting::lr, Setting::weight_decay);
-    if (settings_.rule().ages) check_first_step();
+        check_products(settings, "lr * weight_decay", Setting::lr, Setting::weight_decay);
+    if (settings.rule().ages) check_first_step(settings);
 }
 
 // Its step size is lr, made larger by what corrects the velocity.
-void State::check_first_step() const {
+void State::check_first_step(const Settings& settings) const {
     for (std::size_t i = 0; i < kept_.size(); ++i) {
         const DtypeKernels& dtype = kept_.velocity().dtype(i);
-        const Values values = settings_.values(i);
-        const double scale = coefficients(settings_.rule(), values, {}).scale;
+        const Values values = settings.values(i);
+        const double scale = coefficients(settings.rule(), values, {}).scale;
         if (const char* requirement = missed(values[Setting::lr] != 0, dtype.rounded(scale)))
             throw py::value_error(std::string("lr of a first step, with its correction, must ") +
                                   requirement + " when rounded to " + dtype.name + ", the dtype of params" +
@@ -113,13 +118,14 @@ void State::check_first_step() const {
     }
 }
 
-void State::check_products(const char* what, Setting::Name a, Setting::Name b) const {
-    const bool per_array = settings_.per_array(a) || settings_.per_array(b);
+void State::check_products(const Settings& settings, const char* what, Setting::Name a,
+                           Setting::Name b) const {
+    const bool per_array = settings.per_array(a) || settings.per_array(b);
     const std::vector<Dtype>& dtypes = kept_.params.dtypes;
     for (std::size_t i = 0; i < dtypes.size(); ++i) {
         if (!per_array && i > 0 && dtypes[i] == dtypes[i - 1]) continue;
         const DtypeKernels& dtype = kept_.velocity().dtype(i);
-        const double x = settings_.of(a, i), y = settings_.of(b, i);
+        const double x = settings.of(a, i), y = settings.of(b, i);
         if (const char* requirement = missed_product(x, y, dtype))
             throw py::value_error(std::string(what) + " must " + requirement + " when rounded to " +
                                   dtype.name + ", the dtype of params" + tree().path(i) + ", not be " +
@@ -137,12 +143,13 @@ void State::check_lookahead() const {
         throw py::value_error(
             "state.nesterov must be False in lookahead(), not True: such parameters are the look-ahead point "
             "already");
-    if (rule.ahead == Rule::lr_momentum) check_products("lr * momentum", Setting::lr, Setting::momentum);
+    if (rule.ahead == Rule::lr_momentum)
+        check_products(settings_, "lr * momentum", Setting::lr, Setting::momentum);
 }
 
 Constants State::constants() const {
     check_not_swapped();
-    check_rule();
+    check_rule(settings_);
     Constants constants;
     make_constants(constants);
     return constants;
@@ -171,7 +178,7 @@ void State::make_constants(Constants& made) const {
 
 void State::renew_constants() {
     if (!is_stale_) return make_constants(constants_);
-    check_options();
+    check_options(settings_);
     constants_ = constants();
     in_force_ = settings_.common();
     plan_ = Plan(kept_, pass({}, {}));
@@ -257,7 +264,8 @@ std::string State::repr() const {
     std::size_t elements = 0;
     for (std::size_t i = 0; i < kept_.size(); ++i) elements += kept_.velocity()[i].size;
     return text + count(static_cast<long long>(kept_.size()), "array") +
-           count(static_cast<long long>(elements), "element") + count(progress_.step_count, "step") + ">";
+           count(static_cast<long long>(elements), "element") + count(counted(progress_.step_count), "step") +
+           ">";
 }
 
 std::vector<std::string> State::paths() const {

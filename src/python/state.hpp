@@ -2,6 +2,7 @@
 // use.
 #pragma once
 
+#include <algorithm>
 #include <map>
 #include <memory>
 #include <optional>
@@ -9,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "plain/limits.hpp"
 #include "plain/rules.hpp"
 #include "python/arrays.hpp"
 #include "python/checks.hpp"
@@ -24,6 +26,13 @@ using Items = std::map<std::string, py::object>;
 struct NonFiniteGradientError : std::runtime_error {
     using std::runtime_error::runtime_error;
 };
+
+// As a checkpoint holds it and attributes show it. One that was made by hand may begin with the most that it
+// can hold, and what is saved later has to be loaded, too.
+inline long long counted(long long count) {
+    return std::min(count, most_count - 1);
+}
+std::vector<long long> counted(std::vector<long long> counts);
 
 // Where a run has got to.
 struct Progress {
@@ -101,12 +110,14 @@ class State {
     State(const State& other) = default;
 
     void check_init() const;
-    void check_options() const;  // those of the whole update
-    void check_rule() const;     // those of the rule
-    void check_first_step() const;
+    // As each step does, and each way of loading.
+    void check_together(const Settings& settings) const;
+    void check_options(const Settings& settings) const;  // those of the whole update
+    void check_rule(const Settings& settings) const;     // those of the rule
+    void check_first_step(const Settings& settings) const;
     // The constant `what`, formed of two hyperparameters, must not vanish or overflow in the dtype of an
     // array.
-    void check_products(const char* what, Setting::Name a, Setting::Name b) const;
+    void check_products(const Settings& settings, const char* what, Setting::Name a, Setting::Name b) const;
     Age age(std::size_t i) const;
     void make_constants(Constants& made) const;
     void renew_constants();
@@ -118,6 +129,8 @@ class State {
 
     py::dict summary() const;
     Settings checked_settings(Saved& saved) const;
+    // An average, where there is one in the checkpoint, must be one that a step could have made.
+    void check_average(const Saved& saved) const;
     std::vector<double> checked_products(const Items& items) const;
     void take(Settings&& settings, Saved&& saved) noexcept;
     py::list memory(bool with_average, const std::vector<long long>& steps) const;

@@ -103,7 +103,7 @@ def parts_of(paths: Iterable[str], leaves: Iterable[NDArray[Any]], memory: Itera
         dtype = kept.stored or kept.items.dtype.name
         parts[kept.slot + path] = part_of(kept.items, dtype, kept.low, kept.high)
         if kept.scales is not None:
-            parts[f"{kept.slot}_scales{path}"] = part_of(kept.scales, "float32")
+            parts[f"{kept.slot}_scales{path}"] = part_of(kept.scales, "float32", 0.0, kept.high)
     return parts
 
 
