@@ -162,6 +162,23 @@ def test_a_hundred_thousand_arrays_and_a_thousand_columns() -> None:
         assert state.step_count == 1
 
 
+def test_the_more_arrays_the_more_is_looked_at() -> None:
+    """Arrays whose bounds do not meet are apart, however many there are, and so are the columns of a matrix."""
+    count = 700_000
+    params = list(np.ones((count, 1), np.float32))
+    columns = list(np.ones((2, 4), np.float32).T)
+    wide = list(np.ones((2, count), np.float32).T)
+    grads = {1: np.ones(1, np.float32), 2: np.ones(2, np.float32)}
+    for arrays in ([*params, *columns], wide):
+        state = fm.init(arrays, lr=0.1)
+        fm.step(arrays, [grads[p.size] for p in arrays], state)
+        assert state.step_count == 1
+    twice = [*params[:-1], params[7]]
+    message = rf"^params\[{count - 1}\] must share no memory with params\[7\], not begin at the same element"
+    with pytest.raises(ValueError, match=message):
+        fm.step(twice, [grads[1]] * count, fm.init(twice, lr=0.1))
+
+
 def hard_strides(rng: np.random.Generator, smallest: list[int]) -> list[int]:
     """Strides each of which steps over what the others reach, but for `smallest` all divisible by three."""
     strides = [3]

@@ -11,9 +11,9 @@ namespace fast_momentum {
 
 namespace {
 
-// What one call may spend: arrays looked at while groups are split, pairs, and steps of the exact solver. A
-// few tens of milliseconds.
-constexpr long work_allowed = 2'000'000;
+// What one call may spend, on arrays looked at while groups are split, and on pairs and steps of the exact
+// solver: a few tens of milliseconds each. Among more arrays than that each one may be looked at so often.
+constexpr long work_allowed = 2'000'000, looks_allowed = 20;
 
 // ---- bounds ----
 
@@ -136,15 +136,16 @@ struct Interval {
 // Divides regions into groups that cannot touch one another until pairs are left that need the exact solver.
 class Search {
   public:
-    explicit Search(const std::vector<Region>& regions) : regions_(regions) {}
+    explicit Search(const std::vector<Region>& regions)
+        : regions_(regions), looks_(work_allowed + looks_allowed * static_cast<long>(regions.size())) {}
 
     Clash within(const Group& group) {
         const bool written =
             std::any_of(group.begin(), group.end(), [&](auto i) { return regions_[i].written; });
         if (group.size() < 2 || !written) return none;
         for (const std::uintptr_t modulus : moduli(group)) {
-            work_ -= static_cast<long>(group.size());
-            if (work_ < 0) return clash(Verdict::unknown, group[0], group[1]);
+            looks_ -= static_cast<long>(group.size());
+            if (looks_ < 0) return clash(Verdict::unknown, group[0], group[1]);
             const std::vector<Group> parts = by_residue(group, modulus);
             if (parts.size() == 1) continue;
             for (const Group& part : parts) {
@@ -235,7 +236,7 @@ class Search {
     }
 
     const std::vector<Region>& regions_;
-    long work_ = work_allowed;
+    long looks_, work_ = work_allowed;
 };
 
 }  // namespace
