@@ -233,6 +233,61 @@ def test_copies_go_on_alike_and_alone(how: str, options: dict[str, Any], rng: np
         assert a.strides == b.strides
 
 
+def memory_of(params: Any, state: fm.State) -> list[Any]:
+    """All bits that the state keeps, in the order of memory."""
+    found: list[Any] = []
+    state._lend(params, lambda _description, _arrays, memory: found.extend(memory))
+    return [
+        (
+            slot,
+            number,
+            stored,
+            items.strides,
+            items.ravel(order="K").tobytes(),
+            scales is None or scales.tobytes(),
+        )
+        for slot, number, stored, items, scales, *_ in found
+    ]
+
+
+KEPT: list[tuple[Any, dict[str, Any]]] = [
+    (np.float32, {"velocity_dtype": "int8", "compensated": True, "average_decay": 0.9}),
+    (np.float16, {"velocity_dtype": "int8", "average_decay": 0.9}),
+    (np.float16, {"velocity_dtype": "bfloat16", "compensated": True}),
+    (np.float64, {"rule": "adam", "amsgrad": True}),
+    (np.float32, {"rule": "rmsprop", "centered": True, "momentum": 0.9, "velocity_dtype": "float16"}),
+]
+
+
+@pytest.mark.parametrize("how", COPIES)
+@pytest.mark.parametrize(("dtype", "options"), KEPT, ids=[option_id(options) for _, options in KEPT])
+def test_copies_keep_all_bits_in_any_order_of_memory(
+    how: str, dtype: Any, options: dict[str, Any], rng: np.random.Generator
+) -> None:
+    """The blocks of an int8 velocity, each with its scale, are neighbours in memory."""
+    params = [
+        random_like((), dtype, rng),
+        random_like((3, 0, 2), dtype, rng),
+        random_like((16, 1, 600), dtype, rng).T,
+    ]
+    for shape in [(300, 3), (5, 7, 19), (8, 1, 6, 13), (3, 4, 2, 5, 3)]:
+        for axes in itertools.permutations(range(len(shape))):
+            gap = tuple(slice(None, None, step) for step in rng.choice([1, 1, 2, -1, -2], len(shape)))
+            params.append(random_like(tuple(2 * n for n in shape), dtype, rng)[gap].transpose(axes))
+    state = make(fm, params, lr=0.1, **options)
+    for _ in range(2):
+        fm.step(params, [random_like(p.shape, dtype, rng) for p in params], state)
+    kept = memory_of(params, state)
+    twin = COPIES[how](state)
+    assert memory_of(params, twin) == kept
+    again = COPIES[how](twin)
+    twin_params, grads = copied(params), [random_like(p.shape, dtype, rng) for p in params]
+    fm.step(params, grads, state)
+    fm.step(twin_params, grads, again)
+    assert_bits(twin_params, params)
+    assert memory_of(twin_params, again) == memory_of(params, state) != kept
+
+
 @pytest.mark.parametrize("how", COPIES)
 def test_a_copy_keeps_first_steps(how: str) -> None:
     params = [np.ones(2), np.ones(2)]
@@ -264,6 +319,8 @@ def test_tampered_pickles_are_refused(rng: np.random.Generator) -> None:
         tampered(steps=(True, True, True)), tampered(steps=(0, 0, 0)), tampered(steps=(2, -1, 2)), tampered(hyperparameters={}),
         tampered(hyperparameters={**rest["hyperparameters"], "momentum": 2.0}),
         tampered(hyperparameters={**rest["hyperparameters"], "lr": "high"}), tampered(epoch=1),
+        tampered(axes=None), tampered(axes=((), (0,))), tampered(axes=rest["axes"][::-1]), tampered(axes=((1, 1), (0,), ())),
+        tampered(axes=((0, 2**32 + 1), (0,), ())), tampered(axes=([0, 1], (0,), ())), tampered(axes=((0, -1), (0,), ())),
     ]  # fmt: skip
     for pair in bad:
         with pytest.raises((TypeError, ValueError)):

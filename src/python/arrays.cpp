@@ -32,18 +32,13 @@ std::ptrdiff_t scaled(std::ptrdiff_t stride, std::size_t itemsize, std::size_t o
     return stride / static_cast<std::ptrdiff_t>(itemsize) * static_cast<std::ptrdiff_t>(other);
 }
 
-// Strides of a dense array whose dimensions follow one another in memory as `strides` do.
-void append_dense_strides(std::vector<std::ptrdiff_t>& dimensions, const Py_ssize_t* shape,
-                          const Py_ssize_t* strides, int ndim, std::size_t itemsize) {
-    std::vector<int> order(static_cast<std::size_t>(ndim));
-    std::iota(order.begin(), order.end(), 0);
-    // The last one runs fastest. Dimensions that cannot be told apart by their strides stay in C order.
-    std::stable_sort(order.begin(), order.end(),
-                     [&](int a, int b) { return std::abs(strides[a]) > std::abs(strides[b]); });
+// Strides of a dense array.
+void append_dense_strides(std::vector<std::ptrdiff_t>& dimensions, const Py_ssize_t* shape, const Axes& axes,
+                          std::size_t itemsize) {
     const std::size_t first = dimensions.size();
-    dimensions.resize(first + order.size());
+    dimensions.resize(first + axes.size());
     auto stride = static_cast<std::ptrdiff_t>(itemsize);
-    for (auto d = order.rbegin(); d != order.rend(); ++d) {
+    for (auto d = axes.rbegin(); d != axes.rend(); ++d) {
         dimensions[first + static_cast<std::size_t>(*d)] = stride;
         stride *= std::max<std::ptrdiff_t>(shape[*d], 1);
     }
@@ -82,23 +77,17 @@ Source source_of(py::handle array, Stored stored) {
 
 // The dimensions of the source in the order of array i, made one where they follow one another in both.
 std::vector<Dimension> in_order(const Arrays& arrays, std::size_t i, const std::ptrdiff_t* strides) {
-    constexpr unsigned source = 0, kept = 1;
-    std::vector<Dimension> all, merged;
-    for (int d = 0; d < arrays[i].ndim; ++d)
-        all.push_back({static_cast<std::size_t>(arrays.shape(i)[d]), {strides[d], arrays.strides(i)[d], 0}});
-    std::stable_sort(all.begin(), all.end(), [](const Dimension& a, const Dimension& b) {
-        return a.strides[kept] > b.strides[kept];
-    });
-    for (const Dimension& inner : all) {
-        if (inner.size == 1) continue;
-        const auto all_of_it = inner.strides[source] * static_cast<std::ptrdiff_t>(inner.size);
-        if (merged.empty() || merged.back().strides[source] != all_of_it)
-            merged.push_back(inner);
+    std::vector<Dimension> dims;
+    for (const long long axis : axes_of(arrays.strides(i), arrays[i].ndim)) {
+        const std::ptrdiff_t size = arrays.shape(i)[axis], stride = strides[axis];
+        if (size == 1) continue;
+        if (dims.empty() || dims.back().strides[0] != stride * size)
+            dims.push_back({static_cast<std::size_t>(size), {stride}});
         else
-            merged.back() = {merged.back().size * inner.size, {inner.strides[source], 0, 0}};
+            dims.back() = {dims.back().size * static_cast<std::size_t>(size), {stride}};
     }
-    if (merged.empty()) merged.push_back({1, {}});
-    return merged;
+    if (dims.empty()) dims.push_back({1, {}});
+    return dims;
 }
 
 // Calls run(values, begin, n) for block after block of the source, which has the shape of array i, in the
@@ -147,6 +136,14 @@ bool multiplied(Arrays& arrays, std::size_t i, double factor) {
 
 }  // namespace
 
+Axes axes_of(const std::ptrdiff_t* strides, int ndim) {
+    Axes axes(static_cast<std::size_t>(ndim));
+    std::iota(axes.begin(), axes.end(), 0);
+    std::stable_sort(axes.begin(), axes.end(),
+                     [&](long long a, long long b) { return std::abs(strides[a]) > std::abs(strides[b]); });
+    return axes;
+}
+
 const Storage* storage_of(Stored stored) {
     const auto row = static_cast<unsigned>(stored);
     return row < n_storages ? &isa_in_use().kernels->storages[row] : nullptr;
@@ -160,10 +157,10 @@ Stored stored_as(py::handle name, Dtype dtype) {
     throw py::value_error("storage must be one that parameters can have, not " + brief(name));
 }
 
-Arrays::Arrays(const Leaves& params, const std::vector<Dtype>& dtypes, const std::vector<Stored>& stored) {
-    for (std::size_t i = 0; i < params.size(); ++i) {
-        const py::detail::PyArray_Proxy& param = *py::detail::array_proxy(params[i]);
-        arrays_.push_back({dtypes[i], stored[i], param.nd, 0, 1, dimensions_.size(), 0, 0});
+Arrays::Arrays(const Leaves& leaves, const Params& params, const std::vector<Stored>& stored) {
+    for (std::size_t i = 0; i < leaves.size(); ++i) {
+        const py::detail::PyArray_Proxy& param = *py::detail::array_proxy(leaves[i]);
+        arrays_.push_back({params.dtypes[i], stored[i], param.nd, 0, 1, dimensions_.size(), 0, 0});
         Array& array = arrays_.back();
         for (int d = 0; d < param.nd; ++d) {
             const auto length = static_cast<std::size_t>(param.dimensions[d]);
@@ -172,7 +169,7 @@ Arrays::Arrays(const Leaves& params, const std::vector<Dtype>& dtypes, const std
         }
         reserve(array, param.data);
         dimensions_.insert(dimensions_.end(), param.dimensions, param.dimensions + param.nd);
-        append_dense_strides(dimensions_, param.dimensions, param.strides, param.nd, itemsize(i));
+        append_dense_strides(dimensions_, param.dimensions, params.axes[i], itemsize(i));
         array.contiguity = contiguity(shape(i), strides(i), param.nd, array.size);
     }
     allocate();
@@ -366,7 +363,7 @@ void Kept::make_slots(const Rule& rule, const Values& settings, const Leaves& le
         return false;
     };
     has_plain_formula = rule.formula < Formula::n_plain;
-    slots[Slot::velocity].emplace(leaves, params.dtypes, stored_as(all_slots[Slot::velocity], settings));
+    slots[Slot::velocity].emplace(leaves, params, stored_as(all_slots[Slot::velocity], settings));
     for (const Slot& slot : all_slots)
         if (slot.place != Slot::velocity && wanted(slot))
             slots[slot.place].emplace(velocity(), stored_as(slot, settings));

@@ -17,10 +17,23 @@
 
 namespace fast_momentum {
 
+// Those of an array, from the slowest in memory to the fastest. Which one comes first where strides do not
+// tell them apart: that of C order.
+using Axes = std::vector<long long>;
+Axes axes_of(const std::ptrdiff_t* strides, int ndim);
+
 // The row, or nullptr.
 const Storage* storage_of(Stored stored);
 // By the name of the row, which must be one for parameters that are worked on in `dtype`.
 Stored stored_as(py::handle name, Dtype dtype);
+
+// What is known of the params given to init().
+struct Params {
+    Tree tree;
+    std::vector<Dtype> dtypes;   // that each array is worked on in
+    std::vector<Stored> stored;  // and as what it is stored
+    std::vector<Axes> axes;
+};
 
 class Arrays {
   public:
@@ -35,8 +48,8 @@ class Arrays {
         std::size_t scales;      // where its scales begin, if it has some
     };
 
-    // One for each array of `params`, which have been checked and are worked on in `dtypes`.
-    Arrays(const Leaves& params, const std::vector<Dtype>& dtypes, const std::vector<Stored>& stored);
+    // One for each array of `leaves`, of which `params` tells.
+    Arrays(const Leaves& leaves, const Params& params, const std::vector<Stored>& stored);
     // Of the shapes and orders of `model`.
     Arrays(const Arrays& model, const std::vector<Stored>& stored);
     Arrays(const Arrays& other);
@@ -91,13 +104,6 @@ class Arrays {
     std::vector<std::ptrdiff_t> dimensions_;
     std::size_t bytes_ = 0;
     std::shared_ptr<char> memory_;
-};
-
-// What is known of the params given to init().
-struct Params {
-    Tree tree;
-    std::vector<Dtype> dtypes;   // that each array is worked on in
-    std::vector<Stored> stored;  // and as what it is stored
 };
 
 // All that a State keeps for its parameters: the slots, where there is one.

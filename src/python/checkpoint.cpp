@@ -88,6 +88,10 @@ py::tuple State::pickled() {
         params.append(storage ? py::object(py::str(storage->name)) : py::none());
     }
     rest["params"] = py::tuple(params);
+    py::list axes;
+    for (const Axes& of_one : kept_.params.axes) axes.append(py::tuple(py::cast(of_one)));
+    rest["axes"] =
+        py::tuple(axes);  // arrays that NumPy has pickled know no orders but those of C and Fortran
     rest["steps"] = py::tuple(py::cast(counted(steps_)));
     if (has_products(settings_.rule())) rest[products_key] = py::tuple(py::cast(momentum_products_));
     for (const Slot& slot : all_slots) {
@@ -215,6 +219,13 @@ std::unique_ptr<State> State::unpickled(py::handle containers, py::handle rest) 
         for (std::size_t i = 0; i < n; ++i)
             if (!names[i].is_none()) params.stored[i] = stored_as(names[i], params.dtypes[i]);
         items.erase("params");
+    }
+    if (items.count("axes")) {
+        const py::tuple axes = checked_tuple(items, "axes", n);
+        for (std::size_t i = 0; i < n; ++i)
+            params.axes[i] =
+                checked_axes(item_path("axes", params.tree.path(i)), axes[i], params.axes[i].size());
+        items.erase("axes");
     }
     Saved saved = checked_saved(std::move(items));
     std::unique_ptr<State> state(new State(*saved.rule, std::move(params), leaves, saved.given));

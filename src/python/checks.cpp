@@ -235,11 +235,12 @@ void Call::clear() {
 }
 
 Params checked_params(Tree tree, const Leaves& leaves) {
-    Params params = {std::move(tree), {}, {}};
+    Params params = {std::move(tree), {}, {}, {}};
     for (std::size_t i = 0; i < leaves.size(); ++i) {
         const Found found = found_dtype(leaves[i], [&] { return "params" + params.tree.path(i); }, true);
         params.dtypes.push_back(found.dtype->place);
         params.stored.push_back(found.stored);
+        params.axes.push_back(axes_of(array_struct(leaves[i]).strides, array_struct(leaves[i]).nd));
     }
     return params;
 }

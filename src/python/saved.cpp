@@ -1,6 +1,7 @@
 #include "python/saved.hpp"
 
 #include <algorithm>
+#include <numeric>
 
 #include "python/prefix.hpp"
 
@@ -118,6 +119,17 @@ py::tuple checked_tuple(const Items& items, const char* key, std::size_t n) {
         throw py::value_error(item_path(key) + " must be a tuple of " + std::to_string(n) + " items, not " +
                               brief(given));
     return py::reinterpret_borrow<py::tuple>(given);
+}
+
+Axes checked_axes(const std::string& path, py::handle value, std::size_t ndim) {
+    Axes axes, each(ndim);
+    std::iota(each.begin(), each.end(), 0);
+    if (PyTuple_Check(value.ptr()))
+        for (const py::handle axis : value) axes.push_back(checked_count(path, axis, 0));
+    if (PyTuple_Check(value.ptr()) && axes.size() == ndim &&
+        std::is_permutation(axes.begin(), axes.end(), each.begin()))
+        return axes;
+    throw py::value_error(path + " must be a tuple of each axis once, not " + brief(value));
 }
 
 void check_fixed(const char* name, const py::object& given, const py::object& mine) {

@@ -45,6 +45,7 @@ long long checked_steps(const Saved& saved, const std::string& path, py::handle 
 double checked_product(const std::string& path, py::handle value);
 // The items of a tuple, one for each array.
 py::tuple checked_tuple(const Items& items, const char* key, std::size_t n);
+Axes checked_axes(const std::string& path, py::handle value, std::size_t ndim);
 void check_fixed(const char* name, const py::object& given, const py::object& mine);
 
 }  // namespace fast_momentum
