@@ -9,6 +9,7 @@ import fractions
 import math
 import re
 from typing import TYPE_CHECKING, Any, NamedTuple
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -17,8 +18,8 @@ from hypothesis import strategies as st
 from numpy.lib.stride_tricks import as_strided, sliding_window_view
 
 import fast_momentum as fm
-from fast_momentum import _core
-from helpers import FORMS, random_like, snapshot
+from fast_momentum import _core, reference
+from helpers import FORMS, HALVES, assert_bits, copied, random_like, run_python, snapshot
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -559,6 +560,157 @@ def test_what_is_accepted() -> None:
     fm.step(params_twice, [grad, grad], fm.init(params_twice, lr=0.1))
     fm.step(params_twice, [read_only(grad), grad[::-1]], fm.init(params_twice, lr=0.1))
     fm.init([np.ones(3), np.ones(2, np.float32)], lr=np.float64(0.1), nesterov=np.True_)
+
+
+# ---- what objects say of themselves ----
+
+
+def hostile(base: Any, said: Any = None) -> Any:
+    """A subclass whose methods and properties are not to be asked."""
+
+    def asked(self: Any, *_: Any) -> Any:
+        if said is None:
+            pytest.fail("a method of a subclass ran")
+        return said
+
+    names = ("dtype", "ndim", "kind", "itemsize", "real")
+    methods = dict.fromkeys(("__float__", "__index__", "__array__", "item"), asked)
+    return type("Hostile", (base,), {**methods, **dict.fromkeys(names, property(asked))})
+
+
+SCALARS = [np.float32, np.float64, *(dtype.type for dtype in HALVES)]
+
+
+@pytest.mark.parametrize("said", [None, object(), -1, np.dtype(np.float64)], ids=str)
+@pytest.mark.parametrize("scalar", SCALARS, ids=lambda scalar: scalar.__name__)
+def test_a_scalar_is_what_its_type_is(scalar: Any, said: Any) -> None:
+    dtype = np.float64 if scalar is np.float64 else np.float32
+    params = [np.ones((), dtype), np.ones(3, dtype)]
+    expected = copied(params)
+    state, other = fm.init(params, lr=0.1), reference.init(expected, lr=0.1)
+    for value in (-1.0, 0.75, -0.0, math.inf, math.nan):
+        fm.step(params, [hostile(scalar, said)(value), np.ones(3, dtype)], state)
+        reference.step(expected, [dtype(value), np.ones(3, dtype)], other)
+        assert_bits(params, expected)
+        assert_bits(state.velocity, other.velocity)
+
+
+@pytest.mark.parametrize("number", [np.float32, np.float16, np.float64, np.longdouble, np.int8, np.uint64])
+def test_a_number_is_what_its_type_is(number: Any) -> None:
+    value = hostile(number)(1)
+    state = fm.init([np.zeros(2)], lr=value, weight_decay=[value], clip_norm=value)
+    fm.step([np.zeros(2)], [np.zeros(2)], state, grad_scale=value)
+    assert (state.lr, state.weight_decay, state.clip_norm) == (1, (1,), 1)
+
+
+class Liar:
+    """Says that it is a scalar of NumPy."""
+
+    dtype, ndim, kind = np.dtype(np.float64), 0, "f"
+    __class__: Any = np.float64
+
+    def __float__(self) -> float:
+        return 0.5
+
+
+LIARS = [Liar(), mock.MagicMock(spec=np.float64), mock.MagicMock(spec=np.float64(0.5))]
+
+
+@pytest.mark.parametrize("liar", LIARS, ids=["class", "mock of the type", "mock of a number"])
+def test_what_an_object_says_of_itself_does_not_count(liar: Any) -> None:
+    params = [np.zeros(()), np.zeros(3)]
+    grads = [np.ones(()), np.ones(3)]
+    state = fm.adam(params, lr=0.1)
+    name = f"{type(liar).__module__}.{type(liar).__qualname__}"
+    before = snapshot(state, params, grads)
+
+    def is_refused(path: str, requirement: str, call: Callable[[], Any]) -> None:
+        with pytest.raises(
+            TypeError, match=rf"^{re.escape(path)} must be a {requirement}, not {re.escape(name)}"
+        ):
+            call()
+        assert snapshot(state, params, grads) == before
+
+    is_refused("grads[0]", r"numpy\.ndarray", lambda: fm.step(params, [liar, grads[1]], state))
+    is_refused("grads[1]", r"numpy\.ndarray", lambda: fm.step(params, [grads[0], liar], state))
+    is_refused("params[0]", r"numpy\.ndarray", lambda: fm.step([liar, params[1]], grads, state))
+    is_refused("grads", r"numpy\.ndarray", lambda: fm.global_norm(liar))
+    is_refused("grad_scale", "real number", lambda: fm.step(params, grads, state, grad_scale=liar))
+    for setting in (
+        "lr",
+        "beta1",
+        "beta2",
+        "eps",
+        "weight_decay",
+        "clip_norm",
+        "clip_value",
+        "average_decay",
+    ):
+        is_refused(setting, "real number", lambda setting=setting: setattr(state, setting, liar))
+        is_refused(
+            setting, "real number", lambda setting=setting: fm.adam(params, **{"lr": 0.1, setting: liar})
+        )
+    is_refused("lr[1]", "real number", lambda: setattr(state, "lr", [0.1, liar]))
+
+
+def test_no_python_code_runs_between_a_check_and_the_first_byte() -> None:
+    """It could free the memory that was checked. In a process of its own, in which nothing has been met before."""
+    printed = run_python(
+        """
+        import sys
+        import numpy as np
+        import fast_momentum as fm
+        try:
+            from ml_dtypes import bfloat16
+        except ImportError:
+            bfloat16 = np.float16
+
+        def params():
+            return [np.ones((), np.float32), np.ones((3, 50), np.float32), np.ones((50, 3), np.float32).T,
+                    np.ones((), np.float32), np.ones(5)[::-1], np.ones(())]
+
+        def grads():
+            return [bfloat16(1), np.ones((3, 50), np.float32), np.ones((3, 50), bfloat16),
+                    np.float16(1), np.ones(5), np.float64(2)]
+
+        ran = []
+        def note(frame, event, _):
+            if event == "call":
+                ran.append(frame.f_code.co_name)
+
+        for options in ({}, {"clip_norm": 1.0, "average_decay": 0.9}, {"compensated": True, "nonfinite": "skip"}):
+            p, g = params(), grads()
+            for state in (fm.init(p, lr=0.1, **options), fm.adam(p, lr=0.1, **options)):
+                sys.setprofile(note)
+                fm.step(p, g, state)
+                state.average_decay = 0.9
+                fm.step(p, g, state, grad_scale=0.5)
+                sys.setprofile(None)
+        print(ran)
+        """
+    )
+    assert printed == "[]\n"
+
+
+def test_memory_is_not_freed_by_a_gradient_that_is_read() -> None:
+    """One that would, as soon as it was asked for its dtype, after the memory of the first array was checked."""
+    big = np.ones(1 << 20, np.float32)
+
+    class Resizes(np.float32):
+        @property
+        def dtype(self) -> Any:
+            big.resize(0, refcheck=False)
+            return np.dtype(np.float32)
+
+        def __float__(self) -> float:
+            big.resize(0, refcheck=False)
+            return 1.0
+
+    params = [big, np.ones((), np.float32)]
+    state = fm.init(params, lr=0.5)
+    fm.step(params, [np.ones(1 << 20, np.float32), Resizes(1)], state)
+    assert big.shape == (1 << 20,)
+    assert (big == 0.5).all()
 
 
 def test_there_are_enough_bad_calls() -> None:

@@ -23,8 +23,10 @@ INLINED Memory memory_of(const ArrayStruct& array) {
     return {array.data, array.strides, array.flags & contiguous};
 }
 
-// Checks the arrays of one call one by one. `whole`: parameters may be narrow; the code without that is
-// shorter. Inlined where ten thousand arrays make ten thousand calls; what refuses is not.
+// Checks the arrays of one call one by one. From the first to the last no Python code runs but to say what is
+// wrong: it could free the memory of those that have been checked. `whole`: parameters may be narrow; the
+// code without that is shorter. Inlined where ten thousand arrays make ten thousand calls; what refuses is
+// not.
 class Checker {
   public:
     Checker(const Kept& kept, Call& call)
@@ -65,8 +67,7 @@ class Checker {
     INLINED Memory gradient(std::size_t i, const DtypeKernels& dtype, PyObject* object, bool is_written,
                             Stored& stored) {
         if (whole && is_written) return memory_of(checked<true, true>(Role::grads, i, dtype, object, stored));
-        if (velocities_[i].ndim == 0 && py::isinstance(object, types_.generic))
-            return scalar_gradient(i, object);
+        if (velocities_[i].ndim == 0 && types_.is_scalar(object)) return scalar_gradient(i, object);
         return memory_of(checked<false, whole>(Role::grads, i, dtype, object, stored));
     }
 
@@ -125,13 +126,13 @@ class Checker {
     }
 
     Memory scalar_gradient(std::size_t i, PyObject* object) {
-        const py::object dtype_ = py::handle(object).attr("dtype");
-        const int number = py::detail::array_descriptor_proxy(dtype_.ptr())->type_num;
+        const py::object descr = dtype_of_scalar(object);
+        const int number = py::detail::array_descriptor_proxy(descr.ptr())->type_num;
         if (number == dtype(i).number && dtype(i).itemsize == sizeof(double))
-            return scalar(PyFloat_AsDouble(object));
+            return scalar(value_of_scalar(object, descr.ptr()));
         if (dtype(i).itemsize == sizeof(float) &&
-            (number == dtype(i).number || number == float16_number || types_.is_bfloat16(dtype_.ptr())))
-            return scalar(static_cast<float>(PyFloat_AsDouble(object)));
+            (number == dtype(i).number || number == float16_number || types_.is_bfloat16(descr.ptr())))
+            return scalar(static_cast<float>(value_of_scalar(object, descr.ptr())));
         throw py::type_error(name(Role::grads, i) + " must be a numpy." + dtype(i).name +
                              " or a 0-d array of that, as " + name(Role::params, i) + " is, not " +
                              type_name(object));

@@ -13,11 +13,13 @@ std::string shape_text(const std::ptrdiff_t* shape, int ndim) {
 }
 
 std::string type_way_out(py::handle object, bool is_written) {
-    if (py::isinstance(object, py::module_::import("numpy.ma").attr("MaskedArray")))
+    const auto is_of = [&](const py::object& type) {
+        return PyObject_TypeCheck(object.ptr(), reinterpret_cast<PyTypeObject*>(type.ptr()));
+    };
+    if (is_of(py::module_::import("numpy.ma").attr("MaskedArray")))
         return "; its mask would be ignored, pass its .data or .filled()";
-    if (py::isinstance(object, numpy_types().ndarray))
-        return "; pass numpy.asarray() of it, which shares its memory";
-    if (py::isinstance(object, numpy_types().generic))
+    if (is_of(numpy_types().ndarray)) return "; pass numpy.asarray() of it, which shares its memory";
+    if (numpy_types().is_scalar(object.ptr()))
         return is_written ? "; it cannot be updated in place, use a 0-d array"
                           : "; only the gradient of a 0-d array may be a scalar, and sum(keepdims=True) "
                             "gives an array";

@@ -1,23 +1,42 @@
 #include "python/numpy_types.hpp"
 
+#include <string_view>
+
 #include "plain/isa.hpp"
 
 namespace fast_momentum {
+
+namespace {
+
+const PyTypeObject* type_of_scalars(PyObject* descr) {
+    return reinterpret_cast<PyTypeObject*>(py::detail::array_descriptor_proxy(descr)->typeobj);
+}
+
+}  // namespace
 
 const NumpyTypes& numpy_types() {
     static const auto& types = *new NumpyTypes;  // never deleted: there may be no interpreter by then
     return types;
 }
 
-// By its name: whoever has such an array has imported ml_dtypes, and nobody else needs it.
+// By the name of its type: whoever has such an array has imported ml_dtypes, and nobody else needs it.
 bool NumpyTypes::is_bfloat16(PyObject* descr) const {
     const int number = py::detail::array_descriptor_proxy(descr)->type_num;
     constexpr int first_user_number = 256;
     if (number < first_user_number) return false;
-    if (number != bfloat16_number && text_of(py::handle(descr).attr("name")) == "bfloat16" &&
-        py::handle(descr).attr("itemsize").cast<int>() == 2)
+    const std::string_view name = type_of_scalars(descr)->tp_name;
+    if (number != bfloat16_number && name.substr(name.rfind('.') + 1) == "bfloat16" &&
+        py::reinterpret_borrow<py::dtype>(descr).itemsize() == 2)
         bfloat16_number = number;
     return number == bfloat16_number;
+}
+
+py::object dtype_of_scalar(PyObject* scalar) {
+    return owned(numpy_types().functions.PyArray_DescrFromScalar_(scalar));
+}
+
+double value_of_scalar(PyObject* scalar, PyObject* descr) {
+    return PyFloat_AsDouble(owned(type_of_scalars(descr)->tp_as_number->nb_float(scalar)).ptr());
 }
 
 Stored narrow_storage(const ArrayStruct& array) {

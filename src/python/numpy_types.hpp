@@ -24,14 +24,24 @@ struct NumpyTypes {
     py::object ndarray = py::module_::import("numpy").attr("ndarray");
     py::object memmap = py::module_::import("numpy").attr("memmap");
     py::object generic = py::module_::import("numpy").attr("generic");
+    const py::detail::npy_api& functions = py::detail::npy_api::get();  // which asks for a version, in Python
     mutable int bfloat16_number = -1;  // of the dtype that ml_dtypes registers, once one was seen
 
     bool is_array(PyObject* object) const {
         const auto* type = reinterpret_cast<PyObject*>(Py_TYPE(object));
         return type == ndarray.ptr() || type == memmap.ptr();
     }
+    // By its own type, whatever its __class__ is said to be.
+    bool is_scalar(PyObject* object) const {
+        return PyObject_TypeCheck(object, reinterpret_cast<PyTypeObject*>(generic.ptr()));
+    }
     bool is_bfloat16(PyObject* descr) const;
 };
+
+// Of a NumPy scalar: its dtype, and its value, a real number of that dtype. NumPy's own, where a subclass has
+// other methods.
+py::object dtype_of_scalar(PyObject* scalar);
+double value_of_scalar(PyObject* scalar, PyObject* descr);
 
 // Found when the module is imported.
 const NumpyTypes& numpy_types();

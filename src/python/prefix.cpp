@@ -1,22 +1,27 @@
 #include "python/prefix.hpp"
 
 #include <algorithm>
+#include <optional>
 
 #include "plain/isa.hpp"
 #include "plain/limits.hpp"
+#include "python/numpy_types.hpp"
 
 namespace fast_momentum {
 
 namespace {
 
-// A NumPy scalar or 0-d array of integers or reals.
-bool is_real_numpy_number(py::handle value) {
-    const py::module_ numpy = py::module_::import("numpy");
-    if (!py::isinstance(value, numpy.attr("generic")) &&
-        !py::type::handle_of(value).is(numpy.attr("ndarray")))
-        return false;
-    const auto kind = value.attr("dtype").attr("kind").cast<std::string>();
-    return (kind == "f" || kind == "i" || kind == "u") && value.attr("ndim").cast<int>() == 0;
+// Of a NumPy scalar or a 0-d array of integers or reals; nothing, if it is neither.
+std::optional<double> numpy_number(py::handle value) {
+    const NumpyTypes& types = numpy_types();
+    py::object scalar = py::reinterpret_borrow<py::object>(value);
+    if (py::type::handle_of(value).is(types.ndarray) && array_struct(value.ptr()).nd == 0)
+        scalar = value[py::tuple()];
+    if (!types.is_scalar(scalar.ptr())) return std::nullopt;
+    const py::object descr = dtype_of_scalar(scalar.ptr());
+    const char kind = py::detail::array_descriptor_proxy(descr.ptr())->kind;
+    if (kind != 'f' && kind != 'i' && kind != 'u') return std::nullopt;
+    return value_of_scalar(scalar.ptr(), descr.ptr());
 }
 
 std::string number_text(py::handle value, const char* way_out) {
@@ -119,9 +124,10 @@ py::object read_prefix(const Setting& setting, const Rule& rule, py::handle valu
 double checked_real(py::handle value, const Path& path, const char* way_out) {
     PyObject* object = value.ptr();
     if (PyFloat_Check(object)) return PyFloat_AS_DOUBLE(object);
-    if (PyBool_Check(object) || !(PyLong_Check(object) || is_real_numpy_number(value)))
+    if (const std::optional<double> number = numpy_number(value)) return *number;
+    if (PyBool_Check(object) || !PyLong_Check(object))
         throw py::type_error(path.str() + " must be a real number, not " + number_text(value, way_out));
-    const double converted = PyLong_Check(object) ? PyLong_AsDouble(object) : PyFloat_AsDouble(object);
+    const double converted = PyLong_AsDouble(object);
     if (converted == -1 && PyErr_Occurred()) {
         if (!PyErr_ExceptionMatches(PyExc_OverflowError)) throw py::error_already_set();
         PyErr_Clear();
