@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import copyreg
 import io
 import itertools
 import json
@@ -77,11 +78,25 @@ def test_attributes(rng: np.random.Generator) -> None:
 
 
 def test_a_state_comes_from_init() -> None:
-    for create in (fm.State, lambda: fm.State(1, lr=2), lambda: fm.State.__new__(fm.State)):
+    """An instance that no State was put into would be read wherever it is used."""
+    base = fm.State.__base__
+    for create in (fm.State, lambda: fm.State(1, lr=2), lambda: fm.State.__new__(fm.State),
+                   lambda: fm.State.__new__(base), lambda: copyreg.__newobj__(fm.State)):  # fmt: skip
         with pytest.raises(TypeError, match=r"^a State must come from init\(\), not from its class$"):
             create()
-    with pytest.raises(TypeError):
-        type("Sub", (fm.State,), {})
+    for create in (
+        lambda: base.__new__(fm.State),
+        lambda: base.__new__(fm.State, 1),
+        lambda: object.__new__(fm.State),
+        lambda: copyreg._reconstructor(fm.State, base, None),
+        lambda: copyreg._reconstructor(fm.State, object, None),
+        lambda: copyreg.__newobj_ex__(fm.State, (), {}),
+        lambda: pickle.loads(b"\x80\x02cfast_momentum\nState\n)\x81."),
+        lambda: type("Sub", (fm.State,), {}),
+        lambda: super(fm.State, fm.init(np.ones(1), lr=0.1)).__new__(fm.State),
+    ):
+        with pytest.raises(TypeError):
+            create()
 
 
 def test_hyperparameters_count_from_the_next_step(rng: np.random.Generator) -> None:

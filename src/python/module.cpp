@@ -122,6 +122,18 @@ void def(Scope& scope, const char* name, Function function, const char* doc, con
     });
 }
 
+constexpr const char* from_its_class = "a State must come from init(), not from its class";
+
+// An instance that no State was put into would be used uninitialised. Python's object.__new__ and that of the
+// base of all classes of pybind11 make none of a type that has this slot.
+void refuse_instances(const py::object& type) {
+    reinterpret_cast<PyTypeObject*>(type.ptr())->tp_new = [](PyTypeObject*, PyObject*,
+                                                             PyObject*) -> PyObject* {
+        PyErr_SetString(PyExc_TypeError, from_its_class);
+        return nullptr;
+    };
+}
+
 std::vector<py::str> setting_names() {
     std::vector<py::str> names;
     for (const Setting& setting : all_settings) names.emplace_back(setting.name);
@@ -314,10 +326,9 @@ PYBIND11_MODULE(_core, m) {
                  return py::make_tuple(py::module_::import("fast_momentum._pickle").attr("restore"),
                                        s.pickled());
              })
-        // An instance that no State was put into would be used uninitialised.
-        .def_static("__new__", [](const py::args&, const py::kwargs&) {
-            throw py::type_error("a State must come from init(), not from its class");
-        });
+        .def_static("__new__",
+                    [](const py::args&, const py::kwargs&) { throw py::type_error(from_its_class); });
+    refuse_instances(state);
 
     def_makers(m);
     def_step(m);
