@@ -388,22 +388,69 @@ def test_runs_along_the_last_dimension(dtype: Any, rng: np.random.Generator) -> 
         assert_steps_agree(params, [grads, grads[::-1, ::-1]], lr=0.1)
 
 
-def test_a_daemon_thread_in_a_step_does_not_disturb_the_exit() -> None:
+# What daemon threads do over and over again, so that some of them give up the GIL just as the interpreter ends.
+AT_THE_END = {
+    "step": ["fm.step(p, g, state)"],
+    "load_state_dict": ["state.load_state_dict(state.state_dict())"],
+    "pickle": ["pickle.loads(pickle.dumps(state))", "pickle.loads(pickle.dumps(narrow))"],
+    "init of float16": ["fm.init(half, lr=0.1)"],
+    "averages": ["fm.init(half, lr=0.1, average_decay=0.9)", "start_average()"],
+    "set_lr": ["inside.set_lr(0.1); inside.set_lr(0.2)"],
+    "to_form": ["state.to_form('ema')"],
+    "files": ["fm.save(path, p, state)", "fm.load(path)", "fm.restore(path, p, state)"],
+    "a gradient that is refused": ["refused()"],
+    "others": [
+        "copy.deepcopy(state)",
+        "fm.lookahead(p, state)",
+        "narrow.velocity",
+        "repr(state)",
+        "state.reset()",
+    ],
+}
+
+
+@pytest.mark.parametrize("what", AT_THE_END)
+def test_daemon_threads_do_not_disturb_the_exit(what: str, tmp_path: Path) -> None:
+    uses = (AT_THE_END[what] * 4)[: max(4, len(AT_THE_END[what]))]
     code = """
-        import threading, time
+        import copy, os, pickle, tempfile, threading, time
         import numpy as np
         import fast_momentum as fm
 
-        def work():
-            p = np.ones(3_000_000, "f4")
-            state = fm.init(p, lr=1e-3)
-            grads = np.ones_like(p)
-            while True:
-                fm.step(p, grads, state)
+        def work(use, works):
+            path = os.path.join(tempfile.mkdtemp(dir=FOLDER), "run.npz")
+            p = np.ones(1 << 20, "f4")
+            g, bad, half = np.ones_like(p), np.full_like(p, np.nan), np.ones(1 << 20, "f2")[::-1]
+            state, narrow = fm.init(p, lr=1e-3), fm.init(p, lr=1e-3, velocity_dtype="int8")
+            inside = fm.init(p, lr=1e-3, form="lr_inside")
+            strict = fm.init(p, lr=1e-3, nonfinite="raise")
+            fm.step(p, g, state), fm.step(p, g, narrow), fm.step(p, g, inside)
+            if "path" in use:
+                fm.save(path, p, state)
 
-        threading.Thread(target=work, daemon=True).start()
+            def refused():
+                try:
+                    fm.step(p, bad, strict)
+                except fm.NonFiniteGradientError:
+                    pass
+
+            def start_average():
+                begun = fm.init(p, lr=0.1)
+                begun.average_decay = 0.9
+                fm.step(p, g, begun)
+
+            use, names = compile(use, "use", "exec"), {**globals(), **locals()}
+            exec(use, names)
+            works.set()
+            while True:
+                exec(use, names)
+
+        for use in USES:
+            works = threading.Event()
+            threading.Thread(target=work, args=(use, works), daemon=True).start()
+            works.wait()
         time.sleep(0.1)
         print("end")
     """
-    for _ in range(3):
-        assert run_python(code) == "end\n"
+    for _ in range(2):
+        assert run_python(f"FOLDER, USES = {str(tmp_path)!r}, {uses!r}\n" + textwrap.dedent(code)) == "end\n"

@@ -3,6 +3,7 @@
 
 #include <utility>
 
+#include "python/ending.hpp"
 #include "python/prefix.hpp"
 #include "python/saved.hpp"
 #include "python/state.hpp"
@@ -39,7 +40,7 @@ py::list State::memory(bool with_average, const std::vector<long long>& steps) c
     return list;
 }
 
-py::object State::lend(py::handle params, py::handle use) {
+py::object State::lend(py::handle params, const py::object& use) {
     const Mark::Hold hold(mark, Mark::reading);
     Call call;
     tree().match(params, "params", "init()", call.params);
@@ -50,10 +51,11 @@ py::object State::lend(py::handle params, py::handle use) {
     if (has_products(settings_.rule())) description[products_key] = py::tuple(py::cast(momentum_products_));
     for (const Slot& slot : all_slots)
         if (is_item(settings_.rule(), slot)) description[slot.name] = has_slot(slot.place);
-    return use(description, listed(call.params), memory(has_slot(Slot::average), steps_));
+    return called(use,
+                  py::make_tuple(description, listed(call.params), memory(has_slot(Slot::average), steps_)));
 }
 
-void State::fill(py::handle params, py::handle description, py::handle use) {
+void State::fill(py::handle params, py::handle description, const py::object& use) {
     const Mark::Hold hold(mark, Mark::writing);
     Call call;
     tree().match(params, "params", "init()", call.params);
@@ -80,7 +82,7 @@ void State::fill(py::handle params, py::handle description, py::handle use) {
     saved.progress.swapped = saved.progress.swapped && saved.progress.average_started;
     check_average(saved);
     if (saved.progress.average_started) kept_.make_room_for_average();
-    use(listed(call.params), memory(saved.progress.average_started, saved.steps));
+    called(use, py::make_tuple(listed(call.params), memory(saved.progress.average_started, saved.steps)));
     take(std::move(found), std::move(saved));
 }
 

@@ -11,6 +11,7 @@
 #include "plain/rules.hpp"
 #include "plain/threads.hpp"
 #include "python/docstrings.hpp"
+#include "python/ending.hpp"
 #include "python/numpy_types.hpp"
 #include "python/prefix.hpp"
 #include "python/state.hpp"
@@ -146,8 +147,8 @@ std::vector<py::str> setting_names() {
         if (is_keyword(rule, setting.place)) names.append(setting.name);
     for (const auto& [name, value] : kwargs)
         if (!names.contains(name) && !py::str("params").equal(name)) unknown.append(name);
-    throw py::type_error(text_of(
-        py::module_::import("fast_momentum._keywords").attr("message")(rule.made_by, unknown, names)));
+    const py::object message = py::module_::import("fast_momentum._keywords").attr("message");
+    throw py::type_error(text_of(called(message, py::make_tuple(rule.made_by, unknown, names))));
 }
 
 // What the function that makes a State of a rule, in any of its forms, does with a call.
@@ -310,7 +311,8 @@ PYBIND11_MODULE(_core, m) {
     def(
         state, "to_form",
         [](State& s, py::handle form) {
-            return py::module_::import("fast_momentum._forms").attr("to_form")(py::cast(&s), form);
+            return called(py::module_::import("fast_momentum._forms").attr("to_form"),
+                          py::make_tuple(py::cast(&s), form));
         },
         to_form_doc, "form"_a);
     def(state, "set_lr", &State::set_lr, set_lr_doc, "lr"_a, "rescale_velocity"_a = true);

@@ -70,8 +70,8 @@ class State {
     // For files: calls use(description, params, memory), with the arrays of `params`, which have been
     // checked, and the memory of each array that is kept, while no step can be made. fill() takes the
     // description that it is given over when `use` has written the memory, or throws and changes nothing.
-    py::object lend(py::handle params, py::handle use);
-    void fill(py::handle params, py::handle description, py::handle use);
+    py::object lend(py::handle params, const py::object& use);
+    void fill(py::handle params, py::handle description, const py::object& use);
     static std::unique_ptr<State> unpickled(py::handle containers, py::handle rest);
 
     // ---- for the calls of step.cpp, of which one is at work at a time ----

@@ -1,8 +1,8 @@
 #include "python/step.hpp"
 
-#include <chrono>
 #include <optional>
-#include <thread>
+
+#include "python/ending.hpp"
 
 namespace fast_momentum {
 
@@ -28,19 +28,6 @@ struct Cleared {
     Call& call;
 };
 
-// Python before 3.14 ends a daemon thread that asks for the GIL of an interpreter that is shutting down, by
-// way of an exception through all C++ frames, where it meets destructors that need the GIL. As 3.14 does,
-// this waits until the process has ended.
-struct WaitForTheEnd {
-    WaitForTheEnd() = default;
-    WaitForTheEnd(const WaitForTheEnd&) = delete;
-    WaitForTheEnd& operator=(const WaitForTheEnd&) = delete;
-    ~WaitForTheEnd() {
-        while (!has_gil) std::this_thread::sleep_for(std::chrono::hours(1));
-    }
-    bool has_gil = false;
-};
-
 // From here on nothing can fail: no allocation, no Python code. `work(threads)` moves so many bytes.
 template <class Run>
 void run_unlocked(std::size_t bytes, const Run& work) {
@@ -64,9 +51,8 @@ void run_unlocked(const Work& work) {
         paths.append("grads" + state.tree().path(i));
         grads.append(py::handle(call.partners[i]));
     }
-    throw NonFiniteGradientError(py::module_::import("fast_momentum._nonfinite")
-                                     .attr("message")(paths, grads, scale)
-                                     .cast<std::string>());
+    const py::object message = py::module_::import("fast_momentum._nonfinite").attr("message");
+    throw NonFiniteGradientError(called(message, py::make_tuple(paths, grads, scale)).cast<std::string>());
 }
 
 // Looks at all gradients before anything is written. Whether the step is to be made; clips it if so.
