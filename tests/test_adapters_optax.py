@@ -158,6 +158,15 @@ def test_a_run_of_another_rule_moves_there_and_back(case: str, rng: np.random.Ge
     assert_agree(params, tree, tolerance)
 
 
+def test_nothing_is_negative_before_the_first_step() -> None:
+    """optax minimizes the negative loss with velocities of the other sign."""
+    params = [np.zeros(3, np.float32)]
+    state = adapter.import_state(params, theirs.adam(0.05).init(to_jax(params)), lr=0.05, maximize=True)
+    assert not np.signbit(state.velocity[0]).any()
+    fm.step(params, [np.ones(3, np.float32)], state)
+    assert params[0].tolist() == pytest.approx([0.05] * 3)
+
+
 @pytest.mark.parametrize("name", ["adam", "nadam", "lion"])
 def test_from_the_first_step(name: str, rng: np.random.Generator) -> None:
     optimizer = getattr(theirs, name)(0.05)

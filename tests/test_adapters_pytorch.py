@@ -421,6 +421,11 @@ def without(name: str) -> dict[str, Any]:
     return found
 
 
+def with_keys(key: Any) -> dict[str, Any]:
+    found = saved()
+    return {**found, "state": {key(number): kept for number, kept in found["state"].items()}}
+
+
 REFUSED_IMPORTS = {
     "nesterov differs": (lambda: two_groups(nesterov=True), ValueError,
         "state_dict must have one nesterov for all of its param_groups, not True and False; use two states"),
@@ -455,6 +460,21 @@ REFUSED_IMPORTS = {
         "the momentum_buffer must have dtype float32, as params[1] has, not float64"),
     "bfloat16": (lambda: with_buffer(torch.zeros(3, dtype=torch.bfloat16)), TypeError,
         "state_dict['state'][1]['momentum_buffer'] must have dtype torch.float32 or torch.float64, not torch.bfloat16"),
+    "keys as JSON leaves them": (lambda: with_keys(str), ValueError,
+        "state_dict['state'] must have no keys but the numbers in its param_groups, not '0'; JSON made strings of numbers: "
+        "{int(key): kept for key, kept in state.items()}"),
+    "keys of others": (lambda: with_keys(lambda number: number + 1), ValueError,
+        "state_dict['state'] must have no keys but the numbers in its param_groups, not 2"),
+    "one key too many": (lambda: {**saved(), "state": {**saved()["state"], None: {}}}, ValueError,
+        "state_dict['state'] must have no keys but the numbers in its param_groups, not None"),
+    "no keys": (lambda: {**saved(), "state": [{"momentum_buffer": torch.ones(2)}]}, ValueError,
+        "state_dict['state'] must be a dict with a dict for each parameter, not list of others"),
+    "buffers alone": (lambda: {**saved(), "state": {0: torch.ones(2)}}, ValueError,
+        "state_dict['state'] must be a dict with a dict for each parameter, not dict of others"),
+    "a parameter twice": (lambda: saved(params=[0, 0]), ValueError,
+        "state_dict['param_groups'] must have each parameter once, not one of them twice"),
+    "something besides": (lambda: {**saved(), "scaler": {}}, ValueError,
+        "state_dict must have state and param_groups alone, not 'scaler'; delete it"),
     "momentum 1": (lambda: saved(momentum=1.0), ValueError, "momentum must be"),
 }  # fmt: skip
 

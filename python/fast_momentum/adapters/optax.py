@@ -169,18 +169,14 @@ def import_state(
         raise ValueError(msg)
     step_count = max(counts, default=0)
     signs = _signs(given.get("form"), given.get("maximize", False), given.get("weight_decay", 0) != 0)
-    arrays = keys_of(params)
-    kept: dict[str, tuple[str, dict[Keys, Any]]] = {
-        "count": ("steps", dict.fromkeys(arrays, steps_made(part.rule, step_count)))
-    }
+    arrays, steps = keys_of(params), steps_made(part.rule, step_count)
+    kept: dict[str, tuple[str, dict[Keys, Any]]] = {"count": ("steps", dict.fromkeys(arrays, steps))}
     for of in found:
         for name, ours in PARTS[type(of)].keeps.items():
             leaves = _leaves_of(getattr(of, name))
             _checked_structure("params", arrays, leaves, name)
-            kept[name] = (
-                ours,
-                {keys: signs.get(ours, 1) * np.asarray(leaf) for keys, leaf in leaves.items()},
-            )
+            sign = signs.get(ours, 1) if steps else 1  # before the first step, all is 0.0
+            kept[name] = (ours, {keys: sign * np.asarray(leaf) for keys, leaf in leaves.items()})
     return imported(params, part.rule, kept, step_count, **{**part.fixed, **given})
 
 

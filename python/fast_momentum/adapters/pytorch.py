@@ -167,6 +167,7 @@ def import_state(
     <State adam corrected, lr=0.1, beta1=0.9, beta2=0.999, eps=1e-08, weight_decay=0.0, 2 arrays, 4 elements, 1 step>
     """
     cls, groups = _checked(state_dict)
+    _check_nothing_is_left(state_dict, groups)
     optimizer = OPTIMIZERS[cls]
     numbers: dict[str, dict[Keys, float]] = {}
     kept: dict[str, tuple[str, dict[Keys, Any]]] = {
@@ -394,6 +395,33 @@ def _checked(state_dict: Mapping[str, Any], cls: Any = None) -> tuple[Any, Group
             )
             raise ValueError(msg)
     return cls, groups
+
+
+def _check_nothing_is_left(state_dict: Mapping[str, Any], groups: Groups) -> None:
+    """What no parameter has would be dropped in silence."""
+    unknown = [name for name in state_dict if name not in ("state", "param_groups")]
+    if unknown:
+        msg = f"state_dict must have state and param_groups alone, not {', '.join(map(repr, unknown))}; delete it"
+        raise ValueError(msg)
+    numbers = [number for group in groups for number in group["params"]]
+    known = {*numbers}
+    if len(known) < len(numbers):
+        msg = "state_dict['param_groups'] must have each parameter once, not one of them twice"
+        raise ValueError(msg)
+    state = state_dict["state"]
+    if not isinstance(state, dict) or not all(isinstance(kept, dict) for kept in state.values()):
+        msg = (
+            f"state_dict['state'] must be a dict with a dict for each parameter, not {kind(state)} of others"
+        )
+        raise ValueError(msg)
+    strangers = [key for key in state if key not in known]
+    if strangers:
+        way_out = "; JSON made strings of numbers: {int(key): kept for key, kept in state.items()}"
+        msg = (
+            f"state_dict['state'] must have no keys but the numbers in its param_groups, not {strangers[0]!r}"
+            f"{way_out if isinstance(strangers[0], str) else ''}"
+        )
+        raise ValueError(msg)
 
 
 def _numbers(group: dict[str, Any], optimizer: Optimizer) -> dict[str, float]:
