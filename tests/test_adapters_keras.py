@@ -208,6 +208,30 @@ def test_keras_counts_for_all_arrays_together() -> None:
         np.testing.assert_array_equal(after, array)
 
 
+@pytest.mark.parametrize("name", ["SGD", "Adam", "Nadam", "RMSprop", "Lion"])
+def test_a_subclass_that_keeps_more_is_refused(name: str) -> None:
+    class Averaged(getattr(theirs.optimizers, name)):  # type: ignore[misc]
+        def build(self, variables: Any) -> None:
+            super().build(variables)
+            self.averages = [
+                self.add_variable_from_reference(v, name="average") for v in variables if self.keeps
+            ]
+
+    params = [np.zeros(2, np.float32)]
+    for keeps in (False, True):
+        optimizer = Averaged(learning_rate=0.5)
+        optimizer.keeps = keeps
+        optimizer.build([theirs.Variable(params[0])])
+        if not keeps:
+            adapter.import_state(params, optimizer)
+            continue
+        with pytest.raises(
+            ValueError,
+            match=r"^optimizer must have no variables but those of Keras, not .*average.*, which a State",
+        ):
+            adapter.import_state(params, optimizer)
+
+
 def test_a_schedule_goes_on(rng: np.random.Generator) -> None:
     variables = new_variables(rng)
     schedule = theirs.optimizers.schedules.ExponentialDecay(0.05, 10, 0.5)

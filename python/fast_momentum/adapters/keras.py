@@ -142,6 +142,7 @@ def import_state(params: Any, optimizer: keras.optimizers.Optimizer) -> _core.St
     """
     theirs = OPTIMIZERS[_class_of(optimizer)]
     variables = _paired(params, _variables(optimizer), "params")
+    _check_nothing_is_left(optimizer, theirs)
     step_count = int(optimizer.iterations)
     kept: dict[str, tuple[str, dict[Keys, Any]]] = {
         "iterations": ("steps", dict.fromkeys(variables, steps_made(theirs.rule, step_count)))
@@ -263,6 +264,18 @@ def _variables(optimizer: Any) -> list[Any]:
         msg = "optimizer must be built, not new; call optimizer.build(model.trainable_variables)"
         raise ValueError(msg)
     return list(_private(optimizer, "_trainable_variables"))
+
+
+def _check_nothing_is_left(optimizer: Any, theirs: Optimizer) -> None:
+    """What a subclass keeps besides would be dropped in silence."""
+    known: set[int] = set()
+    for name in ("iterations", "_learning_rate", "_u_product", *theirs.keeps):
+        found = getattr(optimizer, name, None)
+        known |= {id(variable) for variable in (found if isinstance(found, list) else [found])}
+    others = [variable.path for variable in optimizer.variables if id(variable) not in known]
+    if others:
+        msg = f"optimizer must have no variables but those of Keras, not {', '.join(others)}, which a State has not"
+        raise ValueError(msg)
 
 
 def _private(optimizer: Any, name: str) -> Any:
