@@ -605,8 +605,8 @@ def ways_to_load(
         ("", lambda: target.load_state_dict(state_dict)),
         ("", lambda: target.load_state_dict(state_dict, strict=False)),
         ("", lambda: pickle.loads(pickled)),
-        (f"{str(path)!r} must hold what fits: ", lambda: fm.load(path)),
-        (f"{str(path)!r} must hold what fits: ", lambda: fm.restore(path, copied(params), target)),
+        (f"{str(path)!r} must fit params and state: ", lambda: fm.load(path)),
+        (f"{str(path)!r} must fit params and state: ", lambda: fm.restore(path, copied(params), target)),
     ]
 
 
