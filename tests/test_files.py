@@ -932,7 +932,7 @@ def test_what_is_private_stays_so_while_it_is_written(path: Path, monkeypatch: p
     path.chmod(0o600)
     modes = []
     monkeypatch.setattr(
-        _replacing, "_take_over", lambda _, beside, __: modes.append(beside.stat().st_mode & 0o777)
+        _replacing, "_take_over", lambda beside, _: modes.append(beside.stat().st_mode & 0o777)
     )
     fm.save(path, params, state)
     assert modes == [0o600]
@@ -1062,6 +1062,37 @@ def test_the_order_that_survives_a_power_cut(path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(Path, "replace", recorded_replace)
     fm.save(path, params, state)
     assert done == [f"file of {path.stat().st_size}", "rename", "folder"]
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="/proc is of Linux")
+def test_no_file_is_open_while_it_is_renamed_on_windows(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which refuses that, as it does the removal of one after an error."""
+    opened: list[str] = []
+    replace, unlink = Path.replace, Path.unlink
+
+    def look(self: Path) -> None:
+        opened.extend(str(link.readlink()) for link in Path("/proc/self/fd").iterdir() if link.exists())
+        assert str(self) not in opened
+
+    def looking_replace(self: Path, target: Path) -> Path:
+        look(self)
+        return replace(self, target)
+
+    def looking_unlink(self: Path, missing_ok: bool = False) -> None:
+        look(self)
+        unlink(self, missing_ok=missing_ok)
+
+    monkeypatch.setattr(_replacing, "fcntl", None)
+    monkeypatch.setattr(Path, "replace", looking_replace)
+    monkeypatch.setattr(Path, "unlink", looking_unlink)
+    params = np.ones(1)
+    state = fm.init(params, lr=0.1)
+    fm.save(path, params, state)
+    assert opened
+    monkeypatch.setattr(_run.FORMATS[path.suffix], "write", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        fm.save(path, params, state)
+    assert names_in(path.parent) == [path.name]
 
 
 def test_params_that_another_thread_changes(path: Path) -> None:

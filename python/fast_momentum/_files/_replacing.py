@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 fcntl: Any
 try:
     import fcntl
-except ImportError:  # on Windows, which does not remove files that are open
+except ImportError:  # on Windows
     fcntl = None
 
 if TYPE_CHECKING:
@@ -37,8 +37,8 @@ def replacing(path: str) -> Iterator[str]:
         try:
             yield os.fspath(beside)
             if before:
-                _take_over(descriptor, beside, before)
-            _flush(descriptor)
+                _take_over(beside, before)
+            _flush(beside, descriptor)
         except BaseException:
             beside.unlink(missing_ok=True)
             raise
@@ -69,8 +69,11 @@ def _what_is_there(target: Path) -> os.stat_result | None:
 
 
 @contextmanager
-def _locked_file(target: Path, mode: int) -> Iterator[tuple[Path, int]]:
-    """A new, empty file beside `target`, and the descriptor that holds its lock."""
+def _locked_file(target: Path, mode: int) -> Iterator[tuple[Path, int | None]]:
+    """A new, empty file beside `target`, and the descriptor that holds its lock.
+
+    None on Windows, where a file that is open can be neither renamed nor removed.
+    """
     flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
     while True:
         beside = target.with_name(PREFIX + secrets.token_hex(8))
@@ -79,6 +82,10 @@ def _locked_file(target: Path, mode: int) -> Iterator[tuple[Path, int]]:
         except FileNotFoundError:
             msg = f"path must be in a folder that there is, not in {os.fspath(target.parent)!r}; make it with os.makedirs"
             raise FileNotFoundError(msg) from None
+        if fcntl is None:
+            os.close(descriptor)
+            yield beside, None
+            return
         try:
             _lock(descriptor, wait=True)
             if beside.exists():  # else it was swept between its making and its lock
@@ -90,8 +97,6 @@ def _locked_file(target: Path, mode: int) -> Iterator[tuple[Path, int]]:
 
 def _lock(descriptor: int, *, wait: bool) -> bool | None:
     """Whether it is locked now; None where there are no locks, as on some file systems."""
-    if fcntl is None:
-        return None
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
     except BlockingIOError:
@@ -101,19 +106,22 @@ def _lock(descriptor: int, *, wait: bool) -> bool | None:
     return True
 
 
-def _take_over(descriptor: int, beside: Path, before: os.stat_result) -> None:
+def _take_over(beside: Path, before: os.stat_result) -> None:
     """Owner and group where this process may, and the mode; where the file system has such."""
-    if hasattr(os, "fchown"):
+    if hasattr(os, "chown"):
         for owner in (before.st_uid, -1):
             with suppress(PermissionError):
-                os.fchown(descriptor, owner, before.st_gid)
+                os.chown(beside, owner, before.st_gid)
                 break
     with suppress(PermissionError):
         beside.chmod(stat.S_IMODE(before.st_mode))
 
 
-def _flush(descriptor: int) -> None:
-    if hasattr(fcntl, "F_FULLFSYNC"):  # on macOS fsync() leaves it in the cache of the disk
+def _flush(beside: Path, descriptor: int | None) -> None:
+    if descriptor is None:
+        with beside.open("r+b") as file:
+            os.fsync(file.fileno())
+    elif hasattr(fcntl, "F_FULLFSYNC"):  # on macOS fsync() leaves it in the cache of the disk
         fcntl.fcntl(descriptor, fcntl.F_FULLFSYNC)
     else:
         os.fsync(descriptor)
@@ -132,7 +140,9 @@ def _flush_folder(folder: Path) -> None:
 
 
 def _sweep(folder: Path) -> None:
-    """Remove what was begun there by processes that are no more."""
+    """Remove what was begun there by processes that are no more, where locks say so."""
+    if fcntl is None:
+        return
     with suppress(OSError):
         for left in folder.glob(f"{PREFIX}*"):
             with suppress(OSError):
