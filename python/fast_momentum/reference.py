@@ -358,7 +358,8 @@ def dither(values: Array, dtype_name: str, steps: int) -> Array:
     >>> import numpy as np
     >>> from fast_momentum import reference
     >>> v = np.full(1, 1 + 2**-9, np.float32)
-    >>> print(np.mean([reference.dither(v, "bfloat16", t) for t in range(65536)]), 1 + 2**-9)
+    >>> stored = [reference.dither(v, "bfloat16", t) for t in range(65536)]
+    >>> print(np.mean(stored, dtype=np.float64), 1 + 2**-9)
     1.001953125 1.001953125
     """
     bits, least, _ = NARROW[dtype_name]
