@@ -132,10 +132,10 @@ def test_each_call_fails_once(tmp_path: Path, suffix: str) -> None:
     source = Path(__file__).parent / "failing_calls.c"
     subprocess.run([compiler, "-shared", "-fPIC", "-O1", "-o", library, source, "-ldl"], check=True)
     (tmp_path / "runs").mkdir()
-    # After what a sanitizer has there, which must come first.
+    preloaded = f"{os.environ.get('LD_PRELOAD', '')} {library}".strip()  # a sanitizer must come first
     done = subprocess.run(
         [sys.executable, "-c", CHILD, tmp_path / "runs" / f"run{suffix}", library],
-        env={**os.environ, "LD_PRELOAD": f"{os.environ.get('LD_PRELOAD', '')} {library}".strip()}, capture_output=True, text=True, check=False,
+        env={**os.environ, "LD_PRELOAD": preloaded}, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     calls, failed, *seen = done.stdout.split()
