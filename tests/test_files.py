@@ -856,6 +856,7 @@ def small_run(path: Path) -> tuple[Any, fm.State]:
     return params, state
 
 
+@pytest.mark.python_alone
 def test_every_byte_matters_or_means_nothing(path: Path) -> None:
     """Three kinds of damage to each byte: found, or what is loaded is the same."""
     params, state = small_run(path)
@@ -877,6 +878,7 @@ def test_every_byte_matters_or_means_nothing(path: Path) -> None:
     assert without_meaning < len(whole)  # of three times as many
 
 
+@pytest.mark.python_alone
 def test_every_length(path: Path) -> None:
     params, state = small_run(path)
     whole = path.read_bytes()
@@ -1013,6 +1015,7 @@ def test_what_a_killed_process_has_left_is_swept(path: Path) -> None:
     assert names_in(path.parent) == [path.name]
 
 
+@pytest.mark.python_alone
 def test_threads_that_save_to_one_name(path: Path) -> None:
     """Each leaves a whole file; none sweeps what another one is at."""
     errors: list[BaseException] = []

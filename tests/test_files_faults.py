@@ -28,6 +28,7 @@ SUFFIXES = [
         ".safetensors", marks=pytest.mark.skipif(safetensors is None, reason="safetensors is not installed")
     ),
 ]
+pytestmark = pytest.mark.python_alone
 KILLS = int(os.environ.get("FAST_MOMENTUM_KILLS", "40"))  # `nox -s kills` makes 500
 
 
