@@ -20,11 +20,6 @@ class Files:
     params = [[".npz", ".safetensors"]]
 
     def setup(self, suffix: str) -> None:
-        if suffix == ".safetensors":
-            try:
-                import safetensors  # noqa: F401
-            except ImportError:
-                raise NotImplementedError from None  # asv shows that it was left out
         self.folder = tempfile.TemporaryDirectory()
         self.path = Path(self.folder.name) / f"run{suffix}"
         self.arrays = [np.ones((2048, 2048), np.float32) for _ in range(2)]
