@@ -13,6 +13,7 @@ from helpers import DTYPES, HALVES, ISAS, isa_in_use
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 # Other examples in each run, but in continuous integration, where a run must be like the one before. How long an
 # example takes to draw says something about the machine alone.
@@ -49,6 +50,14 @@ def isa(request: pytest.FixtureRequest) -> Iterator[str]:
 @pytest.fixture(params=DTYPES, ids=str)
 def dtype(request: pytest.FixtureRequest) -> Any:
     return request.param
+
+
+@pytest.fixture(params=[".npz", ".safetensors"])
+def path(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    """Of a file of a run that is not there yet, in each format."""
+    if request.param == ".safetensors":
+        pytest.importorskip("safetensors")
+    return tmp_path / f"run{request.param}"
 
 
 @pytest.fixture(params=["float16", "bfloat16"])

@@ -17,17 +17,6 @@ import pytest
 import fast_momentum as fm
 from helpers import assert_bits
 
-try:
-    import safetensors
-except ImportError:
-    safetensors = None  # type: ignore[assignment]
-
-SUFFIXES = [
-    ".npz",
-    pytest.param(
-        ".safetensors", marks=pytest.mark.skipif(safetensors is None, reason="safetensors is not installed")
-    ),
-]
 pytestmark = pytest.mark.python_alone
 KILLS = int(os.environ.get("FAST_MOMENTUM_KILLS", "40"))  # `nox -s kills` makes 500
 
@@ -43,10 +32,8 @@ def saving(path: Path, told: int) -> None:
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
-@pytest.mark.parametrize("suffix", SUFFIXES)
-def test_killed_at_any_time(tmp_path: Path, suffix: str) -> None:
+def test_killed_at_any_time(path: Path, tmp_path: Path) -> None:
     """The newest save that has returned is there, or a later one, and whole; what a kill leaves, the next save sweeps."""
-    path = tmp_path / f"run{suffix}"
     seed = random.randrange(2**32)
     rng = random.Random(seed)
     for kill in range(KILLS):
@@ -123,8 +110,7 @@ print(number, failed, *sorted(seen))
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="LD_PRELOAD is of Linux")
-@pytest.mark.parametrize("suffix", SUFFIXES)
-def test_each_call_fails_once(tmp_path: Path, suffix: str) -> None:
+def test_each_call_fails_once(path: Path, tmp_path: Path) -> None:
     """An OSError, or a save that did without it; and the old file or the new one is there, whole."""
     compiler = shutil.which("cc")
     if compiler is None:
@@ -135,7 +121,7 @@ def test_each_call_fails_once(tmp_path: Path, suffix: str) -> None:
     (tmp_path / "runs").mkdir()
     preloaded = f"{os.environ.get('LD_PRELOAD', '')} {library}".strip()  # a sanitizer must come first
     done = subprocess.run(
-        [sys.executable, "-c", CHILD, tmp_path / "runs" / f"run{suffix}", library],
+        [sys.executable, "-c", CHILD, tmp_path / "runs" / path.name, library],
         env={**os.environ, "LD_PRELOAD": preloaded}, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

@@ -7,7 +7,7 @@ import math
 import zlib
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -16,6 +16,7 @@ from ._content import DamagedFileError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from io import FileIO
 
     from numpy.typing import NDArray
 
@@ -43,7 +44,7 @@ def _blocks_of(part: Part) -> Iterator[NDArray[Any]]:
 
 
 def _memory_of(array: NDArray[Any]) -> memoryview:
-    return memoryview(array.reshape(-1).view(np.uint8))  # type: ignore[arg-type]
+    return memoryview(array.reshape(-1).view(np.uint8))  # type: ignore[arg-type]  # a buffer before Python 3.12, too
 
 
 def bytes_of(part: Part) -> Iterator[memoryview]:
@@ -87,7 +88,7 @@ def look_at(name: str, part: Part, read: Callable[[memoryview], None]) -> None:
 class Reading:
     """Reads memory after memory from a file, while another thread makes the checksum of the last one."""
 
-    def __init__(self, file: IO[bytes], begin: int, checksum: int = 0) -> None:
+    def __init__(self, file: FileIO, begin: int, checksum: int = 0) -> None:
         file.seek(begin)
         self._file = file
         self._checksum = checksum
@@ -98,7 +99,7 @@ class Reading:
         """Two memories may be used in turns, and not one alone."""
         done = 0
         while done < len(memory):
-            n: int = self._file.readinto(memory[done:])  # type: ignore[attr-defined]
+            n = self._file.readinto(memory[done:])
             if not n:
                 msg = "it must not end within an array"
                 raise DamagedFileError(msg)

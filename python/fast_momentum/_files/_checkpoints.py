@@ -84,7 +84,7 @@ class Checkpoints:
         check_state(state)
         path = self.folder / _name(state.step_count)
         others = [other for other in self._named() if self._fault(other) is None]
-        newest = max((_number(other) or 0 for other in others), default=0)
+        newest = max(map(_number, others), default=0)
         if newest > state.step_count:
             msg = (
                 f"state must have made {newest} steps, as in the newest checkpoint in {os.fspath(self.folder)!r}, "
@@ -156,17 +156,18 @@ class Checkpoints:
         """Newest first."""
         if not self.folder.is_dir():
             return []
-        named = [path for path in self.folder.iterdir() if _number(path) is not None and path.is_file()]
-        return sorted(named, key=_number, reverse=True)  # type: ignore[arg-type]  # none of them is None
+        named = [path for path in self.folder.iterdir() if _number(path) >= 0 and path.is_file()]
+        return sorted(named, key=_number, reverse=True)
 
 
 def _name(number: int) -> str:
     return f"checkpoint-{number:09d}.npz"
 
 
-def _number(path: Path) -> int | None:
+def _number(path: Path) -> int:
+    """-1 where it has none."""
     found = re.fullmatch(r"checkpoint-([0-9]{9,18})\.npz", path.name)
-    return int(found[1]) if found and path.name == _name(int(found[1])) else None
+    return int(found[1]) if found and path.name == _name(int(found[1])) else -1
 
 
 def _marks(path: Path) -> tuple[Path, int, int, int]:

@@ -130,7 +130,8 @@ class Content:
 
     @property
     def paths(self) -> tuple[str, ...]:
-        return self.state["paths"]  # type: ignore[no-any-return]
+        found: tuple[str, ...] = self.state["paths"]
+        return found
 
     def description(self) -> dict[str, Any]:
         """As State._fill takes it."""
@@ -166,10 +167,14 @@ def header_of(content: Content, version: str) -> bytes:
         "extra": content.extra,
     }
     text = json.dumps(header).encode()
-    if len(text) > MOST_HEADER_BYTES:
-        msg = f"extra and the names of all arrays must take at most {MOST_HEADER_BYTES} bytes of JSON, not {len(text)}"
-        raise ValueError(msg)
+    check_length(text)
     return text
+
+
+def check_length(header: bytes) -> None:
+    if len(header) > MOST_HEADER_BYTES:
+        msg = f"extra and the names of all arrays must take at most {MOST_HEADER_BYTES} bytes of JSON, not {len(header)}"
+        raise ValueError(msg)
 
 
 def content_of(header: bytes) -> Content:

@@ -7,13 +7,14 @@ import struct
 import zipfile
 import zlib
 from contextlib import closing, contextmanager
-from typing import IO, TYPE_CHECKING
+from typing import TYPE_CHECKING
 
 from ._bytes import Reading, bytes_of, check_unchanged
 from ._content import MOST_HEADER_BYTES, DamagedFileError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from io import FileIO
 
     from ._content import Content, Part
 
@@ -57,7 +58,7 @@ def _npy_header(part: Part) -> bytes:
 class Reader:
     """Each byte that is read is part of a member, which has a checksum, or is compared."""
 
-    def __init__(self, file: IO[bytes]) -> None:
+    def __init__(self, file: FileIO) -> None:
         self._file = file
         size = file.seek(0, 2)
         with _told("the archive"):

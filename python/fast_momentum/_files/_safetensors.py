@@ -8,13 +8,14 @@ import zlib
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 from ._bytes import Reading, bytes_of, check_unchanged, checksum_of
-from ._content import MOST_HEADER_BYTES, DamagedFileError
+from ._content import DamagedFileError, check_length
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from io import FileIO
 
     from ._content import Content, Part
 
@@ -48,9 +49,7 @@ def write(path: str, header: bytes, parts: dict[str, Part]) -> None:
         tensors[name] = {"dtype": _CODES[part.dtype], "shape": part.shape, "data_offsets": [begin, end]}
     text = json.dumps(tensors).encode()
     text += b" " * (-len(text) % 8)  # so that the arrays are aligned
-    if len(text) > MOST_HEADER_BYTES:
-        msg = f"extra and the names of all arrays must take at most {MOST_HEADER_BYTES} bytes of JSON, not {len(text)}"
-        raise ValueError(msg)
+    check_length(text)
     with Path(path).open("wb", buffering=0) as file:
         for memory in itertools.chain(
             [len(text).to_bytes(8, "little"), text], *map(bytes_of, parts.values())
@@ -61,7 +60,7 @@ def write(path: str, header: bytes, parts: dict[str, Part]) -> None:
             check_unchanged(name, part, checksums[name])
 
 
-def _write(file: IO[bytes], memory: Any) -> None:
+def _write(file: FileIO, memory: Any) -> None:
     done = 0
     while done < len(memory):
         done += file.write(memory[done:])
@@ -70,7 +69,7 @@ def _write(file: IO[bytes], memory: Any) -> None:
 class Reader:
     """The library looks at whether the file makes sense; the bytes are then read from it directly."""
 
-    def __init__(self, file: IO[bytes]) -> None:
+    def __init__(self, file: FileIO) -> None:
         library = _library()
         try:
             with library.safe_open(file.name, "numpy"):
