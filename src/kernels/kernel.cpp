@@ -66,11 +66,12 @@ void narrow_step(char* param_, const char* grad_, char* velocity_, float* scales
         auto* RESTRICT velocity = reinterpret_cast<typename Velocity::Item*>(velocity_) + first;
         float* scale_of_block = scales ? scales + first / scale_block : nullptr;
         by_scale(scale_of_block, length, [&](std::size_t begin, std::size_t end, float scale) {
-            UNROLLED for (std::size_t i = begin; i < end; ++i) made[i] =
-                formula.new_velocity(param[i], Grad::value(grad[i], 0), Velocity::value(velocity[i], scale));
+            for (std::size_t i = begin; i < end; ++i)
+                made[i] = formula.new_velocity(param[i], Grad::value(grad[i], 0),
+                                               Velocity::value(velocity[i], scale));
         });
-        UNROLLED for (std::size_t i = 0; i < length; ++i) param[i] =
-            formula.new_param(param[i], Grad::value(grad[i], 0), made[i]);
+        for (std::size_t i = 0; i < length; ++i)
+            param[i] = formula.new_param(param[i], Grad::value(grad[i], 0), made[i]);
         Velocity::store(velocity, scale_of_block, made, length);
     }
 }

@@ -38,7 +38,7 @@ struct Adam : Decay<T, terms> {
         auto* RESTRICT velocity = reinterpret_cast<typename Slots::Item*>(slots[0]);
         auto* RESTRICT second_moment = reinterpret_cast<typename Slots::Item*>(slots[1]);
         auto* RESTRICT maximum = reinterpret_cast<typename Slots::Item*>(slots[2]);
-        UNROLLED for (std::size_t i = 0; i < n; ++i) {
+        for (std::size_t i = 0; i < n; ++i) {
             const T d = this->direction(param[i], grad[i]);
             const T v = keep * as.value(velocity[i]) + gain * d;
             const T s = second_keep * as.value(second_moment[i]) + second_gain * (d * d);

@@ -34,7 +34,7 @@ struct Rmsprop : Decay<T, terms> {
         auto* RESTRICT velocity = reinterpret_cast<typename Slots::Item*>(slots[0]);
         auto* RESTRICT second_moment = reinterpret_cast<typename Slots::Item*>(slots[1]);
         auto* RESTRICT mean = reinterpret_cast<typename Slots::Item*>(slots[2]);
-        UNROLLED for (std::size_t i = 0; i < n; ++i) {
+        for (std::size_t i = 0; i < n; ++i) {
             const T d = this->direction(param[i], grad[i]);
             const T s = second_keep * as.value(second_moment[i]) + second_gain * (d * d);
             second_moment[i] = as.dithered_item(s);
