@@ -7,6 +7,7 @@
 #include <type_traits>
 #include <utility>
 
+#include "plain/arithmetic.hpp"
 #include "plain/isa.hpp"
 #include "plain/limits.hpp"
 #include "plain/rules.hpp"
@@ -159,6 +160,7 @@ int check_memory(const void* const (&arrays)[count], bool ahead, std::int64_t n,
 template <class Third>
 int run(const CSettings& given, int dtype, void* first, const void* second, Third* third, std::int64_t n) {
     constexpr bool ahead = std::is_const_v<Third>;
+    const StandardArithmetic arithmetic;
     const DtypeKernels* kernels = kernels_of(dtype);
     if (!kernels) return FAST_MOMENTUM_BAD_DTYPE;
     if (unsigned(given.rule) > FAST_MOMENTUM_QHM)
@@ -180,6 +182,7 @@ int run(const CSettings& given, int dtype, void* first, const void* second, Thir
 
 int run_adam(const AdamSettings& given, int dtype, void* param, const void* grad, void* velocity,
              void* second_moment, void* maximum, std::int64_t n) {
+    const StandardArithmetic arithmetic;
     const DtypeKernels* kernels = kernels_of(dtype);
     if (!kernels) return FAST_MOMENTUM_BAD_DTYPE;
     if (given.form < FAST_MOMENTUM_ADAM_CORRECTED || given.form > FAST_MOMENTUM_ADAM_UNCORRECTED)

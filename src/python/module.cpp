@@ -6,6 +6,7 @@
 #include <cxxabi.h>
 #endif
 
+#include "plain/arithmetic.hpp"
 #include "plain/capi.hpp"
 #include "plain/isa.hpp"
 #include "plain/rules.hpp"
@@ -116,7 +117,7 @@ void def_error(py::module_& m, const char* name, const char* doc, PyObject* base
 // Defines a function or method, and what refuses other calls. The first line of `doc` is the signature.
 template <class Scope, class Function, class... Arguments>
 void def(Scope& scope, const char* name, Function function, const char* doc, const Arguments&... arguments) {
-    scope.def(name, function, arguments..., doc);
+    scope.def(name, function, arguments..., doc, py::call_guard<StandardArithmetic>());
     const std::string text = doc, signature = text.substr(0, text.find('\n'));
     scope.def(name, [name, signature](const py::args& args, const py::kwargs& kwargs) {
         refuse_call(name, signature, static_cast<py::ssize_t>(args.size()), kwargs);
@@ -182,7 +183,7 @@ void def_makers(py::module_& m) {
         m.def(
             rule.made_by,
             [&rule](const py::args& args, const py::kwargs& kwargs) { return make(rule, args, kwargs); },
-            maker_doc(rule).c_str());
+            maker_doc(rule).c_str(), py::call_guard<StandardArithmetic>());
     }
 }
 
@@ -214,6 +215,7 @@ PyObject* call_step(PyObject*, PyObject* const* args, Py_ssize_t n, PyObject* ke
     py::handle grad_scale, zero_grads;
     if (n != 3 || (keywords && !read_keywords(keywords, args + n, grad_scale, zero_grads)))
         return PyObject_Vectorcall(slow_step, args, static_cast<std::size_t>(n), keywords);
+    const StandardArithmetic arithmetic;
     try {
         step(args[0], args[1], args[2], grad_scale, zero_grads);
         Py_RETURN_NONE;
@@ -316,7 +318,8 @@ PYBIND11_MODULE(_core, m) {
         },
         to_form_doc, "form"_a);
     def(state, "set_lr", &State::set_lr, set_lr_doc, "lr"_a, "rescale_velocity"_a = true);
-    state.def("_scale_velocities", &State::scale_velocities, "factors"_a, "Multiply them, for to_form().");
+    state.def("_scale_velocities", &State::scale_velocities, "factors"_a, "Multiply them, for to_form().",
+              py::call_guard<StandardArithmetic>());
     state.def("_lend", &State::lend, "params"_a, "use"_a, "For save().");
     state.def("_fill", &State::fill, "params"_a, "description"_a, "use"_a, "For load() and restore().");
     state.def("__repr__", &State::repr)
@@ -352,7 +355,8 @@ PYBIND11_MODULE(_core, m) {
     m.attr("__all__") = names;
 
     def_c_api(m);
-    m.def("unpickled", &State::unpickled, "containers"_a, "rest"_a, "What __reduce__ took apart.");
+    m.def("unpickled", &State::unpickled, "containers"_a, "rest"_a, "What __reduce__ took apart.",
+          py::call_guard<StandardArithmetic>());
     m.def("coefficients", &coefficients_dict, "rule"_a, "form"_a, "steps"_a,
           "The constants, in double, with which an array that has made so many steps makes the next one.");
     m.def("config", &config, "What show_config() prints.");

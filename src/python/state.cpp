@@ -5,6 +5,7 @@
 #include <set>
 #include <utility>
 
+#include "plain/arithmetic.hpp"
 #include "plain/limits.hpp"
 #include "python/prefix.hpp"
 
@@ -236,6 +237,7 @@ py::object State::containers(Slot::Name name) {
     if (arrays.size() == 0 || arrays[0].stored == Stored::native)
         return tree().build([&](std::size_t i) -> py::object { return arrays.view(i); });
     const Mark::Hold hold(mark, Mark::reading);
+    const StandardArithmetic arithmetic;
     return tree().build([&](std::size_t i) -> py::object {
         py::array values = arrays.copy(i);
         values.attr("setflags")("write"_a = false);
