@@ -304,6 +304,56 @@ FORK = """
 """
 
 
+@pytest.mark.skipif(
+    "FAST_MOMENTUM_SANITIZED" in os.environ, reason="the address sanitizer cannot work with little memory"
+)
+def test_a_step_where_no_thread_can_be_made() -> None:
+    """One thread makes it then, of steps and norms; more do as soon as they can, also after a fork."""
+    code = """
+        import os, resource
+        from pathlib import Path
+        import numpy as np
+        import fast_momentum as fm
+
+        def tasks():
+            return len(os.listdir("/proc/self/task"))
+
+        def limit(more):
+            pages = int(Path("/proc/self/statm").read_text().split()[0])
+            soft = resource.RLIM_INFINITY if more is None else pages * resource.getpagesize() + more
+            resource.setrlimit(resource.RLIMIT_AS, (soft, resource.RLIM_INFINITY))
+
+        def look():
+            limit(2**22)
+            fm.step(params, grads, state)
+            fm.global_norm(grads)
+            fm.lookahead(params, state, out=out)
+            few = tasks()
+            limit(None)
+            fm.step(params, grads, state)
+            print(few, tasks(), flush=True)
+
+        params, grads, out = (np.ones(10**6, np.float32) for _ in range(3))
+        state = fm.init(params, lr=0.1, clip_norm=1.0)
+        fm.set_num_threads(2)
+        look()
+        child = os.fork()
+        look()  # by both: OpenMP makes its threads anew
+        if child:
+            assert os.waitpid(child, 0)[1] == 0
+    """
+    if not os.path.isdir("/proc/self/task"):  # noqa: PTH112
+        pytest.skip("needs /proc")
+    with threads_in_use(2):
+        if _core.usable_threads() == 1:
+            pytest.skip("needs OpenMP and two CPUs")
+    printed = run_python(code, OPENBLAS_NUM_THREADS="1", PYTHONWARNINGS="ignore::DeprecationWarning")
+    # After the fork, the memory of the threads before it may be there for others.
+    first, *others = printed.split("\n")[:-1]
+    assert first == "1 2"
+    assert [line[-1] for line in others] == ["2", "2"]
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
 def test_fork_after_threaded_steps() -> None:
     code = textwrap.dedent(FORK) + textwrap.dedent("""

@@ -4,7 +4,11 @@
 #include <atomic>
 #include <cmath>
 #include <cstdlib>
+#include <exception>
 #include <fstream>
+#include <mutex>
+#include <thread>
+#include <vector>
 
 #ifdef __linux__
 #include <sched.h>
@@ -21,6 +25,7 @@ std::atomic<long long> request{1};
 std::atomic<int> quota{0};  // of the cgroup; 0 for none
 std::atomic<unsigned> generation{0};
 std::atomic<bool> openmp_used{false};
+std::atomic<unsigned> pauses{0};  // after each of which OpenMP makes its threads anew
 
 #ifdef _OPENMP
 int affinity_cpus() {
@@ -29,6 +34,27 @@ int affinity_cpus() {
     if (sched_getaffinity(0, sizeof cpus, &cpus) == 0) return CPU_COUNT(&cpus);
 #endif
     return omp_get_num_procs();
+}
+#endif
+
+#ifdef _OPENMP
+// Whether the system lets so many more threads be at once. gcc's OpenMP ends the process where it cannot make
+// one.
+bool can_make_threads(int n) noexcept {
+    std::mutex hold;
+    std::vector<std::thread> made;
+    bool can = true;
+    {
+        const std::lock_guard<std::mutex> all_made(hold);
+        try {
+            made.reserve(n);
+            while (n-- > 0) made.emplace_back([&] { const std::lock_guard<std::mutex> wait(hold); });
+        } catch (const std::exception&) {
+            can = false;
+        }
+    }
+    for (std::thread& thread : made) thread.join();
+    return can;
 }
 #endif
 
@@ -81,6 +107,7 @@ void install_fork_handlers() {
 #ifndef _WIN32
     const auto before = [] {
 #if defined(_OPENMP) && _OPENMP >= 201811 || defined(__GNUC__) && defined(_OPENMP) && __GNUC__ >= 9
+        ++pauses;
         if (openmp_used) omp_pause_resource_all(omp_pause_soft);
 #endif
     };
@@ -90,6 +117,19 @@ void install_fork_handlers() {
 
 void note_parallel_region() {
     openmp_used = true;
+}
+
+int threads_to_be_had(int wanted) noexcept {
+#ifdef _OPENMP
+    thread_local int had = 1;  // by OpenMP, kept for the regions of this thread
+    thread_local unsigned since = pauses;
+    if (since != pauses) had = 1;
+    since = pauses;
+    // Twice as many, since those that have ended may still be counted when OpenMP makes its own.
+    if (wanted > had && !can_make_threads(2 * (wanted - had))) return 1;
+    had = wanted;
+#endif
+    return wanted;
 }
 
 }  // namespace fast_momentum

@@ -6,6 +6,8 @@
 
 #ifdef _OPENMP
 #include <omp.h>
+
+#include "plain/arithmetic.hpp"
 #endif
 
 namespace fast_momentum {
@@ -32,14 +34,22 @@ void install_fork_handlers();
 
 void note_parallel_region();
 
+// How many of so many threads the system lets this one have, itself among them.
+int threads_to_be_had(int wanted) noexcept;
+
 // body(part, parts) once for each thread. There may be fewer threads than asked for.
 template <class Body>
 void in_parallel([[maybe_unused]] int threads, const Body& body) noexcept {
 #ifdef _OPENMP
+    if (threads != 1) threads = threads_to_be_had(threads);
     if (threads != 1) {
         note_parallel_region();
 #pragma omp parallel num_threads(threads)
-        body(static_cast<std::size_t>(omp_get_thread_num()), static_cast<std::size_t>(omp_get_num_threads()));
+        {
+            const StandardArithmetic arithmetic;
+            body(static_cast<std::size_t>(omp_get_thread_num()),
+                 static_cast<std::size_t>(omp_get_num_threads()));
+        }
         return;
     }
 #endif
