@@ -354,6 +354,39 @@ def test_a_step_where_no_thread_can_be_made() -> None:
     assert [line[-1] for line in others] == ["2", "2"]
 
 
+@pytest.mark.skipif("FAST_MOMENTUM_SANITIZED" in os.environ, reason="its code needs more stack")
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+def test_little_stack(dtype: str) -> None:
+    """All that has buffers there, in a thread of half the stack that contracts.md asks for."""
+    code = f"""
+        import threading
+        import numpy as np
+        import fast_momentum as fm
+
+        params = np.ones((600, 400), "{dtype}")
+        grads = np.asfortranarray(params)
+        states = [fm.init(params, lr=0.1, velocity_dtype={None if dtype == "float64" else "float16"!r}),
+                  fm.adam(params, lr=0.1, amsgrad=True, clip_norm=1.0, compensated=True),
+                  fm.rmsprop(params, lr=0.1, clip_value=1.0, average_decay=0.5)]
+        done = []
+
+        def work():
+            for state in states:
+                fm.step(params, grads, state, grad_scale=0.5)
+                state.load_state_dict(state.state_dict())
+            fm.lookahead(params, states[0], out=grads.copy(order="F"))
+            done.append(fm.global_norm(grads))
+
+        work()
+        threading.stack_size(2**16)
+        thread = threading.Thread(target=work)
+        thread.start()
+        thread.join()
+        print(len(done))
+    """
+    assert run_python(code, FAST_MOMENTUM_NUM_THREADS="2", OMP_STACKSIZE="64k").strip() == "2"
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
 def test_fork_after_threaded_steps() -> None:
     code = textwrap.dedent(FORK) + textwrap.dedent("""

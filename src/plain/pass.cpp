@@ -15,8 +15,9 @@ static_assert(block % scale_block == 0 && update_piece % block == 0,
 
 // Not a page long: a load waits for an earlier store whose address agrees with its own in the last twelve
 // bits.
+template <class T>
 struct Buffer {
-    alignas(64) char bytes[block * sizeof(double) + 320];
+    alignas(64) char bytes[block * sizeof(T) + 320];
 };
 
 // run(k, name) for each slot that the rule keeps, in their order.
@@ -56,8 +57,8 @@ class Block {
 
     void lookahead() {
         const char* param = read(update_.param, own, param_);
-        char* velocity = read(slot(Slot::velocity), dense, slots_[Slot::velocity]);
-        char* out = place(update_.partner, partner, grad_);
+        char* velocity = read(Slot::velocity);
+        char* out = place(update_.partner, grad_);
         update_.dtype->lookahead(out, param, velocity, n_, *update_.coefficients);
         write(update_.partner, partner, out, grad_);
     }
@@ -71,24 +72,25 @@ class Block {
     void zero_grads() {
         if (!update_.partner.data) return;
         const std::size_t itemsize = itemsize_of(update_.partner);
-        if (update_.n_dimensions == 0)
+        if (is_dense())
             std::memset(update_.partner.data + begin_ * itemsize, 0, n_ * itemsize);
         else
             clear(update_.partner.data, order(partner), itemsize, begin_, n_);
     }
 
   private:
-    // Whose strides an operand has: its own, or the state's order.
-    enum Layout : unsigned { own, partner, dense };
+    // Whose strides an operand has that is no slot; slots are in the state's order.
+    enum Layout : unsigned { own, partner };
 
-    // What an operand is in memory, and what it is in the dtype that is worked in, where these are copies.
+    // What an operand is in memory, and what it is in float32, where these are copies.
     struct Copies {
-        Buffer stored, values;
+        Buffer<double> stored;
+        Buffer<float> values;
     };
 
     const Operand& slot(Slot::Name name) const { return update_.slots[name]; }
     std::size_t itemsize_of(const Operand& operand) const { return operand.itemsize(*update_.dtype); }
-    bool is_dense(Layout layout) const { return layout == dense || update_.n_dimensions == 0; }
+    bool is_dense() const { return update_.n_dimensions == 0; }
     Order order(Layout layout) const {
         return {work_.dimensions.data() + update_.first_dimension, update_.n_dimensions, layout};
     }
@@ -97,34 +99,45 @@ class Block {
         return operand.scales ? operand.scales + begin_ / scale_block : nullptr;
     }
 
+    char* stored(const Operand& slot) const { return slot.data + begin_ * itemsize_of(slot); }
+
     // Where the block of an operand lies as it is stored.
     char* stored(const Operand& operand, Layout layout, Copies& copies) {
-        if (is_dense(layout)) return operand.data + begin_ * itemsize_of(operand);
+        if (is_dense()) return operand.data + begin_ * itemsize_of(operand);
         gather(copies.stored.bytes, operand.data, order(layout), itemsize_of(operand), begin_, n_);
         return copies.stored.bytes;
     }
 
     char* read(const Operand& operand, Layout layout, Copies& copies) {
-        char* found = stored(operand, layout, copies);
+        return loaded(operand, stored(operand, layout, copies), copies.values);
+    }
+    char* read(Slot::Name name) { return loaded(slot(name), stored(slot(name)), slots_[name]); }
+
+    char* loaded(const Operand& operand, char* found, Buffer<float>& values) const {
         if (!operand.storage) return found;
-        operand.storage->load(reinterpret_cast<float*>(copies.values.bytes), found, scales(operand), n_);
-        return copies.values.bytes;
+        operand.storage->load(reinterpret_cast<float*>(values.bytes), found, scales(operand), n_);
+        return values.bytes;
     }
 
     // Where to put the values of an operand that is written and not read.
-    char* place(const Operand& operand, Layout layout, Copies& copies) const {
+    char* place(const Operand& operand, Copies& copies) const {
         if (operand.storage) return copies.values.bytes;
-        return is_dense(layout) ? at(operand.data) : copies.stored.bytes;
+        return is_dense() ? at(operand.data) : copies.stored.bytes;
     }
 
     void write(const Operand& operand, Layout layout, const char* values, Copies& copies) {
         const std::size_t itemsize = itemsize_of(operand);
-        char* to = is_dense(layout) ? operand.data + begin_ * itemsize : copies.stored.bytes;
+        char* to = is_dense() ? operand.data + begin_ * itemsize : copies.stored.bytes;
         if (operand.storage)
             operand.storage->store(to, scales(operand), reinterpret_cast<const float*>(values), n_);
         else if (to != values)
             std::memcpy(to, values, n_ * itemsize);
-        if (!is_dense(layout)) scatter(to, operand.data, order(layout), itemsize, begin_, n_);
+        if (!is_dense()) scatter(to, operand.data, order(layout), itemsize, begin_, n_);
+    }
+
+    void write(const Operand& slot, const char* values) const {
+        if (slot.storage)
+            slot.storage->store(stored(slot), scales(slot), reinterpret_cast<const float*>(values), n_);
     }
 
     // The parameters in the dtype that is worked in: the master copy where there is one. Where somebody has
@@ -170,14 +183,13 @@ class Block {
     template <class Run>
     void with_slots(const Run& run) {
         char* values[Slot::n] = {};
-        each_slot_of_the_rule(
-            update_, [&](unsigned k, Slot::Name name) { values[k] = read(slot(name), dense, slots_[name]); });
+        each_slot_of_the_rule(update_, [&](unsigned k, Slot::Name name) { values[k] = read(name); });
         run(values);
         each_slot_of_the_rule(update_, [&](unsigned k, Slot::Name name) {
             const Operand& of = slot(name);
             if (of.storage && all_slots[name].as == Slot::dithered)
                 of.storage->dither(reinterpret_cast<float*>(values[k]), n_, update_.coefficients->dither);
-            write(of, dense, values[k], slots_[name]);
+            write(of, values[k]);
         });
     }
 
@@ -200,26 +212,27 @@ class Block {
             [&](char* const* slots) { stages.displace[c.variant](param, grad, slots, displacement, n_, c); });
         std::memcpy(before, param, n_ * update_.dtype->itemsize);
         const Operand& compensated = slot(Slot::compensation);
-        char* compensation = read(compensated, dense, slots_[Slot::compensation]);
+        char* compensation = read(Slot::compensation);
         stages.add(displacement, compensation, n_);
         stages.subtract(param, before, displacement, n_);
         write(update_.param, own, param, param_);
         if (update_.param.storage)  // with the rounding that storing made
             update_.param.storage->load(reinterpret_cast<float*>(param), rounded(), nullptr, n_);
         stages.compensate(compensation, param, before, displacement, n_);
-        write(compensated, dense, compensation, slots_[Slot::compensation]);
+        write(compensated, compensation);
     }
 
     // The parameters as write() has stored them.
     const char* rounded() const {
-        return is_dense(own) ? update_.param.data + begin_ * itemsize_of(update_.param) : param_.stored.bytes;
+        return is_dense() ? update_.param.data + begin_ * itemsize_of(update_.param) : param_.stored.bytes;
     }
 
     const Work& work_;
     const Update& update_;
     const std::size_t begin_, n_;
-    Copies param_, grad_, slots_[Slot::n];
-    Buffer prepared_, displacement_, before_;
+    Copies param_, grad_;
+    Buffer<float> slots_[Slot::n];  // those that are stored in fewer bits
+    Buffer<double> prepared_, displacement_, before_;
 };
 
 void run_block(const Work& work, const Update& update, std::size_t begin, std::size_t n) {
