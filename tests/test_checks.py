@@ -358,6 +358,7 @@ INIT: list[tuple[str, Any, dict[str, Any], type[Exception], str]] = [
     ("form unknown", np.ones(2), {"form": "torch"}, V, UNKNOWN_FORM + "'torch'"),
     ("form empty", np.ones(2), {"form": ""}, V, UNKNOWN_FORM + "''"),
     ("form None", np.ones(2), {"form": None}, T, "form must be a string, not None"),
+    ("form with a NUL", np.ones(2), {"form": "ema\0 x"}, V, UNKNOWN_FORM + "'ema\\x00 x'"),
     ("form surrogate", np.ones(2), {"form": "\ud800"}, V, UNKNOWN_FORM + "'\\ud800'"),
     ("form long", np.ones(2), {"form": "x" * 10**6}, V, UNKNOWN_FORM + "'" + "x" * 79 + "..."),
     ("form bytes", np.ones(2), {"form": b"ema"}, T, "form must be a string, not bytes"),
@@ -381,6 +382,9 @@ INIT: list[tuple[str, Any, dict[str, Any], type[Exception], str]] = [
      {"lr": 1e-200, "weight_decay": 1e-200, "decoupled_weight_decay": True}, V,
      "lr * weight_decay must stay above 0 when rounded to float64, the dtype of params, not be 1e-200 * 1e-200; use a "
      "float64 array or other values"),
+    ("lr vanishes in float16 params", {"a": np.ones(2, np.float16)}, {"lr": 1e-50}, V,
+     "lr must stay above 0 when rounded to float32, in which params['a'], of float16, is worked on, not be 1e-50; use a "
+     "float64 array or another value"),
     ("decay overflows in one array", [np.ones(2), np.ones(2, np.float32)],
      {"lr": 1e30, "weight_decay": [1e30, 1e30], "decoupled_weight_decay": True}, V,
      "lr * weight_decay must stay finite when rounded to float32, the dtype of params[1], not be 1e+30 * 1e+30; use a "
@@ -743,3 +747,30 @@ def test_a_fault_at_any_index_changes_nothing(n: int, fault: str, data: st.DataO
     with pytest.raises((TypeError, ValueError), match=rf"^(params|grads)\[{index}\] must "):
         fm.step(params, grads, state)
     assert snapshot(state, params, grads) == before
+
+
+class Named:
+    """A key that shows itself as what would end a message."""
+
+    def __repr__(self) -> str:
+        return "<a\0key>"
+
+
+def test_messages_go_on_after_a_nul() -> None:
+    shown = r"<a\x00key>"
+    key = Named()
+    state = fm.init({key: np.ones(2)}, lr=0.1)
+    for call in (
+        lambda: fm.init({key: 1.0}, lr=0.1),
+        lambda: fm.init({key: np.ones(2)}, lr={key: -1.0}),
+        lambda: fm.step({key: np.ones(2)}, {key: np.ones(3)}, state),
+        lambda: fm.global_norm({key: ["w"]}),
+    ):
+        with pytest.raises((TypeError, ValueError)) as info:
+            call()
+        assert shown in str(info.value)
+        assert " must " in str(info.value)
+    with pytest.raises(TypeError, match=r"keyword mo\\x00m"):
+        fm.init(np.ones(2), lr=0.1, **{"mo\0m": 1})
+    with pytest.raises(TypeError, match=r"keyword|z\\x00"):
+        state.reset(**{"z\0": 1})

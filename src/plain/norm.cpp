@@ -35,8 +35,8 @@ void Norm::add(const Operand& values, const DtypeKernels& dtype, std::size_t n, 
     has_float64_ = has_float64_ || dtype.itemsize == sizeof(double);
     if (!strides) return;
     for (int d = 0; d < ndim; ++d)
-        dimensions_.push_back({static_cast<std::size_t>(shape[d]), {strides[d], 0, 0}});
-    arrays_.back().n_dimensions = static_cast<unsigned>(ndim);
+        if (shape[d] != 1) dimensions_.push_back({static_cast<std::size_t>(shape[d]), {strides[d], 0, 0}});
+    arrays_.back().n_dimensions = static_cast<unsigned>(dimensions_.size() - arrays_.back().first_dimension);
 }
 
 template <class OfBlock>

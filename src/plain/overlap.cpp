@@ -93,10 +93,6 @@ class Solver {
     long& work_;
 };
 
-std::uintptr_t magnitude(std::ptrdiff_t stride) {
-    return static_cast<std::uintptr_t>(std::abs(stride));
-}
-
 std::uintptr_t steps(const Region& region, int d) {
     return static_cast<std::uintptr_t>(region.shape[d] - 1);
 }

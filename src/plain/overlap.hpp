@@ -7,6 +7,12 @@
 
 namespace fast_momentum {
 
+// Of any stride, also of the smallest number, which has no opposite.
+inline std::uintptr_t magnitude(std::ptrdiff_t stride) {
+    const auto bits = static_cast<std::uintptr_t>(stride);
+    return stride < 0 ? 0 - bits : bits;
+}
+
 // The bounds of one array.
 class Span {
   public:

@@ -140,7 +140,7 @@ Axes axes_of(const std::ptrdiff_t* strides, int ndim) {
     Axes axes(static_cast<std::size_t>(ndim));
     std::iota(axes.begin(), axes.end(), 0);
     std::stable_sort(axes.begin(), axes.end(),
-                     [&](long long a, long long b) { return std::abs(strides[a]) > std::abs(strides[b]); });
+                     [&](long long a, long long b) { return magnitude(strides[a]) > magnitude(strides[b]); });
     return axes;
 }
 
@@ -155,6 +155,12 @@ Stored stored_as(py::handle name, Dtype dtype) {
         if (dtype == Dtype::float32 && !rows[row].has_scales && py::str(rows[row].name).equal(name))
             return Stored(row);
     throw py::value_error("storage must be one that parameters can have, not " + brief(name));
+}
+
+std::string Params::worked_in(std::size_t i) const {
+    const std::string dtype = dtype_kernels(dtypes[i]).name, array = "params" + tree.path(i);
+    if (stored[i] == Stored::native) return dtype + ", the dtype of " + array;
+    return dtype + ", in which " + array + ", of " + storage_of(stored[i])->name + ", is worked on";
 }
 
 Arrays::Arrays(const Leaves& leaves, const Params& params, const std::vector<Stored>& stored) {

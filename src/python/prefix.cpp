@@ -106,9 +106,9 @@ struct PrefixReader {
     void check_rounded(double x, const Path& path, std::size_t i) const {
         const DtypeKernels& dtype = dtype_kernels(params.dtypes[i]);
         if (const char* requirement = missed_rounding(setting.range, x, dtype))
-            throw py::value_error(path.str() + " must " + requirement + " when rounded to " + dtype.name +
-                                  ", the dtype of params" + params.tree.path(i) + ", not be " +
-                                  repr_of(py::float_(x)) + "; use a float64 array or another value");
+            throw py::value_error(path.str() + " must " + requirement + " when rounded to " +
+                                  params.worked_in(i) + ", not be " + repr_of(py::float_(x)) +
+                                  "; use a float64 array or another value");
     }
 };
 

@@ -113,8 +113,8 @@ void State::check_first_step(const Settings& settings) const {
         const double scale = coefficients(settings.rule(), values, {}).scale;
         if (const char* requirement = missed(values[Setting::lr] != 0, dtype.rounded(scale)))
             throw py::value_error(std::string("lr of a first step, with its correction, must ") +
-                                  requirement + " when rounded to " + dtype.name + ", the dtype of params" +
-                                  tree().path(i) + ", not be " + repr_of(py::float_(scale)) +
+                                  requirement + " when rounded to " + kept_.params.worked_in(i) +
+                                  ", not be " + repr_of(py::float_(scale)) +
                                   "; use a float64 array or another lr");
     }
 }
@@ -129,9 +129,8 @@ void State::check_products(const Settings& settings, const char* what, Setting::
         const double x = settings.of(a, i), y = settings.of(b, i);
         if (const char* requirement = missed_product(x, y, dtype))
             throw py::value_error(std::string(what) + " must " + requirement + " when rounded to " +
-                                  dtype.name + ", the dtype of params" + tree().path(i) + ", not be " +
-                                  repr_of(py::float_(x)) + " * " + repr_of(py::float_(y)) +
-                                  "; use a float64 array or other values");
+                                  kept_.params.worked_in(i) + ", not be " + repr_of(py::float_(x)) + " * " +
+                                  repr_of(py::float_(y)) + "; use a float64 array or other values");
     }
 }
 

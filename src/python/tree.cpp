@@ -223,7 +223,10 @@ py::object owned(PyObject* object) {
 }
 
 std::string text_of(py::handle string) {
-    return py::bytes(owned(PyUnicode_AsEncodedString(string.ptr(), "utf-8", "backslashreplace")));
+    std::string text = py::bytes(owned(PyUnicode_AsEncodedString(string.ptr(), "utf-8", "backslashreplace")));
+    // Exceptions would end there.
+    for (std::size_t at = 0; (at = text.find('\0', at)) != text.npos;) text.replace(at, 1, "\\x00");
+    return text;
 }
 
 std::string repr_of(py::handle object) {
