@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import fast_momentum as fm
-from helpers import assert_bits, random_like, run_python
+from helpers import assert_bits, edit, random_like, run_python
 
 torch = pytest.importorskip("torch")
 
@@ -662,3 +662,95 @@ def test_without_pytorch() -> None:
         """
     )
     assert printed == "fast_momentum.adapters.pytorch must have torch; pip install 'fast-momentum[pytorch]'\n"
+
+
+def sgd_state() -> dict[str, Any]:
+    """Of one parameter of three elements, after a step."""
+    weight = torch.zeros(3, requires_grad=True)
+    optimizer = torch.optim.SGD([weight], lr=0.5, momentum=0.5)
+    weight.sum().backward()
+    optimizer.step()
+    return optimizer.state_dict()
+
+
+GROUP = "state_dict['param_groups'][0]"
+OF_OTHER_TYPES: list[tuple[list[Any], Any, str]] = [
+    (["param_groups", 0, "lr"], "0.5", f"{GROUP}['lr'] must be a number, not str"),
+    (["param_groups", 0, "lr"], True, f"{GROUP}['lr'] must be a number, not bool"),
+    (["param_groups", 0, "lr"], torch.ones(2), f"{GROUP}['lr'] must be a number, not torch.Tensor"),
+    (["param_groups", 0, "momentum"], None, f"{GROUP}['momentum'] must be a number, not NoneType"),
+    (["param_groups", 0, "nesterov"], "False", f"{GROUP}['nesterov'] must be True or False, not str"),
+    (["param_groups", 0, "maximize"], 0, f"{GROUP}['maximize'] must be True or False, not int"),
+    (["param_groups", 0], "lr", f"{GROUP} must be a dict with a list of params, not str"),
+    (["param_groups", 0, "params"], 0, f"{GROUP} must be a dict with a list of params, not dict"),
+    (["state", 0, "momentum_buffer"], np.zeros(3, np.float32),
+     "state_dict['state'][0]['momentum_buffer'] must be a torch.Tensor, not numpy.ndarray"),
+    (["state", 0, "momentum_buffer"], [0.0, 0.0, 0.0],
+     "state_dict['state'][0]['momentum_buffer'] must be a torch.Tensor, not list"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("path", "value", "message"), OF_OTHER_TYPES, ids=str)
+def test_what_has_another_type_is_refused(path: list[Any], value: Any, message: str) -> None:
+    changed = edit(path, value)(sgd_state())
+    with pytest.raises(TypeError) as info:
+        pytorch.import_state([np.zeros(3, np.float32)], changed)
+    assert str(info.value) == message
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [("betas", (0.9,), "['betas'] must be 2 numbers, not tuple"), ("betas", 0.9, "['betas'] must be 2 numbers, not float"),
+     ("betas", (0.9, "1"), "['betas'][1] must be a number, not str"), ("amsgrad", None, "['amsgrad'] must be True or False, not NoneType")],
+)  # fmt: skip
+def test_what_has_another_type_is_refused_of_adam(name: str, value: Any, message: str) -> None:
+    changed = edit(["param_groups", 0, name], value)(torch.optim.Adam([torch.zeros(3)]).state_dict())
+    with pytest.raises(TypeError) as info:
+        pytorch.import_state([np.zeros(3, np.float32)], changed)
+    assert str(info.value) == GROUP + message
+
+
+@pytest.mark.parametrize("value", ["3", None, torch.ones(2)], ids=str)
+def test_a_step_that_is_no_number_is_refused(value: Any) -> None:
+    weight = torch.zeros(3, requires_grad=True)
+    optimizer = torch.optim.Adam([weight])
+    weight.sum().backward()
+    optimizer.step()
+    changed = edit(["state", 0, "step"], value)(optimizer.state_dict())
+    with pytest.raises((TypeError, ValueError), match=r"^state_dict\['state'\]\[0\]"):
+        pytorch.import_state([np.zeros(3, np.float32)], changed)
+
+
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
+def test_tensors_without_memory_of_their_own_are_refused() -> None:
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    with FakeTensorMode():
+        fake = torch.ones(3)
+    ones = [torch.ones(2), torch.ones(3)]
+    seen = []
+
+    def look(tensor: torch.Tensor) -> torch.Tensor:
+        with pytest.raises(TypeError, match=r"^tensors\['w'\] must "):
+            pytorch.arrays({"w": tensor})
+        seen.append(tensor)
+        return tensor
+
+    for tensor in (
+        fake,
+        torch.nested.nested_tensor(ones),
+        torch.nested.nested_tensor(ones, layout=torch.jagged),
+    ):
+        look(tensor)
+    torch.vmap(look)(torch.ones(2, 3))
+    torch.func.grad(lambda tensor: look(tensor).sum())(torch.ones(3))
+    assert len(seen) == 5
+
+
+def test_containers_that_hold_themselves_are_refused() -> None:
+    inside: list[Any] = [torch.ones(2)]
+    inside.append(inside)
+    with pytest.raises(
+        ValueError, match=r"^tensors must be nested 100 levels deep at most, as params of init\(\) are"
+    ):
+        pytorch.arrays(inside)

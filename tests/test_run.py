@@ -122,7 +122,9 @@ def test_strides_of_short_dimensions_mean_nothing(stride: int, dtype: Any) -> No
             return as_strided(eight.copy(), shape, strides)
 
         def odd_narrow(shape: Any = shape, strides: Any = strides) -> Any:
-            return as_strided(eight.astype(np.float16), shape, [s // item * 2 if abs(s) < 100 else s for s in strides])
+            return as_strided(
+                eight.astype(np.float16), shape, [s // item * 2 if abs(s) < 100 else s for s in strides]
+            )
 
         grads = [odd(), np.ones(shape, dtype)]
         assert_steps_agree(odd(), grads, lr=0.1)

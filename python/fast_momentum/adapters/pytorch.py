@@ -6,8 +6,10 @@ is refused by name.
 
 from __future__ import annotations
 
+import numbers
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from .. import _core
 from .._containers import Keys, path_of
 from ._moving import (
     checked_like,
@@ -30,8 +32,6 @@ except ImportError as error:
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from .. import _core
-
     Groups = list[dict[str, Any]]
 
 __all__ = ["arrays", "export_state", "grads", "import_state"]
@@ -39,6 +39,7 @@ __all__ = ["arrays", "export_state", "grads", "import_state"]
 TESTED = "2.13.0"
 
 DTYPES = (torch.float32, torch.float64)
+DEEPEST = 100
 
 
 class Optimizer(NamedTuple):
@@ -179,7 +180,8 @@ def import_state(
             if found and optimizer.rule == "momentum":
                 found["step"] = max(step_count or 0, 1)
             for name, value in found.items():
-                kept[name][1][keys] = _plain(value, name, number)
+                where = f"state_dict['state'][{number}][{name!r}]"
+                kept[name][1][keys] = _plain(value, name, where)
             for name, value in _numbers(group, optimizer).items():
                 numbers.setdefault(name, {})[keys] = value
     if step_count is None:
@@ -372,7 +374,14 @@ def _checked(state_dict: Mapping[str, Any], cls: Any = None) -> tuple[Any, Group
             f"state_dict must be what state_dict() of an optimizer of PyTorch returns, not {kind(state_dict)}"
         )
         raise ValueError(msg)
-    groups: Groups = list(state_dict["param_groups"])
+    given: list[Any] = list(state_dict["param_groups"])
+    for index, group in enumerate(given):
+        if not (isinstance(group, dict) and isinstance(group.get("params", []), (list, tuple))):
+            msg = (
+                f"state_dict['param_groups'][{index}] must be a dict with a list of params, not {kind(group)}"
+            )
+            raise TypeError(msg)
+    groups: Groups = given
     found = groups[0].keys() - LEFT_ALONE
     cls = cls or min(OPTIMIZERS, key=lambda cls: len(found ^ {*OPTIMIZERS[cls].settings}))
     settings = OPTIMIZERS[cls].settings
@@ -394,7 +403,36 @@ def _checked(state_dict: Mapping[str, Any], cls: Any = None) -> tuple[Any, Group
                 f"delete it, if yours does not either"
             )
             raise ValueError(msg)
+        groups[index] = {
+            **group,
+            **{name: _setting(group[name], name, f"{where}[{name!r}]") for name in settings},
+        }
     return cls, groups
+
+
+def _setting(value: Any, name: str, where: str) -> Any:
+    """A setting of a group: a number, or a tensor of one; several of them; or a flag."""
+    ours = SETTINGS.get(name, (name,))
+    if len(ours) > 1:
+        if not (isinstance(value, (list, tuple)) and len(value) == len(ours)):
+            msg = f"{where} must be {len(ours)} numbers, not {kind(value)}"
+            raise TypeError(msg)
+        return tuple(_number(number, f"{where}[{k}]") for k, number in enumerate(value))
+    if is_number(ours[0]) or _core.settings[ours[0]]["kind"] == "option":
+        return _number(value, where)
+    if not isinstance(value, bool):
+        msg = f"{where} must be True or False, not {kind(value)}"
+        raise TypeError(msg)
+    return value
+
+
+def _number(value: Any, where: str) -> float:
+    if isinstance(value, torch.Tensor) and value.numel() == 1:
+        value = value.item()
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        msg = f"{where} must be a number, not {kind(value)}"
+        raise TypeError(msg)
+    return float(value)
 
 
 def _check_nothing_is_left(state_dict: Mapping[str, Any], groups: Groups) -> None:
@@ -430,7 +468,7 @@ def _numbers(group: dict[str, Any], optimizer: Optimizer) -> dict[str, float]:
     for name in optimizer.settings:
         ours = SETTINGS.get(name, (name,))
         values = group[name] if len(ours) > 1 else [group[name]]
-        found.update({mine: float(x) for mine, x in zip(ours, values, strict=True) if is_number(mine)})
+        found.update({mine: x for mine, x in zip(ours, values, strict=True) if is_number(mine)})
     if "dampening" in found and found["momentum"] == 0:
         found["dampening"] = 0.0
     return found
@@ -489,18 +527,12 @@ def _checked_kept(
     return kept
 
 
-def _plain(value: Any, name: str, number: Any) -> Any:
+def _plain(value: Any, name: str, where: str) -> Any:
     """What is kept of a parameter, as a checkpoint of ours has it."""
-    if name == "step":
-        return int(value)
-    if name == "mu_product":
-        return float(value)
-    found = value.detach().cpu()
-    reason = _refusal(found)
-    if reason is not None:
-        msg = f"state_dict['state'][{number}][{name!r}] must {reason}"
-        raise TypeError(msg)
-    return found.numpy()
+    if name in ("step", "mu_product"):
+        number = _number(value, where)
+        return int(number) if name == "step" and number.is_integer() else number
+    return _numpy(value.cpu() if isinstance(value, torch.Tensor) else value, where)
 
 
 def _tensor(value: Any, name: str, tensor: torch.Tensor) -> torch.Tensor:
@@ -537,6 +569,9 @@ def _hyperparameters(
 
 
 def _mapped(function: Any, tensors: Any, keys: Keys = ()) -> Any:
+    if len(keys) > DEEPEST:
+        msg = f"tensors must be nested {DEEPEST} levels deep at most, as params of init() are, not deeper"
+        raise ValueError(msg)
     if isinstance(tensors, dict):
         return {key: _mapped(function, branch, (*keys, key)) for key, branch in tensors.items()}
     if isinstance(tensors, (list, tuple)):
@@ -556,11 +591,19 @@ def _gradient(tensor: Any, keys: Keys) -> Any:
 def _array(tensor: Any, keys: Keys, suffix: str = "") -> Any:
     if tensor is None:
         return None
+    return _numpy(tensor, f"tensors{path_of(keys)}{suffix}")
+
+
+def _numpy(tensor: Any, where: str) -> Any:
     reason = _refusal(tensor)
-    if reason is None:
+    if reason is not None:
+        msg = f"{where} must {reason}"
+        raise TypeError(msg)
+    try:
         return (tensor.detach() if tensor.requires_grad else tensor).numpy()
-    msg = f"tensors{path_of(keys)}{suffix} must {reason}"
-    raise TypeError(msg)
+    except (RuntimeError, TypeError) as error:  # as it says of tensors that stand for others
+        msg = f"{where} must have memory that NumPy can see, which this {kind(tensor)} has not: {str(error).splitlines()[0]}"
+        raise TypeError(msg) from error
 
 
 def _refusal(tensor: Any) -> str | None:
