@@ -1,6 +1,7 @@
 #include "plain/isa.hpp"
 
 #include <algorithm>
+#include <atomic>
 #include <cctype>
 
 namespace fast_momentum {
@@ -36,7 +37,7 @@ const Isa* fastest() {
     return best;
 }
 
-const Isa* in_use = fastest();
+std::atomic<const Isa*> in_use{fastest()};
 
 std::string lower(std::string text) {
     std::transform(text.begin(), text.end(), text.begin(),

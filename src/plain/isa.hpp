@@ -19,7 +19,7 @@ struct Isa {
 const std::vector<Isa>& isas();
 
 // Take instruction sets away, given as in NPY_DISABLE_CPU_FEATURES: names separated by commas or blanks.
-// Returns the names that cannot be disabled.
+// Returns the names that cannot be disabled. For the import, when no other thread is here.
 std::vector<std::string> disable_isas(const std::string& names);
 
 const Isa& isa_in_use();

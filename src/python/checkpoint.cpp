@@ -38,22 +38,24 @@ std::vector<long long> counted(std::vector<long long> counts) {
 // ---- out ----
 
 bool State::has_slot(Slot::Name slot) const {
-    return slot == Slot::average ? progress_.average_started : kept_.slots[slot].has_value();
+    return slot == Slot::average ? progress().average_started : kept_.slots[slot].has_value();
 }
 
 py::dict State::summary() const {
-    const Rule& rule = settings_.rule();
+    const Settings settings = settings_.copy();
+    const Progress progress = this->progress();
+    const Rule& rule = *rule_;
     py::dict hyperparameters, summary;
     summary["format"] = checkpoint_format;
     summary["rule"] = rule.name;
-    summary["form"] = settings_.shown(Setting::form);
+    summary["form"] = settings.shown(Setting::form);
     for (const Setting& setting : all_settings)
         if (is_keyword(rule, setting.place) && setting.place != Setting::form)
-            (setting.fixed ? summary : hyperparameters)[setting.name] = plain(settings_.shown(setting.place));
-    summary["step_count"] = counted(progress_.step_count);
-    summary["skipped_steps"] = counted(progress_.skipped_steps);
-    summary["grad_norm"] = progress_.grad_norm;
-    summary["swapped"] = progress_.swapped;
+            (setting.fixed ? summary : hyperparameters)[setting.name] = plain(settings.shown(setting.place));
+    summary["step_count"] = counted(progress.step_count);
+    summary["skipped_steps"] = counted(progress.skipped_steps);
+    summary["grad_norm"] = progress.grad_norm;
+    summary["swapped"] = progress.swapped;
     summary["hyperparameters"] = hyperparameters;
     return summary;
 }
@@ -70,11 +72,11 @@ py::dict State::state_dict() {
         py::dict values;
         for (std::size_t i = 0; has_slot(slot.place) && i < all.size(); ++i)
             if (kept_.has(slot.place, i)) values[py::str(all[i])] = kept_.slots[slot.place]->copy(i);
-        if (!is_item(settings_.rule(), slot)) continue;
+        if (!is_item(*rule_, slot)) continue;
         result[slot.name] = values;
         if (slot.place == Slot::velocity) result["steps"] = steps;
     }
-    if (has_products(settings_.rule())) result[products_key] = products;
+    if (has_products(*rule_)) result[products_key] = products;
     return result;
 }
 
@@ -93,13 +95,13 @@ py::tuple State::pickled() {
     rest["axes"] =
         py::tuple(axes);  // arrays that NumPy has pickled know no orders but those of C and Fortran
     rest["steps"] = py::tuple(py::cast(counted(steps_)));
-    if (has_products(settings_.rule())) rest[products_key] = py::tuple(py::cast(momentum_products_));
+    if (has_products(*rule_)) rest[products_key] = py::tuple(py::cast(momentum_products_));
     for (const Slot& slot : all_slots) {
         py::list values;
         for (std::size_t i = 0; has_slot(slot.place) && i < kept_.size(); ++i)
             values.append(kept_.has(slot.place, i) ? py::object(kept_.slots[slot.place]->copy(i))
                                                    : py::none());
-        if (!is_item(settings_.rule(), slot)) continue;
+        if (!is_item(*rule_, slot)) continue;
         rest[slot.name] = has_slot(slot.place) ? py::object(py::tuple(values)) : py::none();
     }
     rest["velocity"] = py::none();  // which says what the containers are
@@ -118,15 +120,16 @@ Settings State::checked_settings(Saved& saved) const {
         check_fixed(setting.name, given, mine[setting.name]);
         given = mine[setting.name];  // which it equals, of whatever type it is
     }
-    Settings found(settings_.rule(), saved.given, kept_.params);
+    Settings found(*rule_, saved.given, kept_.params);
     check_together(found);
     return found;
 }
 
 // Exchanged with parameters that are compensated, it would be rounded.
 void State::check_average(const Saved& saved) const {
-    if (saved.progress.average_started && settings_.common()[Setting::compensated] &&
-        kept_.has_narrow_params())
+    const bool compensated =
+        settings_.read([](const Settings& settings) { return settings.common()[Setting::compensated] != 0; });
+    if (saved.progress.average_started && compensated && kept_.has_narrow_params())
         throw py::value_error(item_path("average") +
                               " must be empty for float16 or bfloat16 params with compensated=True, not hold "
                               "arrays; their master copies, with compensated=False, have an average");
@@ -147,7 +150,7 @@ void State::load_state_dict(py::handle source, py::handle strict) {
     check_items(velocity, item_path("velocity"), expected);
     check_items(steps, item_path(saved.steps_key), expected);
     saved.momentum_products = momentum_products_;
-    if (has_products(settings_.rule())) {
+    if (has_products(*rule_)) {
         const Items products = items_of(saved.items.at(products_key), item_path(products_key));
         check_items(products, item_path(products_key), expected);
         for (std::size_t i = 0; i < all.size(); ++i)
@@ -157,12 +160,13 @@ void State::load_state_dict(py::handle source, py::handle strict) {
     }
 
     Progress& progress = saved.progress;
+    const Progress mine = this->progress();
     progress.average_started = !items_of(saved.items.at("average"), item_path("average")).empty() ||
-                               (all.empty() && progress_.average_started);
+                               (all.empty() && mine.average_started);
     progress.swapped = progress.swapped && progress.average_started;
     // What holds for all arrays cannot come with some of them.
     if (expected.size() < all.size() &&
-        (progress.average_started != progress_.average_started || progress.swapped != progress_.swapped))
+        (progress.average_started != mine.average_started || progress.swapped != mine.swapped))
         throw py::value_error(
             root +
             " must have every array where it differs from state in having an average, or in its being "
@@ -191,17 +195,17 @@ void State::load_state_dict(py::handle source, py::handle strict) {
 
 // All but the arrays.
 void State::take(Settings&& settings, Saved&& saved) noexcept {
-    settings_ = std::move(settings);
+    settings_.change([&](Settings& mine) { std::swap(mine, settings); });
     steps_ = std::move(saved.steps);
     momentum_products_ = std::move(saved.momentum_products);
-    progress_ = saved.progress;
+    progress_.change([&](Progress& progress) { progress = saved.progress; });
     is_stale_ = true;
 }
 
 // By position.
 std::vector<double> State::checked_products(const Items& items) const {
     std::vector<double> checked = momentum_products_;
-    if (!has_products(settings_.rule())) return checked;
+    if (!has_products(*rule_)) return checked;
     const py::tuple products = checked_tuple(items, products_key, checked.size());
     for (std::size_t i = 0; i < checked.size(); ++i)
         checked[i] = checked_product(item_path(products_key, tree().path(i)), products[i]);
@@ -229,12 +233,12 @@ std::unique_ptr<State> State::unpickled(py::handle containers, py::handle rest) 
     }
     Saved saved = checked_saved(std::move(items));
     std::unique_ptr<State> state(new State(*saved.rule, std::move(params), leaves, saved.given));
-    state->check_together(state->settings_);
+    state->check_together(state->in_force_);
     saved.progress.average_started = PyTuple_Check(saved.items.at("average").ptr());
     state->check_average(saved);
     if (saved.progress.average_started) state->kept_.make_room_for_average();
     saved.progress.swapped = saved.progress.swapped && saved.progress.average_started;
-    state->progress_ = saved.progress;
+    state->progress_.change([&](Progress& progress) { progress = saved.progress; });
     saved.steps = state->steps_;
     saved.momentum_products = state->checked_products(saved.items);
     const py::tuple steps = checked_tuple(saved.items, saved.steps_key, n);

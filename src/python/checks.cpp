@@ -161,7 +161,7 @@ class Checker {
         const char* wanted = role != Role::grads && narrow ? narrow->name : dtype(i).name;
         const int number =
             role != Role::grads && narrow
-                ? (kept_.params.stored[i] == Stored::float16 ? float16_number : types_.bfloat16_number)
+                ? (kept_.params.stored[i] == Stored::float16 ? float16_number : types_.bfloat16_number.load())
                 : dtype(i).number;
         const std::string requirement = role == Role::params ? std::string(wanted) + ", as in init()"
                                         : role == Role::grads && narrow

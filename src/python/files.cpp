@@ -48,9 +48,9 @@ py::object State::lend(py::handle params, const py::object& use) {
     py::dict description = summary();
     description["paths"] = py::tuple(py::cast(paths()));
     description["steps"] = py::tuple(py::cast(counted(steps_)));
-    if (has_products(settings_.rule())) description[products_key] = py::tuple(py::cast(momentum_products_));
+    if (has_products(*rule_)) description[products_key] = py::tuple(py::cast(momentum_products_));
     for (const Slot& slot : all_slots)
-        if (is_item(settings_.rule(), slot)) description[slot.name] = has_slot(slot.place);
+        if (is_item(*rule_, slot)) description[slot.name] = has_slot(slot.place);
     return called(use,
                   py::make_tuple(description, listed(call.params), memory(has_slot(Slot::average), steps_)));
 }
@@ -69,7 +69,7 @@ void State::fill(py::handle params, py::handle description, const py::object& us
         saved.steps.push_back(checked_steps(saved, item_path(saved.steps_key, tree().path(i)), steps[i]));
     saved.momentum_products = checked_products(saved.items);
     for (const Slot& slot : all_slots) {
-        if (!is_item(settings_.rule(), slot)) continue;
+        if (!is_item(*rule_, slot)) continue;
         const py::object given = saved.items.at(slot.name);
         const bool is_of_later_format = PyDict_Check(given.ptr());  // an empty one: checked_saved()
         const bool is_there = !is_of_later_format && checked_flag(item_path(slot.name), given);

@@ -136,9 +136,13 @@ void refuse_instances(const py::object& type) {
     };
 }
 
-std::vector<py::str> setting_names() {
-    std::vector<py::str> names;
-    for (const Setting& setting : all_settings) names.emplace_back(setting.name);
+// Made at the import; never deleted.
+const std::vector<py::str>& setting_names() {
+    static const auto& names = *[] {
+        auto* made = new std::vector<py::str>;
+        for (const Setting& setting : all_settings) made->emplace_back(setting.name);
+        return made;
+    }();
     return names;
 }
 
@@ -154,7 +158,7 @@ std::vector<py::str> setting_names() {
 
 // What the function that makes a State of a rule, in any of its forms, does with a call.
 std::unique_ptr<State> make(const Rule& rule, const py::args& args, const py::kwargs& kwargs) {
-    static const auto& names = *new std::vector<py::str>(setting_names());  // never deleted
+    const std::vector<py::str>& names = setting_names();
     const bool by_name = args.empty() && kwargs.contains("params");
     Given given;
     std::size_t n_found = by_name;
@@ -178,6 +182,7 @@ std::unique_ptr<State> make(const Rule& rule, const py::args& args, const py::kw
 }
 
 void def_makers(py::module_& m) {
+    setting_names();
     for (const Rule& rule : all_rules()) {
         if (&rule != find_rule(rule.name)) continue;  // another form
         m.def(
@@ -274,7 +279,7 @@ void def_c_api(py::module_& m) {
 
 }  // namespace
 
-PYBIND11_MODULE(_core, m) {
+PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
     py::options options;
     options.disable_function_signatures();
 
@@ -291,9 +296,10 @@ PYBIND11_MODULE(_core, m) {
 
     py::class_<State> state(m, "State", state_doc, py::is_final());
     state.attr("__module__") = "fast_momentum";
+    state_type = reinterpret_cast<PyTypeObject*>(state.ptr());
     def_settings(state);
     state.def_property_readonly(
-             "rule", [](const State& s) { return s.settings().rule().name; }, rule_doc)
+             "rule", [](const State& s) { return s.rule().name; }, rule_doc)
         .def_property_readonly(
             "skipped_steps", [](const State& s) { return counted(s.progress().skipped_steps); },
             skipped_steps_doc)

@@ -3,6 +3,8 @@
 
 #include <pybind11/numpy.h>
 
+#include <atomic>
+
 #include "kernels/compilers.hpp"
 #include "kernels/kernels.hpp"
 #include "python/arrays.hpp"
@@ -25,7 +27,7 @@ struct NumpyTypes {
     py::object memmap = py::module_::import("numpy").attr("memmap");
     py::object generic = py::module_::import("numpy").attr("generic");
     const py::detail::npy_api& functions = py::detail::npy_api::get();  // which asks for a version, in Python
-    mutable int bfloat16_number = -1;  // of the dtype that ml_dtypes registers, once one was seen
+    mutable std::atomic<int> bfloat16_number{-1};  // of the dtype that ml_dtypes registers, once one was seen
 
     bool is_array(PyObject* object) const {
         const auto* type = reinterpret_cast<PyObject*>(Py_TYPE(object));

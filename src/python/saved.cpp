@@ -17,12 +17,10 @@ std::string item_path(const char* name, const std::string& key) {
 Items items_of(py::handle source, const std::string& path) {
     if (!PyDict_Check(source.ptr())) throw py::type_error(path + " must be a dict, not " + type_name(source));
     Items items;
-    PyObject *key, *value;
-    for (Py_ssize_t position = 0; PyDict_Next(source.ptr(), &position, &key, &value);) {
-        const py::object held = py::reinterpret_borrow<py::object>(value);
-        if (!PyUnicode_Check(key))
+    for (const auto& [key, value] : held_items(source)) {
+        if (!PyUnicode_Check(key.ptr()))
             throw py::value_error(path + " must have strings as keys, not " + brief(key));
-        items.emplace(text_of(key), held);
+        items.emplace(text_of(key), value);
     }
     return items;
 }

@@ -86,54 +86,58 @@ double checked_for_all(const char* name, const Range& range, py::handle value, c
     return number;
 }
 
-Settings::Settings(const Rule& rule, const Given& given, const Params& params) : rule_(&rule) {
-    if (rule.form) rule_ = &checked_form(rule, given[Setting::form]);  // which says what others may be
-    items_[Setting::form].shown = py::none();
-    for (const Setting& setting : all_settings)
-        if (is_keyword(rule, setting.place)) set(setting.place, given[setting.place], params);
-}
-
-void Settings::set(Setting::Name name, py::handle value, const Params& params) {
+Item checked_item(const Rule& rule, Setting::Name name, py::handle value, const Params& params) {
     const Setting& setting = all_settings[name];
-    Item& item = items_[name];
+    Item item;
     const bool is_fixed_by_form =
-        setting.kind != Kind::number && !rule_->takes_setting(name) && name != Setting::form;
-    if (is_fixed_by_form && !value.equal(fallback(*rule_, name)))
-        refuse_in_form(setting, *rule_, setting.name, "be " + repr_of(fallback(*rule_, name)), brief(value));
+        setting.kind != Kind::number && !rule.takes_setting(name) && name != Setting::form;
+    if (is_fixed_by_form && !value.equal(fallback(rule, name)))
+        refuse_in_form(setting, rule, setting.name, "be " + repr_of(fallback(rule, name)), brief(value));
     switch (setting.kind) {
         case Kind::number: {
-            std::vector<double> numbers;  // all or nothing
-            item.shown = read_prefix(setting, *rule_, value, params, numbers);
+            std::vector<double> numbers;
+            item.shown = read_prefix(setting, rule, value, params, numbers);
             item.per_array = !py::isinstance<py::float_>(item.shown);
-            common_[name] = item.per_array ? none : item.shown.cast<double>();
-            item.numbers = item.per_array ? std::move(numbers) : std::vector<double>();
+            item.common = item.per_array ? none : item.shown.cast<double>();
+            if (item.per_array) item.numbers = std::move(numbers);
             break;
         }
         case Kind::flag:
-            common_[name] = checked_flag(setting.name, value);
-            item.shown = py::bool_(common_[name] != 0);
+            item.common = checked_flag(setting.name, value);
+            item.shown = py::bool_(item.common != 0);
             break;
         case Kind::option:
-            common_[name] =
+            item.common =
                 value.is_none() ? none : checked_for_all(setting.name, setting.range, value, params);
-            item.shown = value.is_none() ? py::object(py::none()) : py::float_(common_[name]);
+            item.shown = value.is_none() ? py::object(py::none()) : py::float_(item.common);
             break;
         case Kind::choice:
-            common_[name] = checked_name(setting.name, value, choices(setting, *rule_));
-            item.shown = py::str(choices(setting, *rule_)[static_cast<std::size_t>(common_[name])]);
+            item.common = checked_name(setting.name, value, choices(setting, rule));
+            item.shown = py::str(choices(setting, rule)[static_cast<std::size_t>(item.common)]);
             break;
         case Kind::dtype: {
             const auto [stored, found] = checked_dtype(setting.name, value, params);
-            if (stored != Stored::native && !storage_of(stored)->dither && rule_->has_second_moment())
+            if (stored != Stored::native && !storage_of(stored)->dither && rule.has_second_moment())
                 throw py::value_error(
                     std::string(setting.name) +
-                    " must be None, 'float32', 'float16' or 'bfloat16' in the rule " + rule_->name +
-                    ", not " + brief(value) +
+                    " must be None, 'float32', 'float16' or 'bfloat16' in the rule " + rule.name + ", not " +
+                    brief(value) +
                     "; in int8, small second moments would become 0, which steps are divided by");
-            common_[name] = static_cast<double>(stored);
+            item.common = static_cast<double>(stored);
             item.shown = py::cast(found);
             break;
         }
+    }
+    return item;
+}
+
+Settings::Settings(const Rule& rule, const Given& given, const Params& params) : rule_(&rule) {
+    if (rule.form) rule_ = &checked_form(rule, given[Setting::form]);  // which says what others may be
+    items_[Setting::form].shown = py::none();
+    for (const Setting& setting : all_settings) {
+        if (!is_keyword(rule, setting.place)) continue;
+        Item item = checked_item(*rule_, setting.place, given[setting.place], params);
+        exchange(setting.place, item);
     }
 }
 

@@ -4,6 +4,7 @@
 #include <pybind11/pybind11.h>
 
 #include <array>
+#include <utility>
 #include <vector>
 
 #include "plain/rules.hpp"
@@ -28,17 +29,25 @@ const Rule& checked_form(const Rule& rule, py::handle form);
 // One number for all arrays, which each dtype that they are worked on in must hold.
 double checked_for_all(const char* name, const Range& range, py::handle value, const Params& params);
 
-// Each value is checked for itself; how they go together is for State to say.
+// One of them, checked for itself; how they go together is for State to say.
+struct Item {
+    py::object shown;  // as it is read back
+    double common = 0;
+    bool per_array = false;
+    std::vector<double> numbers;  // of each array, then
+};
+
+Item checked_item(const Rule& rule, Setting::Name name, py::handle value, const Params& params);
+
 class Settings {
   public:
     // `rule` is any form of it.
     Settings(const Rule& rule, const Given& given, const Params& params);
-    void set(Setting::Name name, py::handle value, const Params& params);
 
-    // One of others of this State.
-    void take(Setting::Name name, const Settings& other) {
-        items_[name] = other.items_[name];
-        common_[name] = other.common_[name];
+    // `item` becomes what was there, which may be shown elsewhere.
+    void exchange(Setting::Name name, Item& item) noexcept {
+        std::swap(items_[name], item);
+        common_[name] = items_[name].common;
     }
 
     const Rule& rule() const { return *rule_; }
@@ -59,12 +68,6 @@ class Settings {
     Values values(std::size_t leaf) const;
 
   private:
-    struct Item {
-        py::object shown;
-        bool per_array = false;
-        std::vector<double> numbers;  // of each array, then
-    };
-
     const Rule* rule_;
     std::array<Item, Setting::n> items_;
     Values common_{};

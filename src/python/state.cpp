@@ -16,24 +16,25 @@ using namespace py::literals;
 // ---- construction ----
 
 State::State(const Rule& rule, Params params, const Leaves& leaves, const Given& given)
-    : kept_(std::move(params)),
-      settings_(rule, given, kept_.params),
+    : settings_(Settings(rule, given, params)),
+      rule_(&settings_.copy().rule()),
+      kept_(std::move(params)),
       steps_(leaves.size(), 0),
       momentum_products_(leaves.size(), 1),
-      ages_(settings_.rule().ages) {
-    kept_.make_slots(settings_.rule(), settings_.common(), leaves);
+      in_force_(settings_.copy()) {
+    kept_.make_slots(*rule_, in_force_.common(), leaves);
 }
 
 std::unique_ptr<State> State::init(const Rule& rule, py::handle params, const Given& given) {
     Leaves leaves;
     Tree tree(params, "params", leaves);
     std::unique_ptr<State> state(new State(rule, checked_params(std::move(tree), leaves), leaves, given));
-    state->check_init();
+    state->check_init(state->in_force_);
     state->kept_constants();
     if (auto& master = state->kept_.slots[Slot::master]) state->copy_into(*master, leaves);
     if (state->pass({}, {}).averages()) {
         state->copy_to_average(leaves);
-        state->progress_.average_started = true;
+        state->progress_.change([](Progress& progress) { progress.average_started = true; });
     }
     return state;
 }
@@ -50,28 +51,28 @@ void State::copy_into(Arrays& arrays, const Leaves& params) {
 
 // ---- settings, and how they go together ----
 
-const py::object& State::shown(Setting::Name name) const {
-    if (name != Setting::form && !is_keyword(settings_.rule(), name))
-        throw py::attribute_error(std::string("a State of the rule ") + settings_.rule().name + " has no " +
+py::object State::shown(Setting::Name name) const {
+    if (name != Setting::form && !is_keyword(*rule_, name))
+        throw py::attribute_error(std::string("a State of the rule ") + rule_->name + " has no " +
                                   all_settings[name].name);
-    return settings_.shown(name);
+    return settings_.read([&](const Settings& settings) { return settings.shown(name); });
 }
 
 void State::set(Setting::Name name, py::handle value) {
     shown(name);
-    settings_.set(name, value, kept_.params);
+    Item item = checked_item(*rule_, name, value, kept_.params);
+    settings_.change([&](Settings& settings) { settings.exchange(name, item); });
     is_stale_ = true;
 }
 
 // No option is accepted and then ignored; later, a schedule may end at momentum 0.
-void State::check_init() const {
-    if (settings_.common()[Setting::nesterov] && settings_.rule().takes_setting(Setting::beta1) &&
-        settings_.all_zero(Setting::beta1))
+void State::check_init(const Settings& settings) const {
+    const bool nesterov = settings.common()[Setting::nesterov] != 0;
+    if (nesterov && rule_->takes_setting(Setting::beta1) && settings.all_zero(Setting::beta1))
         throw py::value_error("beta1 must be above 0 where nesterov is True, not 0.0");
-    if (!settings_.rule().takes_setting(Setting::momentum) || !settings_.all_zero(Setting::momentum)) return;
-    if (settings_.common()[Setting::nesterov])
-        throw py::value_error("momentum must be above 0 where nesterov is True, not 0.0");
-    if (settings_.any_nonzero(Setting::dampening))
+    if (!rule_->takes_setting(Setting::momentum) || !settings.all_zero(Setting::momentum)) return;
+    if (nesterov) throw py::value_error("momentum must be above 0 where nesterov is True, not 0.0");
+    if (settings.any_nonzero(Setting::dampening))
         throw py::value_error("momentum must be above 0 where dampening is not 0, not 0.0");
 }
 
@@ -102,7 +103,7 @@ void State::check_rule(const Settings& settings) const {
                               repr_of(settings.shown(Setting::momentum_decay)) + "; set nesterov to True");
     if (values[Setting::decoupled_weight_decay])
         check_products(settings, "lr * weight_decay", Setting::lr, Setting::weight_decay);
-    if (settings.rule().ages) check_first_step(settings);
+    if (rule_->ages) check_first_step(settings);
 }
 
 // Its step size is lr, made larger by what corrects the velocity.
@@ -110,7 +111,7 @@ void State::check_first_step(const Settings& settings) const {
     for (std::size_t i = 0; i < kept_.size(); ++i) {
         const DtypeKernels& dtype = kept_.velocity().dtype(i);
         const Values values = settings.values(i);
-        const double scale = coefficients(settings.rule(), values, {}).scale;
+        const double scale = coefficients(*rule_, values, {}).scale;
         if (const char* requirement = missed(values[Setting::lr] != 0, dtype.rounded(scale)))
             throw py::value_error(std::string("lr of a first step, with its correction, must ") +
                                   requirement + " when rounded to " + kept_.params.worked_in(i) +
@@ -134,24 +135,25 @@ void State::check_products(const Settings& settings, const char* what, Setting::
     }
 }
 
-void State::check_lookahead() const {
-    const Rule& rule = settings_.rule();
-    if (rule.ahead == Rule::none)
+void State::check_lookahead(const Settings& settings) const {
+    if (rule_->ahead == Rule::none)
         throw py::value_error(std::string("state must have a look-ahead in lookahead(), which the rule ") +
-                              rule.name + " has not; only momentum has one");
-    if (settings_.common()[Setting::nesterov])
+                              rule_->name + " has not; only momentum has one");
+    if (settings.common()[Setting::nesterov])
         throw py::value_error(
             "state.nesterov must be False in lookahead(), not True: such parameters are the look-ahead point "
             "already");
-    if (rule.ahead == Rule::lr_momentum)
-        check_products(settings_, "lr * momentum", Setting::lr, Setting::momentum);
+    if (rule_->ahead == Rule::lr_momentum)
+        check_products(settings, "lr * momentum", Setting::lr, Setting::momentum);
 }
 
-Constants State::constants() const {
+Constants State::lookahead_constants() const {
+    const Settings settings = settings_.copy();
+    check_lookahead(settings);
     check_not_swapped();
-    check_rule(settings_);
+    check_rule(settings);
     Constants constants;
-    make_constants(constants);
+    make_constants(settings, constants);
     return constants;
 }
 
@@ -159,17 +161,17 @@ Age State::age(std::size_t i) const {
     return {steps_[i], momentum_products_[i]};
 }
 
-void State::make_constants(Constants& made) const {
-    const Rule& rule = settings_.rule();
+void State::make_constants(const Settings& settings, Constants& made) const {
+    const Rule& rule = *rule_;
     const auto are_alike = [](const auto& of) {
         return std::adjacent_find(of.begin(), of.end(), std::not_equal_to<>()) == of.end();
     };
     const bool differ = rule.ages && (!are_alike(steps_) || !are_alike(momentum_products_));
-    const bool per_array = settings_.any_per_array() || differ;
+    const bool per_array = settings.any_per_array() || differ;
     made.table.clear();
     made.stride = per_array ? 2 : 0;
     for (std::size_t i = 0; i < (per_array ? kept_.size() : std::min<std::size_t>(kept_.size(), 1)); ++i) {
-        const Values values = settings_.values(i);
+        const Values values = settings.values(i);
         const Coefficients first = coefficients(rule, values, rule.ages ? age(i) : Age{});
         made.table.push_back(first);
         made.table.push_back(rule.ages ? first : coefficients(rule, values, {1}));
@@ -177,18 +179,26 @@ void State::make_constants(Constants& made) const {
 }
 
 void State::renew_constants() {
-    if (!is_stale_) return make_constants(constants_);
-    check_options(settings_);
-    constants_ = constants();
-    in_force_ = settings_.common();
-    plan_ = Plan(kept_, pass({}, {}));
-    if (in_force_.has(Setting::average_decay)) kept_.make_room_for_average();
-    is_stale_ = false;
+    if (!is_stale_) return make_constants(in_force_, constants_);
+    is_stale_ = false;  // what is set from here on counts from the next step
+    try {
+        Settings found = settings_.copy();
+        check_options(found);
+        check_not_swapped();
+        check_rule(found);
+        make_constants(found, constants_);
+        in_force_ = std::move(found);
+        plan_ = Plan(kept_, pass({}, {}));
+        if (in_force_.common().has(Setting::average_decay)) kept_.make_room_for_average();
+    } catch (...) {
+        is_stale_ = true;
+        throw;
+    }
 }
 
 Pass State::pass(py::handle grad_scale, py::handle zero_grads) const {
     Pass pass;
-    pass.settings = &in_force_;
+    pass.settings = &in_force_.common();
     if (grad_scale) pass.grad_scale = checked_for_all("grad_scale", positive, grad_scale, kept_.params);
     if (zero_grads) pass.zeroes_grads = checked_flag("zero_grads", zero_grads);
     return pass;
@@ -197,39 +207,42 @@ Pass State::pass(py::handle grad_scale, py::handle zero_grads) const {
 // ---- the average ----
 
 void State::check_has_average() const {
-    if (!progress_.average_started)
+    if (!progress().average_started)
         throw py::value_error(
             "state must have an average, not none; set average_decay, which starts one at the next step");
 }
 
 void State::check_not_swapped() const {
-    if (progress_.swapped)
+    if (progress().swapped)
         throw py::value_error(
             "params must be the parameters, not their average; call state.swap_average(params) first");
 }
 
 void State::toggle_swapped() noexcept {
-    progress_.swapped = !progress_.swapped;
+    progress_.change([](Progress& progress) { progress.swapped = !progress.swapped; });
     is_stale_ = true;
 }
 
 void State::copy_to_average(const Leaves& params) {
-    if (!progress_.average_started) copy_into(*kept_.slots[Slot::average], params);
+    if (!progress().average_started) copy_into(*kept_.slots[Slot::average], params);
 }
 
 // ---- use ----
 
 void State::finish_step(const Leaves& grads) noexcept {
-    for (std::size_t i = 0; ages_ && i < steps_.size(); ++i)
+    for (std::size_t i = 0; rule_->ages && i < steps_.size(); ++i)
         if (grads[i] != Py_None) momentum_products_[i] *= constants_.of(i, steps_[i])->momentum_factor;
     for (std::size_t i = 0; i < steps_.size(); ++i) steps_[i] += grads[i] != Py_None;
-    progress_.average_started = progress_.average_started || in_force_.has(Setting::average_decay);
-    ++progress_.step_count;
+    const bool averages = in_force_.common().has(Setting::average_decay);
+    progress_.change([&](Progress& progress) {
+        progress.average_started = progress.average_started || averages;
+        ++progress.step_count;
+    });
 }
 
 py::object State::containers(Slot::Name name) {
-    if (all_slots[name].is_of_the_rule() && !settings_.rule().keeps_slot(name))
-        throw py::attribute_error(std::string("a State of the rule ") + settings_.rule().name + " has no " +
+    if (all_slots[name].is_of_the_rule() && !rule_->keeps_slot(name))
+        throw py::attribute_error(std::string("a State of the rule ") + rule_->name + " has no " +
                                   all_slots[name].name);
     if (!has_slot(name)) return py::none();
     const Arrays& arrays = *kept_.slots[name];
@@ -245,27 +258,29 @@ py::object State::containers(Slot::Name name) {
 }
 
 std::string State::repr() const {
+    const Settings settings = settings_.copy();
+    const Progress progress = this->progress();
     const auto count = [](long long n, const char* what) {
         return ", " + std::to_string(n) + " " + what + (n == 1 ? "" : "s");
     };
-    std::string text = std::string("<State ") + settings_.rule().title();
+    std::string text = std::string("<State ") + rule_->title();
     for (const Kind kind : {Kind::number, Kind::flag, Kind::option, Kind::choice, Kind::dtype})
         for (const Setting& setting : all_settings) {
             const Setting::Name name = setting.place;
             if (setting.kind != kind || name == Setting::form || name == Setting::compensated ||
-                !is_keyword(settings_.rule(), name) || (kind != Kind::number && settings_.is_fallback(name)))
+                !is_keyword(*rule_, name) || (kind != Kind::number && settings.is_fallback(name)))
                 continue;
             text += std::string(", ") + setting.name;
             if (kind != Kind::flag)
                 text +=
-                    "=" + (settings_.per_array(name) ? "per array" : text_of(py::str(settings_.shown(name))));
+                    "=" + (settings.per_array(name) ? "per array" : text_of(py::str(settings.shown(name))));
         }
-    if (settings_.common()[Setting::compensated]) text += ", compensated";
-    if (progress_.swapped) text += ", swapped";
+    if (settings.common()[Setting::compensated]) text += ", compensated";
+    if (progress.swapped) text += ", swapped";
     std::size_t elements = 0;
     for (std::size_t i = 0; i < kept_.size(); ++i) elements += kept_.velocity()[i].size;
     return text + count(static_cast<long long>(kept_.size()), "array") +
-           count(static_cast<long long>(elements), "element") + count(counted(progress_.step_count), "step") +
+           count(static_cast<long long>(elements), "element") + count(counted(progress.step_count), "step") +
            ">";
 }
 
@@ -318,10 +333,10 @@ void State::scale_velocities(const std::vector<double>& factors) {
         throw py::value_error("factors must have one for each array, not be " +
                               std::to_string(factors.size()));
     const Mark::Hold hold(mark, Mark::writing);
-    scale(factors);
+    kept_.slots[Slot::velocity]->take(scaled_velocity(factors));
 }
 
-void State::scale(const std::vector<double>& factors) {
+Arrays State::scaled_velocity(const std::vector<double>& factors) const {
     Arrays scaled(kept_.velocity());
     for (std::size_t i = 0; i < factors.size(); ++i) {
         if (factors[i] == 1 || !scaled.any_nonzero(i) || scaled.scale(i, factors[i])) continue;
@@ -331,44 +346,62 @@ void State::scale(const std::vector<double>& factors) {
                             repr_of(py::float_(factors[i])),
                         tree().path(i));
     }
-    kept_.slots[Slot::velocity]->take(scaled);
+    return scaled;
 }
 
-// The gain of an array's rule at its lr, or at that of other settings.
-double State::gain(const Settings& of_lr, std::size_t i) const {
-    Values values = settings_.values(i);
+// The gain of an array's rule with these settings, at the lr of others.
+double State::gain(const Settings& settings, std::size_t i, const Settings& of_lr) const {
+    Values values = settings.values(i);
     values[Setting::lr] = of_lr.of(Setting::lr, i);
-    return coefficients(settings_.rule(), values, {1}).gain;
+    return coefficients(*rule_, values, {1}).gain;
+}
+
+bool State::has_lr_in_velocity(const Settings& settings, const Settings& found) const {
+    for (std::size_t i = 0; i < kept_.size(); ++i)
+        if (gain(settings, i, settings) != gain(settings, i, found)) return true;
+    return false;
 }
 
 // What makes each velocity that of gradients which all came in at the new lr.
-std::vector<double> State::lr_corrections(const Settings& found) const {
+std::vector<double> State::lr_corrections(const Settings& settings, const Settings& found) const {
     std::vector<double> factors(kept_.size(), 1);
     for (std::size_t i = 0; i < factors.size(); ++i) {
-        const double before = gain(settings_, i), now = gain(found, i);
+        const double before = gain(settings, i, settings), now = gain(settings, i, found);
         if (before == now || !kept_.velocity().any_nonzero(i)) continue;
         if (before == 0)
             refuse_velocity(
                 std::string("state.lr must be above 0 before it changes, where a velocity of the form ") +
-                    settings_.rule().title() +
-                    " is not zero, not 0.0; call reset(), or set rescale_velocity=False",
+                    rule_->title() + " is not zero, not 0.0; call reset(), or set rescale_velocity=False",
                 tree().path(i));
         factors[i] = now / before;
     }
     return factors;
 }
 
+// False, and nothing is changed, where another thread has set lr meanwhile.
+bool State::try_set_lr(Item& item, bool rescales) {
+    const Settings before = settings_.copy();
+    Settings found = before;
+    Item copy = item;
+    found.exchange(Setting::lr, copy);
+    std::optional<Mark::Hold> hold;
+    std::optional<Arrays> scaled;
+    if (rescales && has_lr_in_velocity(before, found)) {
+        hold.emplace(mark, Mark::writing);
+        scaled.emplace(scaled_velocity(lr_corrections(before, found)));
+    }
+    return settings_.change([&](Settings& settings) {
+        if (!settings.shown(Setting::lr).is(before.shown(Setting::lr))) return false;
+        if (scaled) kept_.slots[Slot::velocity]->take(*scaled);
+        settings.exchange(Setting::lr, item);
+        return true;
+    });
+}
+
 void State::set_lr(py::handle lr, py::handle rescale_velocity) {
     const bool rescales = checked_flag("rescale_velocity", rescale_velocity);
-    Settings found = settings_;
-    found.set(Setting::lr, lr, kept_.params);
-    bool has_lr = false;  // whether a velocity has lr in it
-    for (std::size_t i = 0; i < kept_.size(); ++i) has_lr = has_lr || gain(settings_, i) != gain(found, i);
-    if (rescales && has_lr) {
-        const Mark::Hold hold(mark, Mark::writing);
-        scale(lr_corrections(found));
-    }
-    settings_.take(Setting::lr, found);  // and nothing else, which others may have set
+    Item item = checked_item(*rule_, Setting::lr, lr, kept_.params);
+    while (!try_set_lr(item, rescales)) continue;
     is_stale_ = true;
 }
 

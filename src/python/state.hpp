@@ -3,6 +3,7 @@
 #pragma once
 
 #include <algorithm>
+#include <atomic>
 #include <map>
 #include <memory>
 #include <optional>
@@ -14,6 +15,7 @@
 #include "plain/rules.hpp"
 #include "python/arrays.hpp"
 #include "python/checks.hpp"
+#include "python/guarded.hpp"
 #include "python/mark.hpp"
 #include "python/settings.hpp"
 #include "python/tree.hpp"
@@ -34,6 +36,22 @@ inline long long counted(long long count) {
 }
 std::vector<long long> counted(std::vector<long long> counts);
 
+// Whether what is made of the settings has to be made anew: said by whoever sets one, asked by each step. A
+// copy makes its own.
+class Stale {
+  public:
+    Stale() = default;
+    Stale(const Stale&) {}
+    Stale& operator=(bool value) {
+        value_ = value;
+        return *this;
+    }
+    operator bool() const { return value_; }
+
+  private:
+    std::atomic<bool> value_{true};
+};
+
 // Where a run has got to.
 struct Progress {
     long long step_count = 0, skipped_steps = 0;
@@ -50,10 +68,10 @@ class State {
 
     const Tree& tree() const { return kept_.params.tree; }
     const Kept& kept() const { return kept_; }
-    const Settings& settings() const { return settings_; }
-    const Progress& progress() const { return progress_; }
+    const Rule& rule() const { return *rule_; }  // in its form
+    Progress progress() const { return progress_.copy(); }
     // Throws where the rule has no such setting.
-    const py::object& shown(Setting::Name name) const;
+    py::object shown(Setting::Name name) const;
     void set(Setting::Name name, py::handle value);
 
     // The arrays of a slot, None where it is empty. Throws where the rule has no such slot.
@@ -78,12 +96,11 @@ class State {
 
     // The constants of the settings in force; throws where these do not go together. Kept until one is set.
     const Constants& kept_constants() {
-        if (is_stale_ || ages_) renew_constants();
+        if (is_stale_ || rule_->ages) renew_constants();
         return constants_;
     }
-    Constants constants() const;
-    // Throws where the look-ahead cannot be formed.
-    void check_lookahead() const;
+    // For a look-ahead; throws where that cannot be formed.
+    Constants lookahead_constants() const;
     // What a step does beyond the rule, once kept_constants() was called; null where not given.
     Pass pass(py::handle grad_scale, py::handle zero_grads) const;
     const Plan& plan() const { return plan_; }  // of a pass for which nothing was given
@@ -92,8 +109,12 @@ class State {
     // An average that is not there yet is to start as a copy of `params`, which have been checked. It is
     // there once the step is finished.
     void copy_to_average(const Leaves& params);
-    void set_grad_norm(std::optional<double> norm) { progress_.grad_norm = norm; }
-    void count_skipped_step() { ++progress_.skipped_steps; }
+    void set_grad_norm(std::optional<double> norm) {
+        progress_.change([&](Progress& progress) { progress.grad_norm = norm; });
+    }
+    void count_skipped_step() {
+        progress_.change([](Progress& progress) { ++progress.skipped_steps; });
+    }
     // Counts the step, for all and for the arrays that had a gradient.
     void finish_step(const Leaves& grads) noexcept;
     // Throws where there is no average; or, to be used for anything else, where it is swapped.
@@ -109,7 +130,7 @@ class State {
     State(const Rule& rule, Params params, const Leaves& leaves, const Given& given);
     State(const State& other) = default;
 
-    void check_init() const;
+    void check_init(const Settings& settings) const;
     // As each step does, and each way of loading.
     void check_together(const Settings& settings) const;
     void check_options(const Settings& settings) const;  // those of the whole update
@@ -118,14 +139,17 @@ class State {
     // The constant `what`, formed of two hyperparameters, must not vanish or overflow in the dtype of an
     // array.
     void check_products(const Settings& settings, const char* what, Setting::Name a, Setting::Name b) const;
+    void check_lookahead(const Settings& settings) const;
     Age age(std::size_t i) const;
-    void make_constants(Constants& made) const;
+    void make_constants(const Settings& settings, Constants& made) const;
     void renew_constants();
     void copy_into(Arrays& arrays, const Leaves& params);
     std::vector<std::string> paths() const;  // throws where two are alike
-    double gain(const Settings& of_lr, std::size_t i) const;
-    std::vector<double> lr_corrections(const Settings& found) const;
-    void scale(const std::vector<double>& factors);
+    double gain(const Settings& settings, std::size_t i, const Settings& of_lr) const;
+    bool try_set_lr(Item& item, bool rescales);
+    bool has_lr_in_velocity(const Settings& settings, const Settings& found) const;
+    std::vector<double> lr_corrections(const Settings& settings, const Settings& found) const;
+    Arrays scaled_velocity(const std::vector<double>& factors) const;
 
     py::dict summary() const;
     Settings checked_settings(Saved& saved) const;
@@ -136,15 +160,19 @@ class State {
     py::list memory(bool with_average, const std::vector<long long>& steps) const;
     bool has_slot(Slot::Name slot) const;  // in a checkpoint
 
+    // At any time, any thread may
+    Guarded<Settings> settings_;  // set and read these,
+    Guarded<Progress> progress_;  // and read these, which only who holds the mark for writing changes.
+    const Rule* rule_;
+
+    // What follows is for those who hold the mark; but for what is in the arrays, and whether there is an
+    // average, Kept does not change.
     Kept kept_;
-    Settings settings_;
     std::vector<long long> steps_;           // that each array has made
     std::vector<double> momentum_products_;  // of each array; Age
-    Progress progress_;
 
-    bool ages_;             // what the rule does
-    bool is_stale_ = true;  // what follows is made of the settings
-    Values in_force_{};     // for the step at work, while others may be set
+    Stale is_stale_;     // what follows is made of the settings
+    Settings in_force_;  // for the step at work, while others may be set
     Constants constants_;
     Plan plan_;
 };

@@ -6,12 +6,13 @@
 
 namespace fast_momentum {
 
+const PyTypeObject* state_type = nullptr;
+
 namespace {
 
 State& checked_state(py::handle state) {
     // isinstance() and cast() would look the type up by name, twice. The class is final.
-    static const PyTypeObject* type = py::detail::get_type_info(typeid(State))->type;
-    if (Py_TYPE(state.ptr()) != type)
+    if (Py_TYPE(state.ptr()) != state_type)
         throw py::type_error("state must be a State, as init() returns it, not " + type_name(state));
     auto* instance = reinterpret_cast<py::detail::instance*>(state.ptr());
     return *instance->get_value_and_holder().value_ptr<State>();
@@ -111,8 +112,7 @@ py::object lookahead(py::handle params, py::handle state_, py::object out) {
     const Mark::Hold hold(state.mark, Mark::reading);
     Call call;
     state.tree().match(params, "params", "init()", call.params);
-    state.check_lookahead();
-    const Constants constants = state.constants();  // its own: another look-ahead may be running
+    const Constants constants = state.lookahead_constants();  // its own: another look-ahead may be running
     if (out.is_none())
         out = state.tree().build([&](std::size_t i) { return empty_like(state.kept(), i, call.params[i]); });
     state.tree().match(out, "out", "params", call.partners);

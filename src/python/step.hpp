@@ -7,6 +7,10 @@
 
 namespace fast_momentum {
 
+// Set at the import, before there is a State: what is looked up when it is first needed makes other threads
+// wait, while Python waits for them.
+extern const PyTypeObject* state_type;
+
 // grad_scale and zero_grads may be null: not given.
 void step(py::handle params, py::handle grads, py::handle state, py::handle grad_scale,
           py::handle zero_grads);

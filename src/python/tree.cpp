@@ -1,5 +1,7 @@
 #include "python/tree.hpp"
 
+#include <pybind11/critical_section.h>
+
 #include <algorithm>
 #include <unordered_set>
 
@@ -59,19 +61,17 @@ class Reader {
   private:
     void read_sequence(Tree::Node& node, py::handle object, const Path& path, std::size_t depth) {
         node.kind = Tree::Node::sequence;
-        node.children.reserve(size_of(object));
-        for (std::size_t i = 0; i < size_of(object); ++i) {
-            PyObject* item = PySequence_Fast_GET_ITEM(object.ptr(), static_cast<Py_ssize_t>(i));
-            node.children.push_back(read(item, path.item(i), depth + 1));
-        }
+        const auto items = PyList_Check(object.ptr()) ? py::tuple(owned(PyList_AsTuple(object.ptr())))
+                                                      : py::reinterpret_borrow<py::tuple>(object);
+        for (const py::handle item : items)
+            node.children.push_back(read(item, path.item(node.children.size()), depth + 1));
     }
 
     void read_mapping(Tree::Node& node, py::handle object, const Path& path, std::size_t depth) {
         node.kind = Tree::Node::mapping;
-        PyObject *key, *item;
-        for (Py_ssize_t position = 0; PyDict_Next(object.ptr(), &position, &key, &item);) {
-            node.keys.push_back(py::reinterpret_borrow<py::object>(key));
-            node.children.push_back(read(item, path.item(key), depth + 1));
+        for (auto& [key, item] : held_items(object)) {
+            node.children.push_back(read(item, path.item(key.ptr()), depth + 1));
+            node.keys.push_back(std::move(key));
         }
     }
 
@@ -139,21 +139,28 @@ class Matcher {
 
   private:
     void match_sequence(const Tree::Node& node, py::handle object, const Path& path) {
-        check_length(node, object, path, as_);
         if (node.children.empty()) {
+            const py::scoped_critical_section held(object);
+            check_length(node, object, path, as_);
             PyObject** items = PySequence_Fast_ITEMS(object.ptr());
             for (std::size_t i = 0; i < node.size; ++i) leaves_.push(items[i]);
             return;
         }
-        for (std::size_t i = 0; i < node.size; ++i) {
-            check_length(node, object, path, as_);  // comparing keys may have changed it
-            match(node.children[i], PySequence_Fast_GET_ITEM(object.ptr(), static_cast<Py_ssize_t>(i)),
-                  path.item(i));
-        }
+        check_length(node, object, path, as_);
+        for (std::size_t i = 0; i < node.size; ++i)
+            match(node.children[i], held_item(node, i, object, path), path.item(i));
+    }
+
+    py::object held_item(const Tree::Node& node, std::size_t i, py::handle object, const Path& path) {
+        const py::scoped_critical_section held(object);
+        check_length(node, object, path, as_);  // comparing keys may have changed it
+        return py::reinterpret_borrow<py::object>(
+            PySequence_Fast_GET_ITEM(object.ptr(), static_cast<Py_ssize_t>(i)));
     }
 
     // The common case, without a look-up: the same keys, the same objects, in the same order.
     bool match_in_order(const Tree::Node& node, py::handle object) {
+        const py::scoped_critical_section held(object);
         if (!node.children.empty() || size_of(object) != node.size) return false;
         const std::size_t begin = leaves_.size();
         PyObject *key, *item;
@@ -171,8 +178,7 @@ class Matcher {
     void match_by_key(const Tree::Node& node, py::handle object, const Path& path) {
         if (size_of(object) != node.size) check_keys(node, object, path, as_);
         node.each([&](std::size_t i, const Tree::Node& child) {
-            const py::object held = item_at(node, i, object, path, as_);
-            match(child, held, path.item(node.keys[i].ptr()));
+            match(child, item_at(node, i, object, path, as_), path.item(node.keys[i].ptr()));
         });
     }
 
@@ -207,10 +213,25 @@ py::object build_node(const Tree::Node& node, const std::function<py::object(std
 
 }  // namespace
 
+std::vector<std::pair<py::object, py::object>> held_items(py::handle dict) {
+    const py::scoped_critical_section held(dict);
+    std::vector<std::pair<py::object, py::object>> items;
+    PyObject *key, *item;
+    for (Py_ssize_t position = 0; PyDict_Next(dict.ptr(), &position, &key, &item);)
+        items.emplace_back(py::reinterpret_borrow<py::object>(key), py::reinterpret_borrow<py::object>(item));
+    return items;
+}
+
 py::object item_at(const Tree::Node& node, std::size_t at, py::handle object, const Path& path,
                    const char* as) {
+#if PY_VERSION_HEX >= 0x030D0000
+    PyObject* item = nullptr;
+    PyDict_GetItemRef(object.ptr(), node.keys[at].ptr(), &item);
+    if (item) return py::reinterpret_steal<py::object>(item);
+#else
     PyObject* item = PyDict_GetItemWithError(object.ptr(), node.keys[at].ptr());
     if (item) return py::reinterpret_borrow<py::object>(item);
+#endif
     if (PyErr_Occurred()) throw py::error_already_set();
     check_keys(node, object, path, as);
     throw py::value_error(path.str() +

@@ -1,11 +1,16 @@
 // Containers -> leaves with paths. A leaf is whatever is no list, tuple or dict; what it has to be is for
 // checks.cpp to say. Containers are read through their base type: no overridden method runs.
+//
+// Without a GIL, another thread may change a list or dict at any time. So items are read in a critical
+// section of their container (pybind11's, which is nothing where there is a GIL), and held before it ends.
+// Python code that runs in one may end it.
 #pragma once
 
 #include <pybind11/pybind11.h>
 
 #include <functional>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace fast_momentum {
@@ -95,6 +100,9 @@ class Tree {
 inline bool is_sequence(py::handle object) {
     return PyList_Check(object.ptr()) || PyTuple_Check(object.ptr());
 }
+
+// The items of a dict, as they are at one moment.
+std::vector<std::pair<py::object, py::object>> held_items(py::handle dict);
 
 // The items of `object`, a list or tuple, must be as many as those of `node`.
 void check_length(const Tree::Node& node, py::handle object, const Path& path, const char* as);
