@@ -114,6 +114,62 @@ def test_as_a_user(session: nox.Session, wheel: Path, sdist: Path, folder: Path)
         session.run(python, "-m", "pytest", *session.posargs, external=True)
 
 
+@nox.session(name="free-threaded", default=False)
+def free_threaded(session: nox.Session) -> None:
+    """The tests on CPython without a GIL, built if need be; several at once; races under ThreadSanitizer. Arguments go to pytest."""
+    python = free_threaded_python(session, "plain")
+    venv = Path(session.create_tmp()) / "venv"
+    session.run(python, "-m", "venv", "--clear", venv, external=True)
+    python = str(venv / "bin" / "python")
+    requirements = PROJECT["project"]["dependencies"] + group("test-free-threaded")
+    session.run(python, "-m", "pip", "install", "-q", *requirements, external=True)
+    session.env["PYTHON_GIL"] = "0"  # Cython's modules would bring it back
+    install_free_threaded(session, python)
+    session.run(
+        python,
+        "-W",
+        "error",
+        "-c",
+        "import fast_momentum, sys; sys.exit(sys._is_gil_enabled())",
+        external=True,
+    )
+    session.run(python, "-m", "pytest", *session.posargs, external=True)
+    session.run(python, "-m", "pytest", "--parallel-threads=4", *PARALLEL, external=True)
+    races_under_thread_sanitizer(session, python)
+
+
+# Their tests share nothing but the package; those that others would disturb are marked.
+PARALLEL = [f"tests/test_{name}.py" for name in ("checks", "overlap", "state", "step", "tree", "update")]
+
+
+def free_threaded_python(session: nox.Session, variant: str) -> str:
+    script = str(ROOT / ".ci" / "free_threaded_python")
+    return str(session.run(script, variant, silent=True, external=True)).splitlines()[-1]
+
+
+def install_free_threaded(
+    session: nox.Session, python: str, *options: str, build: str = "free-threaded", **environment: str
+) -> None:
+    """Build the wheel with this Python, which nox does not know, and install it."""
+    command = [python, "-m", "pip", "install", "-q", "--no-deps", "--force-reinstall", *options]
+    session.run(*command, f"-Cbuild-dir={ROOT / 'build' / build}", str(ROOT), env=environment, external=True)
+
+
+def races_under_thread_sanitizer(session: nox.Session, plain: str) -> None:
+    """Without OpenMP, which is not instrumented; nor is NumPy, so the arrays themselves are not watched in its code."""
+    python = free_threaded_python(session, "thread")
+    folder = Path(session.create_tmp()) / "thread"
+    flags = "-O1 -g1 -fno-omit-frame-pointer -fsanitize=thread"
+    install_free_threaded(session, plain, "--upgrade", f"--target={folder}", "-Ccmake.build-type=Debug", "-Cinstall.strip=false",
+                          "-Ccmake.define.FAST_MOMENTUM_OPENMP=OFF", build="thread", CXXFLAGS=flags)  # fmt: skip
+    packages = next((Path(plain).parents[1] / "lib").glob("python*/site-packages"))
+    suppressions = Path(python).parents[1] / "suppressions.txt"
+    # setarch: the sanitizer needs addresses where it expects them.
+    session.run("setarch", "--addr-no-randomize", python, "-m", "pytest", "tests/test_threads_free.py", external=True,
+                env={"PYTHONPATH": f"{folder}{os.pathsep}{packages}", "FAST_MOMENTUM_RACES": "40",
+                     "FAST_MOMENTUM_SANITIZED": "1", "TSAN_OPTIONS": f"suppressions={suppressions} halt_on_error=1"})  # fmt: skip
+
+
 @nox.session(default=False)
 def editable(session: nox.Session) -> None:
     """An editable install builds itself anew at the import after a change. In a copy, as the change is to a source."""
