@@ -61,7 +61,7 @@ def _adam_to_form(state: _core.State, form: str) -> _core.State:
         msg = f"form must be one with the steps of {state.form!r}, not {form!r}; uncorrected ones are not corrected for t"
         raise ValueError(msg)
     containers, rest = state.__reduce__()[1]
-    eps = [at(state.eps, keys) for keys, _ in leaves(containers)]
+    eps = [at(rest["hyperparameters"]["eps"], keys) for keys, _ in leaves(containers)]
     if state.form != form and corrected and any(eps):
         msg = (
             f"state.eps must be 0 for the form {form}, not {max(eps)!r}; the forms {state.form} and {form} give it "

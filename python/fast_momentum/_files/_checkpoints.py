@@ -82,13 +82,14 @@ class Checkpoints:
             begins anew, or goes on from an earlier file, needs a folder of its own.
         """
         check_state(state)
-        path = self.folder / _name(state.step_count)
+        steps = state.step_count  # once: another thread may step it
+        path = self.folder / _name(steps)
         others = [other for other in self._named() if self._fault(other) is None]
         newest = max(map(_number, others), default=0)
-        if newest > state.step_count:
+        if newest > steps:
             msg = (
                 f"state must have made {newest} steps, as in the newest checkpoint in {os.fspath(self.folder)!r}, "
-                f"or more, not {state.step_count}; choose another folder, or move that file away"
+                f"or more, not {steps}; choose another folder, or move that file away"
             )
             raise ValueError(msg)
         self.folder.mkdir(parents=True, exist_ok=True)
