@@ -390,7 +390,7 @@ def test_containers_that_change_beside_a_step(kind: str, changing: str) -> None:
     done = race(
         change,
         lambda _: fm.step(params, grads, states[0]),
-        lambda _: fm.lookahead(params, states[1]),
+        lambda _: fm.lookahead(grads, states[1]),  # which nobody writes
         lambda _: fm.global_norm(grads),
         allowed=REFUSALS,
     )
