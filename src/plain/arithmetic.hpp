@@ -15,13 +15,13 @@ namespace fast_momentum {
 // and not for those of OpenMP.
 class StandardArithmetic {
   public:
-    StandardArithmetic() : found_(control()) {
-        if ((found_ & settings) != standard) set((found_ & ~settings) | standard);
+    StandardArithmetic() : found_(control()), differs_((found_ & settings) != standard) {
+        if (differs_) set((found_ & ~settings) | standard);
     }
     StandardArithmetic(const StandardArithmetic&) = delete;
     StandardArithmetic& operator=(const StandardArithmetic&) = delete;
     ~StandardArithmetic() {
-        if ((found_ & settings) != standard) set(found_);
+        if (differs_) set(found_);
     }
 
   private:
@@ -48,6 +48,7 @@ class StandardArithmetic {
     static void set(Control value) { std::fesetround(value); }
 #endif
     const Control found_;
+    const bool differs_;
 };
 
 }  // namespace fast_momentum

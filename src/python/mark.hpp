@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <stdexcept>
 
+#include "kernels/compilers.hpp"
 #include "plain/threads.hpp"
 
 namespace fast_momentum {
@@ -39,11 +40,9 @@ class Mark {
         Hold(const Hold&) = delete;
         Hold& operator=(const Hold&) = delete;
         ~Hold() {
-            if (generation_ != fork_generation()) return;
             mark_.change([&](Users& users) {
-                if (users.generation != generation_) return false;
                 users.count = use_ == writing ? 0 : users.count - 1;
-                return true;
+                return users.generation == generation_;
             });
         }
 
@@ -62,7 +61,7 @@ class Mark {
 
     // Calls edit(users) until what it makes of them is stored, or it returns false.
     template <class Edit>
-    bool change(const Edit& edit) {
+    INLINED bool change(const Edit& edit) {
         Users found = users_.load(std::memory_order_relaxed), wanted;
         do {
             wanted = found;

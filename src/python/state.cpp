@@ -230,9 +230,12 @@ void State::copy_to_average(const Leaves& params) {
 // ---- use ----
 
 void State::finish_step(const Leaves& grads) noexcept {
-    for (std::size_t i = 0; rule_->ages && i < steps_.size(); ++i)
-        if (grads[i] != Py_None) momentum_products_[i] *= constants_.of(i, steps_[i])->momentum_factor;
-    for (std::size_t i = 0; i < steps_.size(); ++i) steps_[i] += grads[i] != Py_None;
+    const bool ages = rule_->ages;
+    for (std::size_t i = 0; i < steps_.size(); ++i) {
+        if (grads[i] == Py_None) continue;
+        if (ages) momentum_products_[i] *= constants_.of(i, steps_[i])->momentum_factor;
+        ++steps_[i];
+    }
     const bool averages = in_force_.common().has(Setting::average_decay);
     progress_.change([&](Progress& progress) {
         progress.average_started = progress.average_started || averages;
