@@ -30,10 +30,10 @@ from helpers import (
     LAYOUTS,
     assert_bits,
     copied,
-    kind_of,
     leaves,
     make,
     option_id,
+    other_state,
     random_like,
     snapshot,
     storable,
@@ -83,18 +83,6 @@ def assert_same_run(params: Any, state: fm.State, expected: Any, expected_state:
     run(expected, expected_state, 9)
     assert_bits(params, expected)
     assert state_dict(state) == state_dict(expected_state)
-
-
-def other_state(params: Any, state: fm.State) -> fm.State:
-    """With all that may be another one."""
-    return make(
-        fm,
-        params,
-        lr=7.0,
-        velocity_dtype=state.velocity_dtype,
-        compensated=state.compensated,
-        **kind_of(state),
-    )
 
 
 def check_both_ways(path: Path, params: Any, state: fm.State) -> None:
@@ -600,10 +588,10 @@ def test_a_second_moment_below_zero(path: Path) -> None:
     other_state = fm.adam(other, lr=0.1)
     before = snapshot(other_state, other)
     message = r"second_moment\['w'\] must be >= 0 in each element, not hold others"
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(fm.DamagedFileError, match=message):
         fm.restore(path, other, other_state)
     assert snapshot(other_state, other) == before
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(fm.DamagedFileError, match=message):
         fm.load(path)
 
 
@@ -617,7 +605,7 @@ def test_what_is_kept_of_an_array_that_has_made_no_step(path: Path, place: int, 
     before = snapshot(state, params)
     for load in (lambda: fm.load(path), lambda: fm.restore(path, params, state)):
         with pytest.raises(
-            ValueError, match="must be zero where its array has made no step, not hold other values"
+            fm.DamagedFileError, match="must be zero where its array has made no step, not hold other values"
         ):
             load()
     assert snapshot(state, params) == before
@@ -850,7 +838,7 @@ def test_every_byte_matters_or_means_nothing(path: Path) -> None:
         path.write_bytes(damaged)
         try:
             loaded, loaded_state, extra = fm.load(path)
-        except ValueError as error:
+        except fm.DamagedFileError as error:
             assert str(error).startswith(repr(str(path)))  # noqa: PT017 - it need not be raised
         else:
             without_meaning += 1
@@ -872,6 +860,22 @@ def test_every_length(path: Path) -> None:
         with pytest.raises(ValueError, match="must be as save"):
             fm.restore(path, params, state)
     assert snapshot(state, params) == before
+
+
+def test_damage_to_what_has_a_range_is_damage(path: Path) -> None:
+    """Whatever is wrong about the values, which are looked at before the checksum is known."""
+    params = [np.zeros(3, np.float32), np.ones(3, np.float32)]
+    state = fm.adam(params, lr=0.1)
+    fm.step(params, [None, params[1].copy()], state)
+    fm.save(path, params, state)
+    whole = path.read_bytes()
+    for zeros in re.finditer(bytes(12), whole):
+        for flip in (0x01, 0x80):
+            path.write_bytes(whole[: zeros.start()] + bytes([flip] * 12) + whole[zeros.end() :])
+            with pytest.raises(fm.DamagedFileError):
+                fm.load(path)
+            with pytest.raises(fm.DamagedFileError):
+                fm.restore(path, params, state)
 
 
 def test_damage_far_in_a_large_array_changes_nothing(path: Path, rng: np.random.Generator) -> None:
@@ -1259,6 +1263,19 @@ def test_a_damaged_one_counts_neither_as_kept_nor_as_newest(tmp_path: Path) -> N
     newest = checkpoints.save(params, state)
     assert checkpoints.paths == [newest, str(saved[1])]
     assert list(checkpoints.unreadable) == [str(saved[2])]
+
+
+def test_a_damaged_value_out_of_its_range_is_passed_over(tmp_path: Path) -> None:
+    checkpoints = fm.Checkpoints(tmp_path)
+    params = np.zeros(2, np.float32)
+    state = fm.adam(params, lr=0.1)
+    for _ in range(2):
+        fm.step(params, np.ones(2, np.float32), state)
+        newest = Path(checkpoints.save(params, state))
+    values = state.second_moment.tobytes()
+    newest.write_bytes(newest.read_bytes().replace(values, (-state.second_moment).tobytes()))
+    checkpoints.restore(params, state)
+    assert state.step_count == 1
 
 
 def test_a_folder_that_is_a_file(tmp_path: Path) -> None:

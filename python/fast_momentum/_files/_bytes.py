@@ -121,7 +121,8 @@ class Reading:
 
 
 def check_values(name: str, part: Part, memory: memoryview) -> None:
-    """Some bytes of the array: the range that load_state_dict() asks for."""
+    """Some bytes of the array: the range that load_state_dict() asks for, and save() has kept. They are looked at before
+    the checksum is known."""
     if part.low == -math.inf and part.high == math.inf:
         return
     values = np.frombuffer(memory, part.item_type)
@@ -129,7 +130,7 @@ def check_values(name: str, part: Part, memory: memoryview) -> None:
         values = (values.astype(np.uint32) << 16).view(np.float32)
     if part.low == part.high and np.frombuffer(memory, np.uint8).any():  # a -0.0 is none
         msg = f"{name} must be zero where its array has made no step, not hold other values"
-        raise ValueError(msg)
+        raise DamagedFileError(msg)
     if (values < part.low).any():
         msg = f"{name} must be >= 0 in each element, not hold others"
-        raise ValueError(msg)
+        raise DamagedFileError(msg)
