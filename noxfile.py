@@ -289,6 +289,14 @@ def sanitize(session: nox.Session) -> None:
 
 
 @nox.session(default=False)
+def soak(session: nox.Session) -> None:
+    """Random programs against the reference, for an hour or so many seconds; `tests/soak.py` says what else may follow."""
+    session.install(*group("test"))
+    install_wheel(session)
+    session.run("python", "tests/soak.py", *session.posargs)
+
+
+@nox.session(default=False)
 def arm(session: nox.Session) -> None:
     """The bits of a step on Arm and on x86-64 without AVX2, both emulated; needs packages of Debian."""
     tools = ["aarch64-linux-gnu-g++", "aarch64-linux-gnu-objdump", "qemu-aarch64", "qemu-x86_64"]

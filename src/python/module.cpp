@@ -45,13 +45,18 @@ py::dict coefficients_dict(py::handle rule, py::handle form, long long steps, co
 py::dict settings_table() {
     const char* kinds[] = {"number", "flag", "option", "choice", "dtype"};
     py::dict table;
-    for (const Setting& setting : all_settings)
+    for (const Setting& setting : all_settings) {
+        py::list names;
+        for (auto choice = setting.choices; choice && *choice; ++choice) names.append(*choice);
+        for (const char* name : setting.kind == Kind::dtype ? dtype_names() : std::vector<const char*>())
+            names.append(name);
         table[setting.name] =
             py::dict("kind"_a = kinds[static_cast<unsigned>(setting.kind)],
                      "requirement"_a = setting.range.requirement, "low"_a = setting.range.low,
                      "high"_a = setting.range.high, "has_low"_a = setting.range.has_low,
-                     "has_high"_a = setting.range.has_high, "fixed"_a = setting.fixed,
+                     "has_high"_a = setting.range.has_high, "choices"_a = names, "fixed"_a = setting.fixed,
                      "since"_a = setting.since, "of_every_rule"_a = setting.of_every_rule);
+    }
     return table;
 }
 
