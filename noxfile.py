@@ -297,6 +297,27 @@ def soak(session: nox.Session) -> None:
 
 
 @nox.session(default=False)
+def fuzz(session: nox.Session) -> None:
+    """Inputs for what reads files, checkpoints and pickles, led by coverage, for 60 seconds or so many; needs clang-19."""
+    clang = shutil.which("clang++-19") or session.error("clang++-19 is missing: apt-get install clang-19")
+    session.install(*group("test"), "atheris")
+    flags = "-O1 -g1 -fno-omit-frame-pointer -fsanitize=address,fuzzer-no-link"
+    install_wheel(session, "-Ccmake.build-type=Debug", "-Cinstall.strip=false", "-Ccmake.define.FAST_MOMENTUM_OPENMP=OFF",
+                  build="fuzz", CXX=clang, CXXFLAGS=flags)  # fmt: skip
+    (packages,) = Path(session.virtualenv.location).glob("lib/python*/site-packages")
+    # What libFuzzer calls must be there before it is.
+    libraries = [*packages.glob("atheris/custom_mutator.*.so"), packages / "asan_with_fuzzer.so"]
+    folder = ROOT / "build" / "fuzz-inputs"
+    folder.mkdir(parents=True, exist_ok=True)
+    seconds, *rest = session.posargs or ["60"]
+    session.run(
+        "python", "tests/fuzz_coverage.py", str(folder), "tests/data/corpus", f"-max_total_time={seconds}",
+        "-max_len=20000", "-rss_limit_mb=3000", "-print_funcs=0", f"-artifact_prefix={folder}-", *rest,
+        env={"LD_PRELOAD": " ".join(map(str, libraries)), "ASAN_OPTIONS": "detect_leaks=0", "PYTHONMALLOC": "malloc"},
+    )  # fmt: skip
+
+
+@nox.session(default=False)
 def arm(session: nox.Session) -> None:
     """The bits of a step on Arm and on x86-64 without AVX2, both emulated; needs packages of Debian."""
     tools = ["aarch64-linux-gnu-g++", "aarch64-linux-gnu-objdump", "qemu-aarch64", "qemu-x86_64"]

@@ -16,6 +16,7 @@ import gc
 import itertools
 import resource
 import sys
+import tempfile
 import time
 import warnings
 from pathlib import Path
@@ -80,6 +81,8 @@ def main() -> None:
     given = parser.parse_args()
     warnings.simplefilter("error")
     faulthandler.enable()
+    if Path("/dev/shm").is_dir():
+        tempfile.tempdir = "/dev/shm"  # save() flushes to the disk, which would take most of the time
     if given.round:
         run_round(*map(int, given.round.split(".")))
     else:
