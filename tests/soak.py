@@ -27,7 +27,7 @@ from hypothesis.stateful import run_state_machine_as_test
 from fuzz_programs import Programs
 
 ROUND = hypothesis.settings(
-    max_examples=200,
+    max_examples=50,
     stateful_step_count=30,
     database=None,
     deadline=None,
@@ -35,7 +35,7 @@ ROUND = hypothesis.settings(
     suppress_health_check=list(hypothesis.HealthCheck),
 )
 # What Hypothesis and NumPy keep for later grows in the first rounds; a leak of a state in each program would be more.
-WARM_UP, MOST_GROWTH = 5, 64 << 20
+WARM_UP, MOST_GROWTH = 10, 64 << 20
 
 
 def open_files() -> int:
