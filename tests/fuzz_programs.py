@@ -114,6 +114,11 @@ def array_or_none(leaf: Any) -> Any:
     return None if leaf is None else np.asarray(leaf)
 
 
+def often(times: int, function: Any, **drawn: Any) -> list[Any]:
+    """So many rules in place of one: they are drawn alike, and most are about what comes between steps."""
+    return [rule(**drawn)(function) for _ in range(times)]
+
+
 class Programs(RuleBasedStateMachine):
     """`params` and `state` are stepped by the package, `expected` and `expected_state` by the reference."""
 
@@ -207,8 +212,7 @@ class Programs(RuleBasedStateMachine):
 
     # ---- steps, and what goes with them ----
 
-    @rule(data=st.data(), scale=st.sampled_from([1.0, 1.0, 0.3, 3.7]), zero_grads=st.booleans())
-    def step(self, data: st.DataObject, scale: float, zero_grads: bool) -> None:
+    def one_step(self, data: st.DataObject, scale: float, zero_grads: bool) -> None:
         grads = drawn_grads(data.draw, self.params, are_written=zero_grads)
         given = copied(grads)
         options = {} if scale == 1 else {"grad_scale": scale}  # what is not given takes a shorter way
@@ -233,11 +237,15 @@ class Programs(RuleBasedStateMachine):
         for of_one_base in self.by_base(grads).values() if zero_grads else ():
             assert_guards(*of_one_base)
 
-    @rule(data=st.data())
-    def set_one(self, data: st.DataObject) -> None:
+    def one_setting(self, data: st.DataObject) -> None:
         names = [name for name in self.row()["takes"] if not _core.settings[name]["fixed"]]
         name = data.draw(st.sampled_from(names))
         self.set({name: drawn_setting(data.draw, name, self.params)})
+
+    step, step_2, step_3, step_4, step_5, step_6, step_7, step_8 = often(
+        8, one_step, data=st.data(), scale=st.sampled_from([1.0, 1.0, 0.3, 3.7]), zero_grads=st.booleans()
+    )
+    setting, setting_2, setting_3, setting_4 = often(4, one_setting, data=st.data())
 
     @rule(data=st.data(), rescales=st.booleans())
     def set_lr(self, data: st.DataObject, rescales: bool) -> None:
