@@ -175,7 +175,9 @@ def drawn_setting(draw: st.DrawFn, name: str, params: Any) -> Any:
 def drawn_options(draw: st.DrawFn, params: Any) -> dict[str, Any]:
     """For `make`: a rule, and settings that go together."""
     row = draw(st.sampled_from(_core.rules))
-    names = draw(st.lists(st.sampled_from([name for name in row["takes"] if name != "form"]), max_size=6))
+    every = [name for name in row["takes"] if name != "form"]
+    own = [name for name in every if not _core.settings[name]["of_every_rule"]]
+    names = draw(st.lists(st.sampled_from([*every, *own, *own]), max_size=6))
     options = {name: drawn_setting(draw, name, params) for name in dict.fromkeys(["lr", *names])}
     options |= {"rule": row["rule"]} | ({"form": row["form"]} if row["form"] else {})
     return together(options, row, [leaf.dtype for _, leaf in _containers.leaves(params)])
