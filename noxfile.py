@@ -117,7 +117,7 @@ def test_as_a_user(session: nox.Session, wheel: Path, sdist: Path, folder: Path)
 @nox.session(name="free-threaded", default=False)
 def free_threaded(session: nox.Session) -> None:
     """The tests on CPython without a GIL, built if need be; several at once; races under ThreadSanitizer. Arguments go to pytest."""
-    venv = Path(session.create_tmp()) / "venv"
+    venv = Path(session.create_tmp()).resolve() / "venv"
     session.run(free_threaded_python(session, "plain"), "-m", "venv", "--clear", venv, external=True)
     python = str(venv / "bin" / "python")
     wanted = PROJECT["project"]["dependencies"] + group("test-free-threaded")
@@ -149,7 +149,7 @@ def install_free_threaded(
 def races_under_thread_sanitizer(session: nox.Session, plain: str) -> None:
     """Without OpenMP, which is not instrumented; nor is NumPy, so the arrays themselves are not watched in its code."""
     python = free_threaded_python(session, "thread")
-    folder = Path(session.create_tmp()) / "thread"
+    folder = Path(session.create_tmp()).resolve() / "thread"
     flags = "-O1 -g1 -fno-omit-frame-pointer -fsanitize=thread"
     install_free_threaded(session, plain, "--upgrade", f"--target={folder}", "-Ccmake.build-type=Debug", "-Cinstall.strip=false",
                           "-Ccmake.define.FAST_MOMENTUM_OPENMP=OFF", build="thread", CXXFLAGS=flags)  # fmt: skip
