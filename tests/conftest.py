@@ -41,7 +41,8 @@ def pytest_report_header() -> str:
     return f"fast_momentum {fm.__version__} from {fm.__file__}: {_core.config()}; numpy {np.__version__}"
 
 
-@pytest.fixture(params=ISAS)
+# The sanitizers are ten times as slow, and what the others have is compiled from the same source.
+@pytest.fixture(params=[_core.config()["in use"]] if "FAST_MOMENTUM_SANITIZED" in os.environ else ISAS)
 def isa(request: pytest.FixtureRequest) -> Iterator[str]:
     with isa_in_use(request.param):
         yield request.param
