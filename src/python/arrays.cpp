@@ -251,8 +251,11 @@ Span Arrays::span(bool written) const {
 }
 
 py::capsule Arrays::owner() const {
-    return py::capsule(new std::shared_ptr<char>(memory_),
-                       [](void* memory) { delete static_cast<std::shared_ptr<char>*>(memory); });
+    auto shared = std::make_unique<std::shared_ptr<char>>(memory_);
+    py::capsule capsule(shared.get(),
+                        [](void* memory) { delete static_cast<std::shared_ptr<char>*>(memory); });
+    shared.release();
+    return capsule;
 }
 
 // Its base is a capsule and no array or buffer, of which NumPy could find out that it is writable.

@@ -15,6 +15,7 @@
 #include "python/ending.hpp"
 #include "python/numpy_types.hpp"
 #include "python/prefix.hpp"
+#include "python/signature.hpp"
 #include "python/state.hpp"
 #include "python/step.hpp"
 
@@ -109,35 +110,57 @@ void def_error(py::module_& m, const char* name, const char* doc, PyObject* base
     type.doc() = doc;
 }
 
-// What a call with other arguments says: pybind11 would print all that it was given.
-[[noreturn]] void refuse_call(const std::string& name, const std::string& signature, py::ssize_t n_positional,
-                              const py::handle& keywords) {
-    std::string text;
-    for (const py::handle keyword : keywords) text += (text.empty() ? " and " : ", ") + text_of(keyword);
-    throw py::type_error(name + "() must be called as " + signature + ", not with " +
-                         std::to_string(n_positional) + " positional argument" +
-                         (n_positional == 1 ? "" : "s") + (text.empty() ? " and no keyword" : text));
+template <class Function>
+void def(py::module_& m, const char* name, const Function& function, const char* doc,
+         std::vector<Parameter> parameters) {
+    m.def(
+        name,
+        [function, signature = Signature(name, doc, std::move(parameters))](const py::args& args,
+                                                                            const py::kwargs& kwargs) {
+            return function(signature.bound(args, kwargs));
+        },
+        doc, py::call_guard<StandardArithmetic>());
 }
 
-// Defines a function or method, and what refuses other calls. The first line of `doc` is the signature.
-template <class Scope, class Function, class... Arguments>
-void def(Scope& scope, const char* name, Function function, const char* doc, const Arguments&... arguments) {
-    scope.def(name, function, arguments..., doc, py::call_guard<StandardArithmetic>());
-    const std::string text = doc, signature = text.substr(0, text.find('\n'));
-    scope.def(name, [name, signature](const py::args& args, const py::kwargs& kwargs) {
-        refuse_call(name, signature, static_cast<py::ssize_t>(args.size()), kwargs);
-    });
+template <class Function>
+void def(py::class_<State>& cls, const char* name, const Function& function, const char* doc,
+         std::vector<Parameter> parameters) {
+    cls.def(
+        name,
+        [function, signature = Signature(name, doc, std::move(parameters))](
+            State& state, const py::args& args, const py::kwargs& kwargs) {
+            return function(state, signature.bound(args, kwargs));
+        },
+        doc, py::call_guard<StandardArithmetic>());
 }
 
 constexpr const char* from_its_class = "a State must come from init(), not from its class";
 
+// A State as an object of Python. By pybind11's own way it would be deleted twice where there is no memory
+// for its entry in the table of instances.
+py::object wrapped(std::unique_ptr<State> state) {
+    py::object object = py::cast(state.get(), py::return_value_policy::reference);
+    auto* instance = reinterpret_cast<py::detail::instance*>(object.ptr());
+    py::detail::value_and_holder place = instance->get_value_and_holder();
+    new (std::addressof(place.holder<std::unique_ptr<State>>())) std::unique_ptr<State>(std::move(state));
+    place.set_holder_constructed();
+    instance->owned = true;
+    return object;
+}
+
 // An instance that no State was put into would be used uninitialised. Python's object.__new__ and that of the
 // base of all classes of pybind11 make none of a type that has this slot.
 void refuse_instances(const py::object& type) {
-    reinterpret_cast<PyTypeObject*>(type.ptr())->tp_new = [](PyTypeObject*, PyObject*,
-                                                             PyObject*) -> PyObject* {
+    auto* slots = reinterpret_cast<PyTypeObject*>(type.ptr());
+    slots->tp_new = [](PyTypeObject*, PyObject*, PyObject*) -> PyObject* {
         PyErr_SetString(PyExc_TypeError, from_its_class);
         return nullptr;
+    };
+    // pybind11, which alone calls it, does not ask whether there was memory.
+    slots->tp_alloc = [](PyTypeObject* of, Py_ssize_t n) {
+        PyObject* made = PyType_GenericAlloc(of, n);
+        if (!made) throw py::error_already_set();
+        return made;
     };
 }
 
@@ -181,8 +204,7 @@ std::unique_ptr<State> make(const Rule& rule, const py::args& args, const py::kw
         is_good = is_good && value;
     }
     if (n_found != kwargs.size()) refuse_keywords(rule, kwargs);
-    if (!is_good)
-        refuse_call(rule.made_by, signature_of(rule), static_cast<py::ssize_t>(args.size()), kwargs);
+    if (!is_good) refuse_call(rule.made_by, signature_of(rule), args.size(), kwargs);
     return State::init(rule, by_name ? py::object(kwargs["params"]) : py::object(args[0]), given);
 }
 
@@ -192,7 +214,9 @@ void def_makers(py::module_& m) {
         if (&rule != find_rule(rule.name)) continue;  // another form
         m.def(
             rule.made_by,
-            [&rule](const py::args& args, const py::kwargs& kwargs) { return make(rule, args, kwargs); },
+            [&rule](const py::args& args, const py::kwargs& kwargs) {
+                return wrapped(make(rule, args, kwargs));
+            },
             maker_doc(rule).c_str(), py::call_guard<StandardArithmetic>());
     }
 }
@@ -242,8 +266,12 @@ PyObject* call_step(PyObject*, PyObject* const* args, Py_ssize_t n, PyObject* ke
 }
 
 void def_step(py::module_& m) {
-    def(m, "step", &step, step_doc, "params"_a, "grads"_a, "state"_a, py::kw_only(), "grad_scale"_a = 1.0,
-        "zero_grads"_a = false);
+    def(m, "step", [](const Arguments& a) { step(a[0], a[1], a[2], a[3], a[4]); }, step_doc,
+        {{"params"},
+         {"grads"},
+         {"state"},
+         {"grad_scale", py::float_(1.0), false},
+         {"zero_grads", py::bool_(), false}});
     slow_step = py::object(m.attr("step")).release().ptr();
     grad_scale_name = PyUnicode_InternFromString("grad_scale");
     zero_grads_name = PyUnicode_InternFromString("zero_grads");
@@ -295,6 +323,14 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
     numpy_types();
     install_fork_handlers();
 
+    // What pybind11 says where it cannot make an object of Python.
+    py::register_local_exception_translator([](std::exception_ptr raised) {
+        try {
+            std::rethrow_exception(raised);
+        } catch (const std::runtime_error&) {
+            if (!PyErr_Occurred() || !PyErr_ExceptionMatches(PyExc_MemoryError)) throw;
+        }
+    });
     def_error<ConcurrentStepError>(m, "ConcurrentStepError", concurrent_step_error_doc, PyExc_RuntimeError);
     def_error<NonFiniteGradientError>(m, "NonFiniteGradientError", non_finite_gradient_error_doc,
                                       PyExc_FloatingPointError);
@@ -316,27 +352,28 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
         if (slot.doc)
             state.def_property_readonly(
                 slot.name, [name = slot.place](State& s) { return s.containers(name); }, slot.doc);
-    def(state, "swap_average", &swap_average, swap_average_doc, "params"_a);
-    def(state, "state_dict", &State::state_dict, state_dict_doc);
-    def(state, "load_state_dict", &State::load_state_dict, load_state_dict_doc, "state_dict"_a,
-        "strict"_a = true);
-    def(state, "reset", &State::reset, reset_doc, "path"_a = py::none());
-    def(
-        state, "to_form",
-        [](State& s, py::handle form) {
+    def(state, "swap_average", [](State& s, const Arguments& a) { swap_average(s, a[0]); }, swap_average_doc,
+        {{"params"}});
+    def(state, "state_dict", [](State& s, const Arguments&) { return s.state_dict(); }, state_dict_doc, {});
+    def(state, "load_state_dict", [](State& s, const Arguments& a) { s.load_state_dict(a[0], a[1]); },
+        load_state_dict_doc, {{"state_dict"}, {"strict", py::bool_(true)}});
+    def(state, "reset", [](State& s, const Arguments& a) { s.reset(a[0]); }, reset_doc,
+        {{"path", py::none()}});
+    def(state, "to_form",
+        [](State& s, const Arguments& a) {
             return called(py::module_::import("fast_momentum._forms").attr("to_form"),
-                          py::make_tuple(py::cast(&s), form));
+                          py::make_tuple(py::cast(&s), a[0]));
         },
-        to_form_doc, "form"_a);
-    def(state, "set_lr", &State::set_lr, set_lr_doc, "lr"_a, "rescale_velocity"_a = true);
-    state.def("_scale_velocities", &State::scale_velocities, "factors"_a, "Multiply them, for to_form().",
+        to_form_doc, {{"form"}});
+    def(state, "set_lr", [](State& s, const Arguments& a) { s.set_lr(a[0], a[1]); }, set_lr_doc,
+        {{"lr"}, {"rescale_velocity", py::bool_(true)}});
+    state.def("_scale_velocities", &State::scale_velocities, "Multiply them, for to_form().",
               py::call_guard<StandardArithmetic>());
-    state.def("_lend", &State::lend, "params"_a, "use"_a, "For save().");
-    state.def("_fill", &State::fill, "params"_a, "description"_a, "use"_a, "For load() and restore().");
+    state.def("_lend", &State::lend, "For save().");
+    state.def("_fill", &State::fill, "For load() and restore().");
     state.def("__repr__", &State::repr)
-        .def("__copy__", &State::copy)
-        .def(
-            "__deepcopy__", [](State& s, py::handle) { return s.copy(); }, "memo"_a)
+        .def("__copy__", [](State& s) { return wrapped(s.copy()); })
+        .def("__deepcopy__", [](State& s, py::handle) { return wrapped(s.copy()); })
         .def("__reduce__",
              [](State& s) {
                  return py::make_tuple(py::module_::import("fast_momentum._pickle").attr("restore"),
@@ -348,13 +385,12 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
 
     def_makers(m);
     def_step(m);
-    def(m, "global_norm", &global_norm, global_norm_doc, "grads"_a);
-    def(m, "lookahead", &lookahead, lookahead_doc, "params"_a, "state"_a, "out"_a = py::none());
-    def(m, "get_num_threads", &requested_threads, get_num_threads_doc);
-    def(
-        m, "set_num_threads",
-        [](py::handle threads) { request_threads(checked_count("threads", threads, 1)); },
-        set_num_threads_doc, "threads"_a);
+    def(m, "global_norm", [](const Arguments& a) { return global_norm(a[0]); }, global_norm_doc, {{"grads"}});
+    def(m, "lookahead", [](const Arguments& a) { return lookahead(a[0], a[1], a[2]); }, lookahead_doc,
+        {{"params"}, {"state"}, {"out", py::none()}});
+    def(m, "get_num_threads", [](const Arguments&) { return requested_threads(); }, get_num_threads_doc, {});
+    def(m, "set_num_threads", [](const Arguments& a) { request_threads(checked_count("threads", a[0], 1)); },
+        set_num_threads_doc, {{"threads"}});
 
     py::list names;
     for (const char* name : {"ConcurrentStepError", "NonFiniteGradientError", "State", "__version__",
@@ -366,16 +402,16 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
     m.attr("__all__") = names;
 
     def_c_api(m);
-    m.def("unpickled", &State::unpickled, "containers"_a, "rest"_a, "What __reduce__ took apart.",
-          py::call_guard<StandardArithmetic>());
-    m.def("coefficients", &coefficients_dict, "rule"_a, "form"_a, "steps"_a,
+    m.def(
+        "unpickled",
+        [](py::handle containers, py::handle rest) { return wrapped(State::unpickled(containers, rest)); },
+        "What __reduce__ took apart.", py::call_guard<StandardArithmetic>());
+    m.def("coefficients", &coefficients_dict,
           "The constants, in double, with which an array that has made so many steps makes the next one.");
     m.def("config", &config, "What show_config() prints.");
-    m.def("disable_isas", &disable_isas, "names"_a,
+    m.def("disable_isas", &disable_isas,
           "Take instruction sets away; return the names that cannot be taken.");
-    m.def("use_isa", &use_isa, "name"_a,
-          "Use this instruction set, for tests; False where the CPU lacks it.");
+    m.def("use_isa", &use_isa, "Use this instruction set, for tests; False where the CPU lacks it.");
     m.def("usable_threads", &usable_threads, "The request, limited by what this process may use.");
-    m.def("cgroup_cpus", &cgroup_cpus, "root"_a,
-          "The CPUs that the cgroup mounted at root allows; 0 for no limit.");
+    m.def("cgroup_cpus", &cgroup_cpus, "The CPUs that the cgroup mounted at root allows; 0 for no limit.");
 }
