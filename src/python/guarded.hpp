@@ -47,6 +47,9 @@ class Guarded {
         return use(value_);
     }
 
+    // For who is alone, as garbage collection is.
+    T& unguarded() { return value_; }
+
   private:
     T value_{};
     mutable Lock lock_;

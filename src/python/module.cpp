@@ -148,6 +148,36 @@ py::object wrapped(std::unique_ptr<State> state) {
     return object;
 }
 
+// The State of an instance, or nullptr where none was put into it.
+State* state_of(PyObject* object) {
+    auto* instance = reinterpret_cast<py::detail::instance*>(object);
+    if (!py::detail::is_holder_constructed(object)) return nullptr;
+    return instance->get_value_and_holder().value_ptr<State>();
+}
+
+// A key of a dict or the type of a container may refer to the State that keeps it.
+void collect_garbage(PyHeapTypeObject* heap_type) {
+    PyTypeObject& type = heap_type->ht_type;
+    type.tp_flags |= Py_TPFLAGS_HAVE_GC;
+    type.tp_traverse = [](PyObject* self, visitproc visit, void* arg) {
+        Py_VISIT(Py_TYPE(self));
+        int result = 0;
+        if (State* state = state_of(self))
+            state->each_object([&](const py::object& object) {
+                if (object && result == 0) result = visit(object.ptr(), arg);
+            });
+        return result;
+    };
+    // Something else is in their places then, for whoever has kept the State and calls it.
+    type.tp_clear = [](PyObject* self) {
+        if (State* state = state_of(self))
+            state->each_object([](py::object& object) {
+                if (object) const py::object before = std::exchange(object, py::none());
+            });
+        return 0;
+    };
+}
+
 // An instance that no State was put into would be used uninitialised. Python's object.__new__ and that of the
 // base of all classes of pybind11 make none of a type that has this slot.
 void refuse_instances(const py::object& type) {
@@ -223,7 +253,7 @@ void def_makers(py::module_& m) {
 
 // ---- step ----
 
-// step(), for calls that have not what it needs: those get pybind11's treatment, and a message.
+// step(), for calls that have not what it needs: those get a message, or are those after all.
 PyObject* slow_step = nullptr;
 
 // The keyword-only arguments of step(), interned.
@@ -335,7 +365,7 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
     def_error<NonFiniteGradientError>(m, "NonFiniteGradientError", non_finite_gradient_error_doc,
                                       PyExc_FloatingPointError);
 
-    py::class_<State> state(m, "State", state_doc, py::is_final());
+    py::class_<State> state(m, "State", state_doc, py::is_final(), py::custom_type_setup(collect_garbage));
     state.attr("__module__") = "fast_momentum";
     state_type = reinterpret_cast<PyTypeObject*>(state.ptr());
     def_settings(state);

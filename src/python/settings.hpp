@@ -50,6 +50,11 @@ class Settings {
         common_[name] = items_[name].common;
     }
 
+    template <class Visit>
+    void each_object(const Visit& visit) {
+        for (Item& item : items_) visit(item.shown);
+    }
+
     const Rule& rule() const { return *rule_; }
     // As it is read back.
     const py::object& shown(Setting::Name name) const { return items_[name].shown; }

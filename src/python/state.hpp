@@ -122,6 +122,14 @@ class State {
     void check_not_swapped() const;
     void toggle_swapped() noexcept;
 
+    // Calls visit(object) with each object of Python that it keeps, once for each reference to it.
+    template <class Visit>
+    void each_object(const Visit& visit) {
+        kept_.params.tree.each_object(visit);
+        settings_.unguarded().each_object(visit);
+        in_force_.each_object(visit);
+    }
+
     Fresh<Mark> mark;
     Fresh<Call> call;  // the scratch memory of step()
 

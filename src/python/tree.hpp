@@ -76,6 +76,13 @@ class Tree {
                 visit(i, children.empty() ? item : children[i]);
             }
         }
+
+        template <class Visit>
+        void each_object(const Visit& visit) {
+            visit(type);
+            for (py::object& key : keys) visit(key);
+            for (Node& child : children) child.each_object(visit);
+        }
     };
 
     // Read the structure of `params`, which messages call `root`, and append its leaves.
@@ -89,6 +96,12 @@ class Tree {
 
     // The place of leaf i, such as ['encoder'][2].
     std::string path(std::size_t i) const;
+
+    // Calls visit(object) with each object of Python that is kept here, for garbage collection.
+    template <class Visit>
+    void each_object(const Visit& visit) {
+        root_.each_object(visit);
+    }
 
     const Node& root() const { return root_; }
     std::size_t n_leaves() const { return root_.n_leaves; }
