@@ -6,12 +6,15 @@ import os
 import shutil
 import subprocess
 import sys
+import sysconfig
 from pathlib import Path
 
 import pytest
 
 if sys.platform != "linux" or not shutil.which("cc"):
     pytest.skip("needs the C library of GNU, and its compiler", allow_module_level=True)
+if sysconfig.get_config_var("Py_GIL_DISABLED"):
+    pytest.skip("without a GIL, Python has one allocator alone, its own", allow_module_level=True)
 if "FAST_MOMENTUM_SANITIZED" in os.environ:
     pytest.skip("the address sanitizer has an allocator of its own", allow_module_level=True)
 

@@ -566,3 +566,36 @@ def test_daemon_threads_do_not_disturb_the_exit(what: str, tmp_path: Path) -> No
     """
     for _ in range(2):
         assert run_python(f"FOLDER, USES = {str(tmp_path)!r}, {uses!r}\n" + textwrap.dedent(code)) == "end\n"
+
+
+@pytest.mark.parametrize("isolated", [False, True])
+def test_another_interpreter_is_refused_and_does_no_harm(isolated: bool) -> None:
+    code = f"""
+        import sys
+        import numpy as np
+        import fast_momentum as fm
+        try:
+            import _interpreters as interpreters
+        except ImportError:
+            import _xxsubinterpreters as interpreters
+        isolated = {isolated}
+        inside = '''
+        try:
+            import fast_momentum
+        except (ImportError, RuntimeError) as error:  # the latter of an editable install, which builds
+            print("refused:", error, flush=True)
+        '''
+        import textwrap
+        new = sys.version_info >= (3, 13)
+        made = interpreters.create("isolated" if isolated else "legacy") if new else interpreters.create(isolated=isolated)
+        interpreters.run_string(made, textwrap.dedent(inside))
+        params = np.ones(3)
+        state = fm.init(params, lr=0.1)
+        fm.step(params, np.ones(3), state)
+        print(params.tolist(), state)
+    """
+    printed = run_python(code, timeout=60)
+    assert printed.startswith("refused: ")
+    assert "[0.9, 0.9, 0.9] <State lr_outside" in printed
+    if not isolated:
+        assert "must be imported in the main interpreter" in printed

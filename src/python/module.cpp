@@ -342,7 +342,7 @@ void def_c_api(py::module_& m) {
 
 }  // namespace
 
-PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
+PYBIND11_MODULE(_core_of_main, m, py::mod_gil_not_used()) {
     py::options options;
     options.disable_function_signatures();
 
@@ -444,4 +444,16 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
     m.def("use_isa", &use_isa, "Use this instruction set, for tests; False where the CPU lacks it.");
     m.def("usable_threads", &usable_threads, "The request, limited by what this process may use.");
     m.def("cgroup_cpus", &cgroup_cpus, "The CPUs that the cgroup mounted at root allows; 0 for no limit.");
+}
+
+// pybind11 waits for ever for the GIL in another interpreter.
+extern "C" PYBIND11_EXPORT PyObject* PyInit__core() {
+    if (PyInterpreterState_Get() != PyInterpreterState_Main()) {
+        PyErr_SetString(
+            PyExc_ImportError,
+            "fast_momentum must be imported in the main interpreter, as NumPy must, not in another "
+            "one; use threads, or another process");
+        return nullptr;
+    }
+    return PyInit__core_of_main();
 }
