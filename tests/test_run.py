@@ -6,6 +6,7 @@ import itertools
 import os
 import pickle
 import shutil
+import signal
 import subprocess
 import sys
 import textwrap
@@ -599,3 +600,30 @@ def test_another_interpreter_is_refused_and_does_no_harm(isolated: bool) -> None
     assert "[0.9, 0.9, 0.9] <State lr_outside" in printed
     if not isolated:
         assert "must be imported in the main interpreter" in printed
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="no timers on this system")
+def test_a_signal_waits_for_the_end_of_a_step() -> None:
+    """Ctrl-C at any time: each step is made as a whole and counted, or not begun."""
+
+    def interrupt(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    params = np.zeros(2_000_000)
+    state = fm.init(params, lr=1.0, momentum=0.0)
+    grads = np.full(params.shape, -1.0)
+    before = signal.signal(signal.SIGALRM, interrupt)
+    interrupted = 0
+    try:
+        for k in range(100):
+            try:
+                signal.setitimer(signal.ITIMER_REAL, 1e-4 * (1 + k % 40))
+                fm.step(params, grads, state)
+                time.sleep(0.01)
+            except KeyboardInterrupt:
+                interrupted += 1
+            assert (params == state.step_count).all()
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert interrupted > 0
