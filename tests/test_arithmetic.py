@@ -129,6 +129,33 @@ def test_bits_of_the_c_interface(setting: str, rng: np.random.Generator) -> None
 
 
 @pytest.mark.parametrize("setting", SETTINGS)
+@pytest.mark.parametrize("name", ["lr", "momentum", "weight_decay"])
+@pytest.mark.parametrize("value", [1e-40, 1e-46, 1 - 2**-26, 3.4028235677973366e38, 3.4028235e38])
+def test_what_is_refused_does_not_depend_on_it(name: str, value: float, setting: str) -> None:
+    """By init, setters, and what loads, which round numbers to float32."""
+    params = np.ones(2, np.float32)
+
+    def outcomes() -> list[str]:
+        state = fm.init(params, lr=0.5)
+        saved = state.state_dict()
+        saved["hyperparameters"][name] = value
+        found = []
+        for call in (lambda: fm.init(params, **{"lr": 0.5, name: value}), lambda: setattr(state, name, value),
+                     lambda: state.load_state_dict(saved), lambda: fm.step(params.copy(), params, state)):  # fmt: skip
+            try:
+                call()
+                found.append("taken")
+            except ValueError as error:
+                found.append(str(error))
+        return found
+
+    expected = outcomes()
+    with arithmetic(setting):
+        found = outcomes()
+    assert found == expected
+
+
+@pytest.mark.parametrize("setting", SETTINGS)
 def test_the_settings_are_what_they_are_said_to_be(setting: str) -> None:
     """That the tests above would notice."""
     one, third, tiny = np.float32(1), np.float32(3), np.float32(1e-38)

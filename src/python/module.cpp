@@ -94,7 +94,10 @@ py::dict config() {
 void def_settings(py::class_<State>& cls) {
     for (const Setting& setting : all_settings) {
         const auto get = [name = setting.place](const State& state) { return state.shown(name); };
-        const auto set = [name = setting.place](State& state, py::handle value) { state.set(name, value); };
+        const auto set = [name = setting.place](State& state, py::handle value) {
+            const StandardArithmetic arithmetic;
+            state.set(name, value);
+        };
         if (setting.fixed)
             cls.def_property_readonly(setting.name, get, attribute_doc(setting).c_str());
         else
@@ -151,7 +154,8 @@ py::object wrapped(std::unique_ptr<State> state) {
 // The State of an instance, or nullptr where none was put into it.
 State* state_of(PyObject* object) {
     auto* instance = reinterpret_cast<py::detail::instance*>(object);
-    if (!py::detail::is_holder_constructed(object)) return nullptr;
+    // Without a layout yet: pybind11 may wait for a lock there, and the collector begin.
+    if (!instance->simple_layout || !py::detail::is_holder_constructed(object)) return nullptr;
     return instance->get_value_and_holder().value_ptr<State>();
 }
 
@@ -400,7 +404,7 @@ PYBIND11_MODULE(_core_of_main, m, py::mod_gil_not_used()) {
     state.def("_scale_velocities", &State::scale_velocities, "Multiply them, for to_form().",
               py::call_guard<StandardArithmetic>());
     state.def("_lend", &State::lend, "For save().");
-    state.def("_fill", &State::fill, "For load() and restore().");
+    state.def("_fill", &State::fill, "For load() and restore().", py::call_guard<StandardArithmetic>());
     state.def("__repr__", &State::repr)
         .def("__copy__", [](State& s) { return wrapped(s.copy()); })
         .def("__deepcopy__", [](State& s, py::handle) { return wrapped(s.copy()); })
@@ -437,7 +441,8 @@ PYBIND11_MODULE(_core_of_main, m, py::mod_gil_not_used()) {
         [](py::handle containers, py::handle rest) { return wrapped(State::unpickled(containers, rest)); },
         "What __reduce__ took apart.", py::call_guard<StandardArithmetic>());
     m.def("coefficients", &coefficients_dict,
-          "The constants, in double, with which an array that has made so many steps makes the next one.");
+          "The constants, in double, with which an array that has made so many steps makes the next one.",
+          py::call_guard<StandardArithmetic>());
     m.def("config", &config, "What show_config() prints.");
     m.def("disable_isas", &disable_isas,
           "Take instruction sets away; return the names that cannot be taken.");

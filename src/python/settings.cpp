@@ -19,7 +19,8 @@ std::string dtype_name(py::handle value) {
     if (py::isinstance<py::str>(value)) return text_of(value);
     try {
         return text_of(py::module_::import("numpy").attr("dtype")(value).attr("name"));
-    } catch (py::error_already_set&) {
+    } catch (py::error_already_set& error) {
+        if (!error.matches(PyExc_TypeError)) throw;
         return "";
     }
 }

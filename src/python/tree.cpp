@@ -202,8 +202,9 @@ py::object build_node(const Tree::Node& node, const std::function<py::object(std
         });
         return mapping;
     }
-    auto* type = reinterpret_cast<PyTypeObject*>(node.type.ptr());
-    const bool is_list = PyType_IsSubtype(type, &PyList_Type);
+    // No type where the State was cleared by garbage collection, which new_container() refuses.
+    const bool is_list = PyType_Check(node.type.ptr()) &&
+                         PyType_IsSubtype(reinterpret_cast<PyTypeObject*>(node.type.ptr()), &PyList_Type);
     py::object items = is_list ? new_container(node.type, PyList_Type, py::args()) : py::list();
     node.each([&](std::size_t, const Tree::Node& child) {
         if (PyList_Append(items.ptr(), build_node(child, item).ptr())) throw py::error_already_set();
