@@ -55,7 +55,7 @@ CALLS = {
 }  # fmt: skip
 
 # In which NumPy loses a little itself, as it pickles arrays, or CPython, the arguments of a function in Python.
-LOSE = {"pickle", "unpickle", "refused: a keyword", "refused: a shape"}
+LOSE = {"init with a dtype", "pickle", "unpickle", "refused: a keyword", "refused: a shape"}
 
 CHILD = """
 import copy, ctypes, faulthandler, gc, pickle, sys

@@ -344,9 +344,20 @@ void def_c_api(py::module_& m) {
     m.attr("_pyx_capi") = capsules;
 }
 
+// What is set here is of the process, and NumPy is not to be had twice either.
+constexpr const char* main_alone =
+    "fast_momentum must be imported in the main interpreter, as NumPy must, not in another one; use threads, "
+    "or "
+    "another process";
+
+bool is_main_interpreter() {
+    return PyInterpreterState_Get() == PyInterpreterState_Main();
+}
+
 }  // namespace
 
 PYBIND11_MODULE(_core_of_main, m, py::mod_gil_not_used()) {
+    if (!is_main_interpreter()) throw py::import_error(main_alone);
     py::options options;
     options.disable_function_signatures();
 
@@ -451,14 +462,10 @@ PYBIND11_MODULE(_core_of_main, m, py::mod_gil_not_used()) {
     m.def("cgroup_cpus", &cgroup_cpus, "The CPUs that the cgroup mounted at root allows; 0 for no limit.");
 }
 
-// pybind11 waits for ever for the GIL in another interpreter.
+// In Python 3.11, pybind11 waits for ever for the GIL in another interpreter, so this comes before it.
+// In 3.13, it is called by the main one all the same, and what defines the module is called by the other.
 extern "C" PYBIND11_EXPORT PyObject* PyInit__core() {
-    if (PyInterpreterState_Get() != PyInterpreterState_Main()) {
-        PyErr_SetString(
-            PyExc_ImportError,
-            "fast_momentum must be imported in the main interpreter, as NumPy must, not in another "
-            "one; use threads, or another process");
-        return nullptr;
-    }
-    return PyInit__core_of_main();
+    if (is_main_interpreter()) return PyInit__core_of_main();
+    PyErr_SetString(PyExc_ImportError, main_alone);
+    return nullptr;
 }
