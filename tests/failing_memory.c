@@ -1,5 +1,5 @@
-/* Preloaded: allocation number `fail_at` fails, of all that are made by malloc and its kin, also of C++ and, with
-   PYTHONMALLOC=malloc, of Python. `live` is how many there are. */
+/* Preloaded: allocation number `fail_at` fails, of all that are made by malloc and its kin, also of C++ and,
+   with PYTHONMALLOC=malloc, of Python. `live` is how many there are. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <stddef.h>
