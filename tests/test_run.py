@@ -598,7 +598,7 @@ def test_another_interpreter_is_refused_and_does_no_harm(isolated: bool) -> None
     printed = run_python(code, timeout=60)
     assert printed.startswith("refused: ")
     assert "[0.9, 0.9, 0.9] <State lr_outside" in printed
-    if not isolated:
+    if not isolated and sys.version_info < (3, 13):  # whose own message is another one, without a GIL
         assert "must be imported in the main interpreter" in printed
 
 
