@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from numpy.lib.stride_tricks import as_strided
 
 from fast_momentum import _containers, _core
-from helpers import DTYPES, HALVES, Array, storable
+from helpers import DTYPES, HALVES, Array, misaligned, read_only, storable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -209,19 +209,6 @@ def together(options: dict[str, Any], row: dict[str, Any], dtypes: list[Any]) ->
 
 class Subclass(np.ndarray):
     pass
-
-
-def misaligned(array: Array) -> Array:
-    memory = np.zeros(array.nbytes + 1, np.uint8)
-    view = memory[1:].view(array.dtype).reshape(array.shape)
-    view[...] = array
-    return view
-
-
-def read_only(array: Array) -> Array:
-    array = array.copy()
-    array.flags.writeable = False
-    return array
 
 
 # What is refused as a parameter, and as a gradient.

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import importlib.util
 import itertools
 import pickle
 import tempfile
@@ -59,9 +60,7 @@ REFUSALS = (TypeError, ValueError, fm.NonFiniteGradientError)
 FORMS = sorted({row["form"] for row in _core.rules if row["form"]})
 EXTRAS = st.sampled_from([None, {}, {"epoch": 3, "ü": [1.5, True, None, "a\0b"]}, "x", -1e308])
 SUFFIXES = [".npz"]
-with contextlib.suppress(ImportError):
-    import safetensors  # noqa: F401
-
+if importlib.util.find_spec("safetensors"):
     SUFFIXES.append(".safetensors")
 
 

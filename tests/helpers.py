@@ -366,6 +366,20 @@ def assert_steps_agree(
     return state
 
 
+def misaligned(array: Array) -> Array:
+    """A copy that begins one byte past where it should."""
+    memory = np.zeros(array.nbytes + 1, np.uint8)
+    view = memory[1:].view(array.dtype).reshape(array.shape)
+    view[...] = array
+    return view
+
+
+def read_only(array: Array) -> Array:
+    array = array.copy()
+    array.flags.writeable = False
+    return array
+
+
 def run_python(code: str, timeout: float = 120, **environment: str) -> str:
     """What `code` prints in a fresh interpreter; a hang or a crash fails the test."""
     done = subprocess.run(

@@ -19,7 +19,17 @@ from numpy.lib.stride_tricks import as_strided, sliding_window_view
 
 import fast_momentum as fm
 from fast_momentum import _core, reference
-from helpers import FORMS, HALVES, assert_bits, copied, random_like, run_python, snapshot
+from helpers import (
+    FORMS,
+    HALVES,
+    assert_bits,
+    copied,
+    misaligned,
+    random_like,
+    read_only,
+    run_python,
+    snapshot,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -67,19 +77,6 @@ def put(tree: str, key: str | None, value: Any) -> Callable[[Call], Any]:
             target[key] = value(target[key]) if callable(value) else value
 
     return spoil
-
-
-def unaligned(a: Any) -> Any:
-    raw = np.zeros(a.nbytes + 1, np.uint8)
-    view = raw[1:].view(a.dtype).reshape(a.shape)
-    view[...] = a
-    return view
-
-
-def read_only(a: Any) -> Any:
-    a = a.copy()
-    a.flags.writeable = False
-    return a
 
 
 def overlapping(call: Call, a: str, b: str) -> None:
@@ -208,9 +205,9 @@ STEP = [
     Bad("both of another shape", V, "params['w'] must have the shape it had in init(), (3, 4), not (4, 3)",
         lambda c: (put("params", "w", lambda a: a.T)(c), put("grads", "w", lambda a: a.T)(c))),
     # -- memory
-    Bad("param is misaligned", V, "params['w'] must be aligned in memory, not at addresses that are no multiple of 4; keep a copy in its place, made by .copy()", put("params", "w", unaligned)),
+    Bad("param is misaligned", V, "params['w'] must be aligned in memory, not at addresses that are no multiple of 4; keep a copy in its place, made by .copy()", put("params", "w", misaligned)),
     Bad("grad is misaligned", V, "grads['enc'][0] must be aligned in memory, not at addresses that are no multiple of "
-        "8; pass a copy, made by .copy()", put("grads", "enc[0]", unaligned)),
+        "8; pass a copy, made by .copy()", put("grads", "enc[0]", misaligned)),
     Bad("packed field", V, "grads['enc'][0] must be aligned in memory, not at addresses that are no multiple of 8; pass a copy, made by .copy()", put("grads", "enc[0]", lambda a: np.zeros(5, "u1,f8")["f1"])),
     Bad("param is read-only", V, "params['w'] must be writable, not read-only; keep a copy in its place, made by .copy()",
         put("params", "w", read_only)),
@@ -487,7 +484,7 @@ LOOKAHEAD: list[tuple[str, Callable[[Any], Any], type[Exception], str]] = [
      "out[1] must be writable, not read-only; keep a copy in its place, made by .copy()"),
     ("out overlaps itself", lambda _: [np.ones(2), as_strided(np.ones(2), (2,), (0,))], V,
      "out[1] must have elements that share no memory, not overlapping ones; keep a copy in its place, made by .copy()"),
-    ("out is misaligned", lambda _: [np.ones(2), unaligned(np.ones(2))], V,
+    ("out is misaligned", lambda _: [np.ones(2), misaligned(np.ones(2))], V,
      "out[1] must be aligned in memory, not at addresses that are no multiple of 8; keep a copy in its place, made by .copy()"),
     ("out is too short", lambda _: [np.ones(2)], V, "out must have 2 items, as in params, not 1"),
     ("out is a dict", lambda _: {}, T, "out must be a list or tuple, as in params, not dict"),
@@ -729,7 +726,7 @@ FAULTS: dict[str, Callable[[list[Any], list[Any], int], Any]] = {
     "read-only": lambda p, _, i: p.__setitem__(i, read_only(p[i])),
     "type": lambda p, _, i: p.__setitem__(i, p[i].tolist()),
     "overlap": lambda p, g, i: g.__setitem__(i, p[i]),
-    "misaligned": lambda p, _, i: p.__setitem__(i, unaligned(p[i])),
+    "misaligned": lambda p, _, i: p.__setitem__(i, misaligned(p[i])),
 }
 
 

@@ -29,28 +29,28 @@ class Params(dict[Any, Any]):
 
 def through_a_key(n: int = 3) -> Any:
     key = Key()
-    key.state = fm.init({key: np.ones(n)}, lr=0.1)  # type: ignore[attr-defined]
-    return key.state  # type: ignore[attr-defined]
+    key.state = fm.init({key: np.ones(n)}, lr=0.1)
+    return key.state
 
 
 def through_a_key_below(n: int = 3) -> Any:
     key = Key()
-    key.state = fm.adam([np.ones(n), {"a": {key: np.ones(n)}}], lr=0.1)  # type: ignore[attr-defined]
-    return key.state  # type: ignore[attr-defined]
+    key.state = fm.adam([np.ones(n), {"a": {key: np.ones(n)}}], lr=0.1)
+    return key.state
 
 
 def through_a_prefix(n: int = 3) -> Any:
     key = Key()
-    key.state = fm.init({key: np.ones(n)}, lr=0.1)  # type: ignore[attr-defined]
-    key.state.momentum = {key: 0.5}  # type: ignore[attr-defined]
-    fm.step({key: np.ones(n)}, {key: np.ones(n)}, key.state)  # type: ignore[attr-defined]
-    return key.state  # type: ignore[attr-defined]
+    key.state = fm.init({key: np.ones(n)}, lr=0.1)
+    key.state.momentum = {key: 0.5}
+    fm.step({key: np.ones(n)}, {key: np.ones(n)}, key.state)
+    return key.state
 
 
 def through_a_type(n: int = 3) -> Any:
     cls = type("Local", (Params,), {})
-    cls.state = fm.init(cls(a=np.ones(n)), lr=0.1)  # type: ignore[attr-defined]
-    return cls.state  # type: ignore[attr-defined]
+    cls.state = fm.init(cls(a=np.ones(n)), lr=0.1)
+    return cls.state
 
 
 def through_a_copy(n: int = 3) -> Any:
