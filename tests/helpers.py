@@ -36,7 +36,9 @@ except ImportError:
 HALVES = [np.dtype(name) for name in ("float16", bfloat16) if name is not None]
 
 FORMS: tuple[str, ...] = tuple(row["form"] for row in _core.rules if row["rule"] == "momentum")
-DTYPES = [np.dtype(name) for name in _core.config()["dtypes"]]
+ALL_DTYPES = [np.dtype(name) for name in _core.config()["dtypes"]]
+DTYPES = [dtype for dtype in ALL_DTYPES if dtype.kind == "f"]
+COMPLEX = [dtype for dtype in ALL_DTYPES if dtype.kind == "c"]
 FORMAT: int = fm.init(np.zeros(1), lr=0.1).state_dict()["format"]  # of checkpoints
 ISAS = [name for name, found in _core.config()["instruction sets"].items() if found]
 
@@ -131,9 +133,14 @@ def leaves(tree: Any) -> list[Any]:
     return [leaf for _, leaf in _containers.leaves(tree)]
 
 
+def reals(array: Array) -> Array:
+    """The same memory, with the two parts of each complex number as the last dimension."""
+    return array[..., None].view(array.real.dtype) if array.dtype.kind == "c" else array
+
+
 def bits(array: Any) -> Array:
     """The bits of `array`, those of any NaN alike: payload and sign of NaNs are not promised."""
-    array = np.asarray(array)
+    array = reals(np.asarray(array))
     canonical = np.where(np.isnan(array), array.dtype.type(np.nan), array)
     return canonical.view(f"u{array.dtype.itemsize}")
 

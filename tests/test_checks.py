@@ -43,6 +43,18 @@ class Call(NamedTuple):
     grads: dict[str, Any]
 
 
+# What a copy in float32 does to such elements: whether it rounds, or is not advised as it would lose them.
+EXACT, LOST = ("float16", "int8", "uint8", "bool"), ("object", "S4", "U2", "M8[s]", "m8[s]", "V4")
+
+
+def float32_way_out(advice: str, dtype: str) -> str:
+    if dtype in LOST:
+        return ""
+    if dtype.startswith("complex"):
+        return "; its imaginary parts would be lost, so give init() complex params"
+    return f"; {advice}, made by .astype('float32')" + ("" if dtype in EXACT else ", which rounds")
+
+
 class Bad(NamedTuple):
     id: str
     error: type[Exception]
@@ -152,18 +164,18 @@ STEP = [
         "of it, which shares its memory", put("grads", "w", lambda a: a.view(Matrixlike))),
     # -- dtype
     *[
-        Bad(f"param is {dtype}", T, f"params['w'] must have dtype float32, as in init(), not {np.dtype(dtype)}; keep a copy in its place, made by .astype('float32')", put("params", "w", lambda a, dtype=dtype: np.zeros(a.shape, dtype)))
+        Bad(f"param is {dtype}", T, f"params['w'] must have dtype float32, as in init(), not {np.dtype(dtype)}{float32_way_out('keep a copy in its place', dtype)}", put("params", "w", lambda a, dtype=dtype: np.zeros(a.shape, dtype)))
         for dtype in ["float16", "float64", "longdouble", "int8", "int32", "int64", "uint8", "bool", "complex64",
                       "complex128", "object", "S4", "U2", "M8[s]", "m8[s]"]
     ],
     *[
-        Bad(f"grad is {dtype}", T, f"grads['w'] must have dtype float32, as params['w'] has, not {np.dtype(dtype)}; pass a copy, made by .astype('float32')", put("grads", "w", lambda a, dtype=dtype: np.zeros(a.shape, dtype)))
+        Bad(f"grad is {dtype}", T, f"grads['w'] must have dtype float32, as params['w'] has, not {np.dtype(dtype)}{float32_way_out('pass a copy', dtype)}", put("grads", "w", lambda a, dtype=dtype: np.zeros(a.shape, dtype)))
         for dtype in ["float64", "longdouble", "int8", "int32", "int64", "uint8", "bool", "complex64",
                       "complex128", "object", "S4", "U2", "M8[s]", "m8[s]", "V4"]
     ],
     Bad("grad is float16 for float64", T, "grads['enc'][0] must have dtype float64, as params['enc'][0] has, not float16; pass a copy, made by .astype('float64')", put("grads", "enc[0]", lambda a: a.astype("f2"))),
     Bad("grad is big-endian float16", T, "grads['w'] must have dtype float32, as params['w'] has, not >f2; pass a copy, made by .astype('float32')", put("grads", "w", lambda a: a.astype(">f2"))),
-    Bad("param is structured", T, "params['w'] must have dtype float32, as in init(), not [('x', '<f4')]; keep a copy in its place, made by .astype('float32')", put("params", "w", lambda a: np.zeros(a.shape, [("x", "f4")]))),
+    Bad("param is structured", T, "params['w'] must have dtype float32, as in init(), not [('x', '<f4')]", put("params", "w", lambda a: np.zeros(a.shape, [("x", "f4")]))),
     Bad("param is big-endian", T, "params['w'] must be in native byte order, not >f4; keep a copy in its place, made by .astype('float32')", put("params", "w", lambda a: a.astype(">f4"))),
     Bad("grad is big-endian", T, "grads['enc'][0] must be in native byte order, not >f8; pass a copy, made by .astype('float64')", put("grads", "enc[0]", lambda a: a.astype(">f8"))),
     Bad("double became single", T, "params['enc'][0] must have dtype float64, as in init(), not float32; keep a copy in its place, made by .astype('float64')", put("params", "enc[0]", lambda a: a.astype("f4"))),
@@ -391,11 +403,17 @@ INIT: list[tuple[str, Any, dict[str, Any], type[Exception], str]] = [
     ("a string", ["w"], {}, T, "params[0] must be a numpy.ndarray, not str"),
     ("a set", {1}, {}, T, "params must be a numpy.ndarray, not set"),
     ("integers", [np.ones(2, int)], {}, T,
-     f"params[0] must have dtype {DTYPE_NAMES}, not int64; keep a copy in its place, made by .astype('float32')"),
+     f"params[0] must have dtype {DTYPE_NAMES}, not int64; keep a copy in its place, made by .astype('float64'), which rounds above 2**53"),
+    ("short integers", [np.ones(2, "u2")], {}, T,
+     f"params[0] must have dtype {DTYPE_NAMES}, not uint16; keep a copy in its place, made by .astype('float32')"),
+    ("integers of 32 bits", [np.ones(2, "i4")], {}, T,
+     f"params[0] must have dtype {DTYPE_NAMES}, not int32; keep a copy in its place, made by .astype('float64')"),
+    ("long complex numbers", np.ones(2, np.clongdouble), {}, T,
+     f"params must have dtype {DTYPE_NAMES}, not {np.dtype(np.clongdouble)}; keep a copy in its place, made by .astype('complex128'), which rounds"),
     ("long doubles", {"a": np.ones(2, np.longdouble)}, {}, T,
-     f"params['a'] must have dtype {DTYPE_NAMES}, not {np.dtype(np.longdouble)}; keep a copy in its place, made by .astype('float32')"),
+     f"params['a'] must have dtype {DTYPE_NAMES}, not {np.dtype(np.longdouble)}; keep a copy in its place, made by .astype('float64'), which rounds"),
     ("objects", np.ones(2, object), {}, T,
-     f"params must have dtype {DTYPE_NAMES}, not object; keep a copy in its place, made by .astype('float32')"),
+     f"params must have dtype {DTYPE_NAMES}, not object"),
     ("big-endian", np.ones(2, ">f8"), {}, T,
      "params must be in native byte order, not >f8; keep a copy in its place, made by .astype('float64')"),
     ("a scalar", np.float64(1), {}, T,

@@ -374,7 +374,7 @@ def test_dtypes_of_gradients(half: Any, rng: np.random.Generator) -> None:
     """16 bits go with params that are worked on in float32, and float64 with itself alone."""
     others = "float32, float16 or bfloat16"
     for params, grads, message in [
-        (np.ones(3, half), np.ones(3), f"grads must have dtype {others}, not float64; pass a copy, made by .astype('float32')"),
+        (np.ones(3, half), np.ones(3), f"grads must have dtype {others}, not float64; pass a copy, made by .astype('float32'), which rounds"),
         (np.ones(3, half), np.ones(3, ">f2"), f"grads must have dtype {others}, not >f2; pass a copy, made by .astype('float32')"),
         (np.ones(3), np.ones(3, half), f"grads must have dtype float64, as params has, not {half.name}; pass a copy, made by .astype('float64')"),
         (np.ones(3, np.float32), np.ones(3, np.int8), "grads must have dtype float32, as params has, not int8; pass a copy, made by .astype('float32')"),
@@ -389,7 +389,7 @@ def test_dtypes_of_gradients(half: Any, rng: np.random.Generator) -> None:
 def test_dtypes_of_params_stay(half: Any) -> None:
     state = fm.init([np.ones(3, half)], lr=0.1)
     for dtype in ("f4", "f8"):
-        message = f"params[0] must have dtype {half.name}, as in init(), not {np.dtype(dtype)}; keep a copy in its place, made by .astype('{half.name}')"
+        message = f"params[0] must have dtype {half.name}, as in init(), not {np.dtype(dtype)}; keep a copy in its place, made by .astype('{half.name}'), which rounds"
         with refused(T, message):
             fm.step([np.ones(3, dtype)], [np.ones(3, half)], state)
     with pytest.raises(T, match=rf"^params\[0\] must have dtype float32, as in init\(\), not {half.name}"):
@@ -601,7 +601,7 @@ def test_swap_average_is_refused(rng: np.random.Generator) -> None:
         ([1], T, "params must be a dict, as in init(), not list"),
         ({"w": params["w"]}, V, "params must have the same keys as in init(), not lack 'enc'"),
         ({**params, "w": params["w"].astype("f8")}, T,
-         "params['w'] must have dtype float32, as in init(), not float64; keep a copy in its place, made by .astype('float32')"),
+         "params['w'] must have dtype float32, as in init(), not float64; keep a copy in its place, made by .astype('float32'), which rounds"),
         ({**params, "w": params["w"].T}, V, "params['w'] must have the shape it had in init(), (4, 300), not (300, 4)"),
         ({**params, "w": read_only(params["w"])}, V, "params['w'] must be writable, not read-only" + COPY),
         ({**params, "enc": [params["enc"][0], (np.float32(1),)]}, T,
@@ -819,7 +819,7 @@ LOADS: list[tuple[str, list[Any], Any, type[Exception], str]] = [
      "state_dict['average'][\"['w']\"] must have the shape of params['w'], (4, 300), not (300, 4)"),
     ("average dtype", ["average", "['w']"], lambda a: a.astype("f8"), T,
      "state_dict['average'][\"['w']\"] must have dtype float32, in which params['w'] is worked on, not float64; pass a "
-     "copy, made by .astype('float32')"),
+     "copy, made by .astype('float32'), which rounds"),
     ("average None", ["average", "['w']"], None, T, "state_dict['average'][\"['w']\"] must be a numpy.ndarray, not None"),
     ("compensation unasked", ["compensation", "['w']"], np.ones((4, 300), np.float32), V,
      "state_dict['compensation'] must not have the key \"['w']\""),

@@ -515,7 +515,7 @@ LOADS: list[tuple[str, Callable[[Any], Any], type[Exception], str]] = [
     ("velocity shape", edit(["velocity", "['w']"], lambda v: v.T), ValueError,
      "state_dict['velocity'][\"['w']\"] must have the shape of params['w'], (4, 3), not (3, 4)"),
     ("velocity dtype", edit(["velocity", "['w']"], lambda v: v.astype("f8")), TypeError,
-     "state_dict['velocity'][\"['w']\"] must have dtype float32, in which params['w'] is worked on, not float64; pass a copy, made by .astype('float32')"),
+     "state_dict['velocity'][\"['w']\"] must have dtype float32, in which params['w'] is worked on, not float64; pass a copy, made by .astype('float32'), which rounds"),
     ("velocity list of floats", edit(["velocity", "['enc'][0]"], lambda v: v.tolist()), TypeError,
      "state_dict['velocity'][\"['enc'][0]\"] must be a numpy.ndarray, not list"),
     ("last velocity big-endian", edit(["velocity", "['enc'][1][0]"], lambda v: v.astype(">f4")), TypeError,

@@ -40,7 +40,7 @@ def show_config(mode: str = "stdout") -> dict[str, Any] | None:
     --------
     >>> import fast_momentum as fm
     >>> fm.show_config("dicts")["dtypes"]
-    ['float32', 'float64']
+    ['float32', 'float64', 'complex64', 'complex128']
     """
     if mode not in ("stdout", "dicts"):
         msg = f"mode must be 'stdout' or 'dicts', not {mode!r}"

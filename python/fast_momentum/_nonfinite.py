@@ -11,11 +11,12 @@ def message(paths: list[str], grads: list[Any], grad_scale: float) -> str:
     """Where the first NaN or infinity is, and how many there are, after the gradients were scaled."""
     first, n_nan, n_inf, n_arrays = "", 0, 0, 0
     for path, grad in zip(paths, grads, strict=True):
-        values = np.asarray(grad)
-        if values.dtype != np.float64:
+        values = np.array(grad)
+        if values.dtype.itemsize == np.float16().itemsize:
             values = values.astype(np.float32)
+        parts = values[..., None].view(values.real.dtype)  # of complex numbers
         with np.errstate(all="ignore"):
-            values = values.dtype.type(grad_scale) * values
+            parts *= parts.dtype.type(grad_scale)
         bad = np.argwhere(~np.isfinite(values))
         if not len(bad):
             continue

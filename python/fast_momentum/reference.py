@@ -2,7 +2,8 @@
 
 `update` is the definition of the step, `prepare` of what happens to a gradient before it, `round_to` of what a
 narrower dtype stores, and `global_norm` of the norm; the kernels equal them bit for bit. The rest walks containers
-and keeps state. Arrays are worked on in float64 where params are float64, and in float32 where they are narrower.
+and keeps state. Arrays are worked on in float64 where params are float64, in float32 where they are narrower, and as
+pairs of these where they are complex.
 This module needs NumPy alone, shares no code with the kernels, and takes good input for granted: it is
 `fast_momentum.init` and `fast_momentum.step` that refuse what is wrong.
 """
@@ -17,7 +18,7 @@ import numpy as np
 from ._containers import Keys, at, leaves, mapped, path_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from numpy.typing import NDArray
 
@@ -430,7 +431,7 @@ def global_norm(containers: Any) -> float:
     >>> reference.global_norm({"w": np.array([3.0, 0.0]), "b": [np.array([4.0]), None]})
     5.0
     """
-    return _norm([leaf.ravel("A") for _, leaf in leaves(containers) if leaf is not None])
+    return _norm([_flat(leaf) for _, leaf in leaves(containers) if leaf is not None])
 
 
 def _norm(arrays: list[Array]) -> float:
@@ -501,7 +502,7 @@ class State:
         for name in without:
             setattr(self, name, None)
         for name in self.keeps:
-            setattr(self, name, mapped(lambda param: np.zeros_like(param, _working(param)), params))
+            setattr(self, name, mapped(lambda param: np.zeros_like(_widened(param)), params))
         self.average = None if settings["average_decay"] is None else mapped(_widened, params)
         # Of the arrays that have one.
         narrow = {keys: param for keys, param in leaves(params) if param.dtype.itemsize == 2}
@@ -522,8 +523,9 @@ class State:
         >>> w, state.average
         (array([0.875]), array([0.5]))
         """
-        for keys, param in leaves(params):
-            average, before = at(self.average, keys), self._worked_on(keys, param).copy()
+        for keys, param in _each(params):
+            average = _reals(at(self.average, keys))
+            before = self._worked_on(keys, param).copy()
             self._write(keys, param, average)
             average[...] = before
         self.swapped = not self.swapped
@@ -796,11 +798,10 @@ def step(params: Any, grads: Any, state: State, *, grad_scale: float = 1.0, zero
     >>> w
     array([0.9, 0.9, 0.9])
     """
-    given = {keys: np.asarray(at(grads, keys)) for keys in state.steps if at(grads, keys) is not None}
-    scaled = [
-        prepare(grad.ravel("A"), at(state.velocity, keys).dtype, grad_scale=grad_scale)
-        for keys, grad in given.items()
-    ]
+    whole = {keys: np.asarray(at(grads, keys)) for keys in state.steps if at(grads, keys) is not None}
+    dtypes = {keys: _working(param) for keys, param in leaves(params)}
+    scaled = [prepare(_flat(grad), dtypes[keys], grad_scale=grad_scale) for keys, grad in whole.items()]
+    given = {keys: _reals(grad) for keys, grad in whole.items()}
     finite = all(np.isfinite(g).all() for g in scaled)
     if state.nonfinite == "raise" and not finite:
         message = "grads must be finite"
@@ -821,25 +822,25 @@ def _step_all(params: Any, given: dict[Keys, Any], state: State, grad_scale: flo
     coefficient = 1.0 if clip_norm is None or state.grad_norm <= clip_norm else clip_norm / state.grad_norm
     if decay is not None and state.average is None:
         state.average = mapped(_widened, params)
-    for keys, param in leaves(params):
+    for keys, param in _each(params):
         working = _working(param)
         if keys in given:
             limits = {"coefficient": coefficient, "clip_value": clip_value}
             _step_one(keys, param, prepare(given[keys], working, grad_scale=grad_scale, **limits), state)
         if decay is not None:
-            average = at(state.average, keys)
+            average = _reals(at(state.average, keys))
             with np.errstate(all="ignore"):
                 new = working(1 - decay) * state._worked_on(keys, param)
                 average[...] = working(decay) * average + new
 
 
 def _step_one(keys: Keys, param: Array, grad: Array, state: State) -> None:
-    compensation = state.compensation.get(keys)
+    compensation = _reals(state.compensation[keys]) if state.compensated else None
     h = {name: _plain(at(getattr(state, name), keys)) for name in state.hyperparameters}
     h.update({name: getattr(state, name) for name in FIXED if hasattr(state, name)})
     age = Age(state.steps[keys], state.momentum_products[keys])
     before = state._worked_on(keys, param)
-    slots = {name: at(getattr(state, name), keys) for name in state.keeps}
+    slots = {name: _reals(at(getattr(state, name), keys)) for name in state.keeps}
     displacement, new = _displacement(state.rule, state.form, before, grad, slots, age, h)
     with np.errstate(all="ignore"):
         if compensation is None:
@@ -875,24 +876,37 @@ def lookahead(params: Any, state: State, out: Any = None) -> Any:
     array([0.25, 0.25])
     """
     out = mapped(np.empty_like, params) if out is None else out
-    for keys, param in leaves(params):
+    for keys, param in _each(params):
         c = float(at(state.momentum, keys))
         if state.form != "lr_inside":
             c *= float(at(state.lr, keys))
-        velocity = at(state.velocity, keys)
+        velocity = _reals(at(state.velocity, keys))
         with np.errstate(all="ignore"):
             point = _widened(param) - velocity.dtype.type(c) * velocity
-            at(out, keys)[...] = round_to(point, param.dtype.name)
+            _reals(at(out, keys))[...] = round_to(point, param.dtype.name)
     return out
 
 
 def _working(param: Array) -> type[Any]:
-    """The dtype in which an array is worked on."""
-    return np.float64 if param.dtype == np.float64 else np.float32
+    """The dtype in which an array is worked on: of the reals of a complex one."""
+    return np.float64 if param.dtype in (np.float64, np.complex128) else np.float32
 
 
 def _widened(array: Array) -> Array:
-    return array.astype(_working(array))
+    return array.copy() if np.iscomplexobj(array) else array.astype(_working(array))
+
+
+def _reals(array: Array) -> Array:
+    """The same memory, with the two parts of a complex number as its last dimension."""
+    return array[..., None].view(_working(array)) if np.iscomplexobj(array) else array
+
+
+def _flat(array: Array) -> Array:
+    return _reals(array.ravel("A")).ravel()
+
+
+def _each(params: Any) -> Iterator[tuple[Keys, Array]]:
+    return ((keys, _reals(param)) for keys, param in leaves(params))
 
 
 def _dtype_name(given: Any) -> str | None:

@@ -3,9 +3,11 @@
 
 #ifdef _MSC_VER
 #define INLINED __forceinline
+#define OUTLINED __declspec(noinline)
 #define RESTRICT __restrict
 #else
 #define INLINED inline __attribute__((always_inline))
+#define OUTLINED __attribute__((noinline))
 #define RESTRICT __restrict__
 #endif
 

@@ -123,12 +123,13 @@ constexpr typename From<0, n_plain_variants>::Variants all_plain;
 constexpr typename From<n_plain_variants, n_variants>::Variants all_others;
 
 template <class T, unsigned... plain, unsigned... others, unsigned... any>
-constexpr DtypeKernels dtype(Dtype place, const char* name, int number, Pack<plain...>, Pack<others...>,
-                             Pack<any...>) {
+constexpr DtypeKernels dtype(Dtype place, const char* name, int number, unsigned reals, Pack<plain...>,
+                             Pack<others...>, Pack<any...>) {
     return {place,
             name,
             number,
             sizeof(T),
+            reals,
             rounded<T>,
             {step<T, plain>...},
             lookahead<T>,
@@ -168,8 +169,10 @@ constexpr Storage storage(Stored place, const char* name, bool has_scales, Pack<
 // One row per dtype that is worked in, and one per way to store what is worked on in float32.
 constexpr Kernels table = {
     FAST_MOMENTUM_FLAGS,
-    {dtype<float>(Dtype::float32, "float32", 11, all_plain, all_others, all),
-     dtype<double>(Dtype::float64, "float64", 12, all_plain, all_others, all)},
+    {dtype<float>(Dtype::float32, "float32", 11, 1, all_plain, all_others, all),
+     dtype<double>(Dtype::float64, "float64", 12, 1, all_plain, all_others, all),
+     dtype<float>(Dtype::complex64, "complex64", 14, 2, all_plain, all_others, all),
+     dtype<double>(Dtype::complex128, "complex128", 15, 2, all_plain, all_others, all)},
     {storage<Float16, Float16>(Stored::float16, "float16", false, all_plain, all_others),
      storage<Bfloat16, Bfloat16>(Stored::bfloat16, "bfloat16", false, all_plain, all_others),
      // No gradients are stored with scales.

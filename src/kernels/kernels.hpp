@@ -9,9 +9,9 @@
 
 namespace fast_momentum {
 
-// The dtypes that arrays are worked on in.
-enum class Dtype : unsigned char { float32, float64 };
-constexpr unsigned n_dtypes = 2;
+// The dtypes that arrays are worked on in. Complex numbers are pairs of reals, which is all that kernels see.
+enum class Dtype : unsigned char { float32, float64, complex64, complex128 };
+constexpr unsigned n_dtypes = 4;
 
 // As what an array lies in memory: as one of the storages of what is worked on in float32, as the dtype that
 // it is worked on in, or not at all.
@@ -58,9 +58,10 @@ struct Stages {
 struct DtypeKernels {
     Dtype place;
     const char* name;
-    int number;  // numpy.dtype.num
-    std::size_t itemsize;
-    double (*rounded)(double);  // to this dtype and back
+    int number;                 // numpy.dtype.num
+    std::size_t itemsize;       // of a real
+    unsigned reals;             // in an element
+    double (*rounded)(double);  // to a real of this dtype and back
     Kernel step[n_plain_variants];
     Kernel lookahead;
     UpdateKernel update[n_variants - n_plain_variants];

@@ -98,7 +98,7 @@ static_assert(each_number_has_its_code<CSettings>() && each_number_has_its_code<
 
 const DtypeKernels* kernels_of(int dtype) {
     for (const DtypeKernels& row : isa_in_use().kernels->dtypes)
-        if (row.number == dtype) return &row;
+        if (row.number == dtype && row.reals == 1) return &row;
     return nullptr;
 }
 

@@ -27,6 +27,12 @@ inline const DtypeKernels& dtype_kernels(Dtype dtype) {
     return isa_in_use().kernels->dtypes[unsigned(dtype)];
 }
 
+// The row, or nullptr.
+inline const Storage* storage_of(Stored stored) {
+    const auto row = static_cast<unsigned>(stored);
+    return row < n_storages ? &isa_in_use().kernels->storages[row] : nullptr;
+}
+
 // Returns false, and changes nothing, where this CPU cannot run `name`.
 bool use_isa(const std::string& name);
 

@@ -145,6 +145,11 @@ constexpr Setting all_settings[] = {
      "steps add up."},
 };
 
+// Complex numbers have no order: what compares elements is for real arrays alone.
+constexpr bool compares_elements(Setting::Name name) {
+    return name == Setting::clip_value;
+}
+
 // The value of each setting for one array: a number or `none`, a flag as 0 or 1, the place of a choice among
 // its own.
 struct Values {

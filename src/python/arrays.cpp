@@ -14,6 +14,7 @@
 
 #include "plain/gather.hpp"
 #include "plain/isa.hpp"
+#include "python/numpy_types.hpp"
 
 namespace fast_momentum {
 
@@ -32,16 +33,17 @@ std::ptrdiff_t scaled(std::ptrdiff_t stride, std::size_t itemsize, std::size_t o
     return stride / static_cast<std::ptrdiff_t>(itemsize) * static_cast<std::ptrdiff_t>(other);
 }
 
-// Strides of a dense array.
-void append_dense_strides(std::vector<std::ptrdiff_t>& dimensions, const Py_ssize_t* shape, const Axes& axes,
-                          std::size_t itemsize) {
-    const std::size_t first = dimensions.size();
-    dimensions.resize(first + axes.size());
+// Strides of a dense array, whose last axes have the smallest ones.
+std::vector<std::ptrdiff_t> dense_strides(const std::vector<std::ptrdiff_t>& shape, const Axes& axes,
+                                          std::size_t itemsize) {
+    std::vector<std::ptrdiff_t> strides(shape.size());
     auto stride = static_cast<std::ptrdiff_t>(itemsize);
     for (auto d = axes.rbegin(); d != axes.rend(); ++d) {
-        dimensions[first + static_cast<std::size_t>(*d)] = stride;
-        stride *= std::max<std::ptrdiff_t>(shape[*d], 1);
+        const auto axis = static_cast<std::size_t>(*d);
+        strides[axis] = stride;
+        stride *= std::max<std::ptrdiff_t>(shape[axis], 1);
     }
+    return strides;
 }
 
 // NumPy's flags for the strides of a dense array.
@@ -64,21 +66,21 @@ std::size_t padding(std::size_t end, std::size_t bytes, const char* param) {
     return (wanted + page - end % page) % page;
 }
 
-// What elements are read from: where it lies, and with which strides.
+// What elements are read from: where it lies, and with which strides in reals.
 struct Source {
     Operand operand;
-    const std::ptrdiff_t* strides;
+    std::vector<std::ptrdiff_t> strides;
 };
 
-Source source_of(py::handle array, Stored stored) {
-    const auto* found = py::detail::array_proxy(array.ptr());
-    return {{found->data, storage_of(stored), nullptr}, found->strides};
+Source source_of(py::handle array, const DtypeKernels& dtype, Stored stored) {
+    const ArrayStruct& found = array_struct(array.ptr());
+    return {{found.data, storage_of(stored), nullptr}, strides_in_reals(found, dtype)};
 }
 
 // The dimensions of the source in the order of array i, made one where they follow one another in both.
 std::vector<Dimension> in_order(const Arrays& arrays, std::size_t i, const std::ptrdiff_t* strides) {
     std::vector<Dimension> dims;
-    for (const long long axis : axes_of(arrays.strides(i), arrays[i].ndim)) {
+    for (const long long axis : axes_of(arrays.strides(i), arrays[i].n_axes)) {
         const std::ptrdiff_t size = arrays.shape(i)[axis], stride = strides[axis];
         if (size == 1) continue;
         if (dims.empty() || dims.back().strides[0] != stride * size)
@@ -97,7 +99,7 @@ void each_block(const Arrays& arrays, std::size_t i, const Source& source, const
     constexpr std::size_t block = 16 * scale_block;
     alignas(64) char stored[block * sizeof(double)];
     alignas(64) float loaded[block];
-    const std::vector<Dimension> dimensions = in_order(arrays, i, source.strides);
+    const std::vector<Dimension> dimensions = in_order(arrays, i, source.strides.data());
     const Order order = {dimensions.data(), static_cast<unsigned>(dimensions.size()), 0};
     const auto& [data, storage, scales] = source.operand;
     for (std::size_t begin = 0; begin < arrays[i].size; begin += block) {
@@ -144,11 +146,6 @@ Axes axes_of(const std::ptrdiff_t* strides, int ndim) {
     return axes;
 }
 
-const Storage* storage_of(Stored stored) {
-    const auto row = static_cast<unsigned>(stored);
-    return row < n_storages ? &isa_in_use().kernels->storages[row] : nullptr;
-}
-
 Stored stored_as(py::handle name, Dtype dtype) {
     const Storage* rows = isa_in_use().kernels->storages;
     for (unsigned row = 0; row < n_storages; ++row)
@@ -165,18 +162,23 @@ std::string Params::worked_in(std::size_t i) const {
 
 Arrays::Arrays(const Leaves& leaves, const Params& params, const std::vector<Stored>& stored) {
     for (std::size_t i = 0; i < leaves.size(); ++i) {
-        const py::detail::PyArray_Proxy& param = *py::detail::array_proxy(leaves[i]);
-        arrays_.push_back({params.dtypes[i], stored[i], param.nd, 0, 1, dimensions_.size(), 0, 0});
+        const ArrayStruct& param = array_struct(leaves[i]);
+        const std::vector<std::ptrdiff_t> shape = shape_in_reals(param, dtype_kernels(params.dtypes[i]));
+        const int n_axes = static_cast<int>(shape.size());
+        arrays_.push_back({params.dtypes[i], stored[i], param.nd, n_axes, 0, 1, dimensions_.size(), 0, 0});
         Array& array = arrays_.back();
-        for (int d = 0; d < param.nd; ++d) {
-            const auto length = static_cast<std::size_t>(param.dimensions[d]);
+        for (const std::ptrdiff_t signed_length : shape) {
+            const auto length = static_cast<std::size_t>(signed_length);
             if (length != 0 && array.size > most_bytes / sizeof(double) / length) throw std::bad_alloc();
             array.size *= length;
         }
         reserve(array, param.data);
-        dimensions_.insert(dimensions_.end(), param.dimensions, param.dimensions + param.nd);
-        append_dense_strides(dimensions_, param.dimensions, params.axes[i], itemsize(i));
-        array.contiguity = contiguity(shape(i), strides(i), param.nd, array.size);
+        Axes axes = params.axes[i];
+        if (n_axes > param.nd) axes.push_back(param.nd);
+        const std::vector<std::ptrdiff_t> strides = dense_strides(shape, axes, itemsize(i));
+        array.contiguity = contiguity(shape.data(), strides.data(), param.nd, array.size);
+        dimensions_.insert(dimensions_.end(), shape.begin(), shape.end());
+        dimensions_.insert(dimensions_.end(), strides.begin(), strides.end());
     }
     allocate();
 }
@@ -192,8 +194,8 @@ Arrays::Arrays(const Arrays& model, const std::vector<Stored>& stored)
     for (std::size_t i = 0; i < size(); ++i) {
         arrays_[i].stored = stored[i];
         reserve(arrays_[i], nullptr);
-        std::ptrdiff_t* strides = dimensions_.data() + arrays_[i].dimensions + arrays_[i].ndim;
-        for (int d = 0; d < arrays_[i].ndim; ++d)
+        std::ptrdiff_t* strides = dimensions_.data() + arrays_[i].dimensions + arrays_[i].n_axes;
+        for (int d = 0; d < arrays_[i].n_axes; ++d)
             strides[d] = scaled(strides[d], model.itemsize(i), itemsize(i));
     }
     allocate();
@@ -243,7 +245,7 @@ float* Arrays::scales(std::size_t i) const {
 }
 
 Region Arrays::region(std::size_t i, bool written) const {
-    return {data(i), itemsize(i), arrays_[i].ndim, shape(i), strides(i), written};
+    return {data(i), itemsize(i), arrays_[i].n_axes, shape(i), strides(i), written};
 }
 
 Span Arrays::span(bool written) const {
@@ -259,21 +261,22 @@ py::capsule Arrays::owner() const {
 }
 
 // Its base is a capsule and no array or buffer, of which NumPy could find out that it is writable.
-py::array Arrays::shared(std::size_t i, const py::dtype& dtype) const {
-    const int ndim = arrays_[i].ndim;
-    return py::array(dtype, {shape(i), shape(i) + ndim}, {strides(i), strides(i) + ndim}, data(i), owner());
+py::array Arrays::shared(std::size_t i, const py::dtype& dtype, int n_axes) const {
+    return py::array(dtype, {shape(i), shape(i) + n_axes}, {strides(i), strides(i) + n_axes}, data(i),
+                     owner());
 }
 
 py::array Arrays::view(std::size_t i) const {
-    py::array array = shared(i, py::dtype(dtype(i).number));
+    py::array array = shared(i, py::dtype(dtype(i).number), arrays_[i].ndim);
     py::detail::array_proxy(array.ptr())->flags &= ~py::detail::npy_api::NPY_ARRAY_WRITEABLE_;
     return array;
 }
 
 py::array Arrays::items(std::size_t i) const {
     const Storage* storage = storage_of(arrays_[i].stored);
-    if (!storage) return shared(i, py::dtype(dtype(i).number));
-    return shared(i, py::dtype(storage->place == Stored::bfloat16 ? "uint16" : storage->name));
+    if (!storage) return shared(i, py::dtype(dtype(i).number), arrays_[i].ndim);
+    const char* name = storage->place == Stored::bfloat16 ? "uint16" : storage->name;
+    return shared(i, py::dtype(name), arrays_[i].n_axes);
 }
 
 py::object Arrays::items_of_scales(std::size_t i) const {
@@ -308,20 +311,22 @@ void Arrays::set_block(std::size_t i, const char* values, std::size_t begin, std
 }
 
 void Arrays::assign(std::size_t i, py::handle array, Stored stored) {
-    each_block(*this, i, source_of(array, stored),
+    each_block(*this, i, source_of(array, dtype(i), stored),
                [&](const char* values, std::size_t begin, std::size_t n) { set_block(i, values, begin, n); });
 }
 
 bool Arrays::any_nonzero(std::size_t i) const {
-    return any(*this, i, {operand(i), strides(i)}, [](auto x) { return x != 0; });
+    return any(*this, i, {operand(i), {strides(i), strides(i) + arrays_[i].n_axes}},
+               [](auto x) { return x != 0; });
 }
 
 bool Arrays::any_negative(std::size_t i, py::handle array) const {
-    return any(*this, i, source_of(array, Stored::native), [](auto x) { return x < 0; });
+    return any(*this, i, source_of(array, dtype(i), Stored::native), [](auto x) { return x < 0; });
 }
 
 bool Arrays::all_as_at_first(std::size_t i, py::handle array) const {
-    return !any(*this, i, source_of(array, Stored::native), [](auto x) { return x != 0 || std::signbit(x); });
+    return !any(*this, i, source_of(array, dtype(i), Stored::native),
+                [](auto x) { return x != 0 || std::signbit(x); });
 }
 
 // Zero is the same bits in each way to store it.

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "kernels/kernels.hpp"
+#include "plain/isa.hpp"
 #include "plain/overlap.hpp"
 #include "plain/rules.hpp"
 #include "plain/work.hpp"
@@ -22,8 +23,6 @@ namespace fast_momentum {
 using Axes = std::vector<long long>;
 Axes axes_of(const std::ptrdiff_t* strides, int ndim);
 
-// The row, or nullptr.
-const Storage* storage_of(Stored stored);
 // By the name of the row, which must be one for parameters that are worked on in `dtype`.
 Stored stored_as(py::handle name, Dtype dtype);
 
@@ -44,9 +43,10 @@ class Arrays {
         Dtype dtype;  // that it is worked on in
         Stored stored;
         int ndim;
+        int n_axes;              // in reals: one more, of two, where they are parts of complex numbers
         int contiguity;          // NumPy's flags
-        std::size_t size;        // in elements
-        std::size_t dimensions;  // where its shape begins, followed by its strides
+        std::size_t size;        // in reals
+        std::size_t dimensions;  // where its shape in reals begins, followed by its strides
         std::size_t offset;      // where its memory begins
         std::size_t scales;      // where its scales begin, if it has some
     };
@@ -63,8 +63,8 @@ class Arrays {
     bool has(std::size_t i) const { return arrays_[i].stored != Stored::absent; }
     const DtypeKernels& dtype(std::size_t i) const;
     const std::ptrdiff_t* shape(std::size_t i) const { return dimensions_.data() + arrays_[i].dimensions; }
-    const std::ptrdiff_t* strides(std::size_t i) const { return shape(i) + arrays_[i].ndim; }
-    std::size_t itemsize(std::size_t i) const { return itemsize(arrays_[i]); }  // as it is stored
+    const std::ptrdiff_t* strides(std::size_t i) const { return shape(i) + arrays_[i].n_axes; }
+    std::size_t itemsize(std::size_t i) const { return itemsize(arrays_[i]); }  // of a real, as it is stored
     char* data(std::size_t i) const { return memory_.get() + arrays_[i].offset; }
     float* scales(std::size_t i) const;  // nullptr where it has none
     Operand operand(std::size_t i) const { return {data(i), storage_of(arrays_[i].stored), scales(i)}; }
@@ -74,8 +74,9 @@ class Arrays {
     // A read-only array that shares this memory, keeps it alive, and cannot be made writable. Only where it
     // is stored as the dtype that it is worked on in.
     py::array view(std::size_t i) const;
-    // Arrays that share this memory, and keep it alive: of what is stored, bfloat16 as uint16, in the order
-    // of this one; and of its scales, or None.
+    // Arrays that share this memory, and keep it alive: of what is stored, bfloat16 as uint16 and complex
+    // numbers, where they are stored in fewer bits, as reals, in the order of this one; and of its scales, or
+    // None.
     py::array items(std::size_t i) const;
     py::object items_of_scales(std::size_t i) const;
     // A new array of the dtype that this one is worked on in, in its order: with nothing in it, with its
@@ -102,7 +103,7 @@ class Arrays {
     // `values` are those from `begin` on, in the order of this array: whole blocks of those with one scale.
     void set_block(std::size_t i, const char* values, std::size_t begin, std::size_t n) noexcept;
     py::capsule owner() const;  // keeps the memory alive
-    py::array shared(std::size_t i, const py::dtype& dtype) const;
+    py::array shared(std::size_t i, const py::dtype& dtype, int n_axes) const;
     std::vector<Array> arrays_;
     std::vector<std::ptrdiff_t> dimensions_;
     std::size_t bytes_ = 0;

@@ -12,6 +12,15 @@ namespace fast_momentum {
 
 namespace {
 
+// In place of std::equal, which calls memcmp() for two or three numbers.
+INLINED bool has_shape(const ArrayStruct& array, const Arrays& arrays, std::size_t i) {
+    if (array.nd != arrays[i].ndim) return false;
+    const std::ptrdiff_t* shape = arrays.shape(i);
+    for (int d = 0; d < array.nd; ++d)
+        if (array.dimensions[d] != shape[d]) return false;
+    return true;
+}
+
 // Of one array, as the operand of a slice.
 struct Memory {
     char* data;
@@ -85,8 +94,13 @@ class Checker {
         if (first.contiguity & second.contiguity & third.contiguity)
             call_.work.add_dense(slice);
         else
-            call_.work.add_strided(slice, {first.strides, second.strides, third.strides},
-                                   velocities_.shape(i), velocities_[i].ndim);
+            add_strided(i, slice, first, second, third);
+    }
+
+    OUTLINED void add_strided(std::size_t i, const Slice& slice, Memory first, Memory second, Memory third) {
+        call_.work.add_strided(slice,
+                               {in_reals(i, first.strides), in_reals(i, second.strides), third.strides},
+                               velocities_.shape(i), velocities_[i].n_axes);
     }
 
     // `partner`: the gradient, or what lookahead() writes; none where its data is nullptr.
@@ -101,13 +115,15 @@ class Checker {
         update.slots = kept_.operands(i);
         if (!partner.data) partner = param;
         const bool dense = (param.contiguity & partner.contiguity & velocities_[i].contiguity) != 0;
-        call_.work.add_update(update, {dense ? nullptr : param.strides, partner.strides},
-                              velocities_.strides(i), velocities_.shape(i), velocities_[i].ndim);
+        call_.work.add_update(update,
+                              {dense ? nullptr : in_reals(i, param.strides), in_reals(i, partner.strides)},
+                              velocities_.strides(i), velocities_.shape(i), velocities_[i].n_axes);
     }
 
     void add_to_norm(std::size_t i, Memory grad, Stored stored) {
         call_.norm.add({grad.data, storage_of(stored), nullptr}, dtype(i), velocities_[i].size,
-                       grad.contiguity ? nullptr : grad.strides, velocities_.shape(i), velocities_[i].ndim);
+                       grad.contiguity ? nullptr : in_reals(i, grad.strides), velocities_.shape(i),
+                       velocities_[i].n_axes);
     }
 
     // No array that is written may share memory with another one. Nearly always their bounds tell.
@@ -118,6 +134,14 @@ class Checker {
     }
 
   private:
+    // Strides of an array of the user's, which has one for each element.
+    const std::ptrdiff_t* in_reals(std::size_t i, const std::ptrdiff_t* strides) {
+        if (!strides || dtype(i).reals == 1) return strides;
+        auto& longer = call_.strides.emplace_back(strides, strides + velocities_[i].ndim);
+        longer.push_back(static_cast<std::ptrdiff_t>(dtype(i).itemsize));
+        return longer.data();
+    }
+
     template <class T>
     Memory scalar(T value) {
         char* data = reinterpret_cast<char*>(&call_.scalars.emplace_back());
@@ -128,9 +152,14 @@ class Checker {
     Memory scalar_gradient(std::size_t i, PyObject* object) {
         const py::object descr = dtype_of_scalar(object);
         const int number = py::detail::array_descriptor_proxy(descr.ptr())->type_num;
+        if (number == dtype(i).number && dtype(i).reals > 1) {
+            void* data = &call_.scalars.emplace_back();
+            copy_of_scalar(object, descr.ptr(), data, dtype(i).reals * dtype(i).itemsize);
+            return {static_cast<char*>(data), nullptr, contiguous};
+        }
         if (number == dtype(i).number && dtype(i).itemsize == sizeof(double))
             return scalar(value_of_scalar(object, descr.ptr()));
-        if (dtype(i).itemsize == sizeof(float) &&
+        if (dtype(i).place == Dtype::float32 &&
             (number == dtype(i).number || number == float16_number || types_.is_bfloat16(descr.ptr())))
             return scalar(static_cast<float>(value_of_scalar(object, descr.ptr())));
         throw py::type_error(name(Role::grads, i) + " must be a numpy." + dtype(i).name +
@@ -144,7 +173,7 @@ class Checker {
         const bool as_worked_on = has_dtype(array, dtype(i));
         stored = as_worked_on ? Stored::native : narrow_storage(array);
         const bool is_one = as_worked_on || stored != Stored::native;
-        const bool fits = role == Role::grads ? as_worked_on || dtype(i).itemsize == sizeof(float)
+        const bool fits = role == Role::grads ? as_worked_on || dtype(i).place == Dtype::float32
                                               : stored == kept_.params.stored[i];
         if (!is_one || !fits) refuse_storage(role, i, array);
         return Found{&dtype(i), stored}.itemsize();
@@ -233,6 +262,7 @@ void Call::clear() {
     work.clear();
     if (norm.bytes() > 0) norm.clear();
     if (!scalars.empty()) scalars.clear();
+    if (!strides.empty()) strides.clear();
 }
 
 Params checked_params(Tree tree, const Leaves& leaves) {
@@ -321,10 +351,13 @@ void check_norm(const Tree& tree, const Leaves& grads, Norm& norm) {
         const Found found = found_dtype(grads[i], path, false);
         const ArrayStruct& array = array_struct(grads[i]);
         if (!(array.flags & aligned)) refuse_misaligned(path(), found.itemsize(), false);
+        const std::vector<std::ptrdiff_t> strides = strides_in_reals(array, *found.dtype),
+                                          shape = shape_in_reals(array, *found.dtype);
         std::size_t size = 1;
-        for (int d = 0; d < array.nd; ++d) size *= static_cast<std::size_t>(array.dimensions[d]);
+        for (const std::ptrdiff_t length : shape) size *= static_cast<std::size_t>(length);
         norm.add({array.data, storage_of(found.stored), nullptr}, *found.dtype, size,
-                 array.flags & contiguous ? nullptr : array.strides, array.dimensions, array.nd);
+                 array.flags & contiguous ? nullptr : strides.data(), shape.data(),
+                 static_cast<int>(shape.size()));
     }
 }
 

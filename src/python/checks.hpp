@@ -2,6 +2,7 @@
 // to an array.
 #pragma once
 
+#include <array>
 #include <deque>
 #include <vector>
 
@@ -17,8 +18,9 @@ namespace fast_momentum {
 struct Call {
     Leaves params, partners;  // the gradients, or the arrays that lookahead() writes
     Work work;
-    Norm norm;                   // of the gradients
-    std::deque<double> scalars;  // gradients that are NumPy scalars
+    Norm norm;                                  // of the gradients
+    std::deque<std::array<double, 2>> scalars;  // gradients that are NumPy scalars, complex ones at most
+    std::deque<std::vector<std::ptrdiff_t>> strides;  // in reals, of complex arrays
     Bounds bounds;
 
     void clear();

@@ -9,7 +9,7 @@ namespace fast_momentum {
 Region region_of(PyObject* object, const DtypeKernels& dtype, bool written) {
     const ArrayStruct& array = array_struct(object);
     const Found found = {&dtype, has_dtype(array, dtype) ? Stored::native : narrow_storage(array)};
-    return {array.data, found.itemsize(), array.nd, array.dimensions, array.strides, written};
+    return {array.data, found.itemsize() * dtype.reals, array.nd, array.dimensions, array.strides, written};
 }
 
 void check_own_elements(const Region& elements, const std::string& path) {

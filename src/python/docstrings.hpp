@@ -193,8 +193,9 @@ What training loops do before and after it can be part of the same pass over mem
 Parameters
 ----------
 params : ndarray, or list, tuple or dict of them, nested
-    Arrays of any shape, float32, float64, float16, or the bfloat16 of ml_dtypes. Their structure, shapes and dtypes
-    are read; nothing is kept, but for a copy in float32 of those in float16 and bfloat16 (see Notes).
+    Arrays of any shape, float32, float64, complex64, complex128, float16, or the bfloat16 of ml_dtypes. Their
+    structure, shapes and dtypes are read; nothing is kept, but for a copy in float32 of those in float16 and bfloat16
+    (see Notes).
 )doc";
 
 constexpr const char* after_parameters_doc = R"doc(
@@ -218,6 +219,9 @@ Notes
 -----
 A *prefix* of `params` is a list, tuple or dict like `params` at each level, down to numbers. A number holds for all
 arrays below its place: ``weight_decay={"w": 1e-4, "b": 0.0}``.
+
+A complex array is stepped as two real ones, its real and its imaginary parts, to the bit. Its gradient is
+``df/d(real) + 1j*df/d(imag)``, as PyTorch has it; that of JAX and autograd is the conjugate. `clip_norm` sees moduli.
 
 Arrays of float16 and bfloat16 are worked on in float32. With ``compensated=False`` the state holds a float32 copy of
 each, its master, which steps; the array is that rounded, and where somebody has changed it since, the master follows.
@@ -249,8 +253,8 @@ params : ndarray, or list, tuple or dict of them, nested
     in native byte order; no element may share memory with another one, of any array. That these are the arrays given
     to `init` is not checked, and they need not be.
 grads : same structure as `params`
-    The gradients, of the same shapes and dtypes, or of float16 or bfloat16 where the parameter is no float64; lists
-    and tuples match each other, dicts match by key. Not modified (but see `zero_grads`), and may be read-only,
+    The gradients, of the same shapes and dtypes, or of float16 or bfloat16 where the parameter is worked on in float32;
+    lists and tuples match each other, dicts match by key. Not modified (but see `zero_grads`), and may be read-only,
     broadcast or given twice. A NumPy scalar will do for a 0-d array. None leaves an array (writable all the same), its
     velocity and its first step as they are; a call with nothing but None counts as a step.
 state : State

@@ -28,6 +28,29 @@ std::string type_way_out(py::handle object, bool is_written) {
     return "";
 }
 
+bool can_cast(const ArrayStruct& array, const char* wanted, const char* casting) {
+    return py::module_::import("numpy")
+        .attr("can_cast")(py::handle(array.descr), wanted, casting)
+        .cast<bool>();
+}
+
+// What makes an array of `wanted` of it, and what that does to its elements. Nothing is advised that loses
+// what they are.
+std::string astype_way_out(const ArrayStruct& array, const char* wanted, bool is_written) {
+    const char kind = py::detail::array_descriptor_proxy(array.descr)->kind;
+    const std::string way_out = copy_way_out(std::string(".astype('") + wanted + "')", is_written);
+    constexpr const char* of_ml_dtypes = "bfloat16";
+    if (wanted == std::string(of_ml_dtypes)) return way_out + ", which rounds";
+    if (can_cast(array, wanted, "safe")) {
+        constexpr py::ssize_t exact_bytes = 4;  // in float64
+        const bool is_integer = kind == 'i' || kind == 'u';
+        const bool is_long = py::reinterpret_borrow<py::dtype>(array.descr).itemsize() > exact_bytes;
+        return way_out + (is_integer && is_long ? ", which rounds above 2**53" : "");
+    }
+    if (can_cast(array, wanted, "same_kind")) return way_out + ", which rounds";
+    return kind == 'c' ? "; its imaginary parts would be lost, so give init() complex params" : "";
+}
+
 // float16, >f4, [('x', '<f4')]
 std::string dtype_text(const ArrayStruct& array) {
     constexpr std::size_t most = 80;
@@ -50,20 +73,27 @@ void refuse_type(py::handle object, const std::string& path, bool is_written) {
 void refuse_dtype(const ArrayStruct& array, const std::string& path, const std::string& requirement,
                   const char* wanted, int number, bool is_written) {
     const bool swapped = dtype_number(array) == number;
-    throw py::type_error(
-        path + (swapped ? " must be in native byte order" : " must have dtype " + requirement) + ", not " +
-        dtype_text(array) + copy_way_out(std::string(".astype('") + wanted + "')", is_written));
+    throw py::type_error(path +
+                         (swapped ? " must be in native byte order" : " must have dtype " + requirement) +
+                         ", not " + dtype_text(array) + astype_way_out(array, wanted, is_written));
 }
 
 void refuse_param(const ArrayStruct& array, const std::string& path, bool is_written) {
     const Kernels& kernels = *isa_in_use().kernels;
     const int number = dtype_number(array);
-    const DtypeKernels* wanted = &dtype_kernels(Dtype::float32);
+    const DtypeKernels* wanted = nullptr;  // the first that holds its elements
     std::string names;
     for (const DtypeKernels& dtype : kernels.dtypes) {
         if (dtype.number == number) wanted = &dtype;
         names += dtype.name + std::string(", ");
     }
+    for (const char* casting : {"safe", "same_kind"})
+        for (const Dtype place : {Dtype::float32, Dtype::float64, Dtype::complex128})
+            if (const DtypeKernels& dtype = dtype_kernels(place);
+                !wanted && (casting != std::string("same_kind") || place != Dtype::float32) &&
+                can_cast(array, dtype.name, casting))
+                wanted = &dtype;
+    if (!wanted) wanted = &dtype_kernels(Dtype::float64);
     if (number == float16_number) refuse_dtype(array, path, names, "float16", number, is_written);
     refuse_dtype(array, path, names + "float16 or bfloat16", wanted->name, wanted->number, is_written);
 }

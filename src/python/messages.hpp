@@ -3,6 +3,7 @@
 
 #include <string>
 
+#include "python/arrays.hpp"
 #include "python/numpy_types.hpp"
 
 namespace fast_momentum {

@@ -1,5 +1,6 @@
 #include "python/numpy_types.hpp"
 
+#include <cstring>
 #include <string_view>
 
 #include "plain/isa.hpp"
@@ -37,6 +38,26 @@ py::object dtype_of_scalar(PyObject* scalar) {
 
 double value_of_scalar(PyObject* scalar, PyObject* descr) {
     return PyFloat_AsDouble(owned(type_of_scalars(descr)->tp_as_number->nb_float(scalar)).ptr());
+}
+
+void copy_of_scalar(PyObject* scalar, PyObject* descr, void* to, std::size_t bytes) {
+    Py_buffer buffer;
+    if (type_of_scalars(descr)->tp_as_buffer->bf_getbuffer(scalar, &buffer, PyBUF_SIMPLE) != 0)
+        throw py::error_already_set();
+    std::memcpy(to, buffer.buf, bytes);
+    PyBuffer_Release(&buffer);
+}
+
+std::vector<std::ptrdiff_t> strides_in_reals(const ArrayStruct& array, const DtypeKernels& dtype) {
+    std::vector<std::ptrdiff_t> strides(array.strides, array.strides + array.nd);
+    if (dtype.reals > 1) strides.push_back(static_cast<std::ptrdiff_t>(dtype.itemsize));
+    return strides;
+}
+
+std::vector<std::ptrdiff_t> shape_in_reals(const ArrayStruct& array, const DtypeKernels& dtype) {
+    std::vector<std::ptrdiff_t> shape(array.dimensions, array.dimensions + array.nd);
+    if (dtype.reals > 1) shape.push_back(static_cast<std::ptrdiff_t>(dtype.reals));
+    return shape;
 }
 
 Stored narrow_storage(const ArrayStruct& array) {

@@ -4,10 +4,11 @@
 #include <pybind11/numpy.h>
 
 #include <atomic>
+#include <vector>
 
 #include "kernels/compilers.hpp"
 #include "kernels/kernels.hpp"
-#include "python/arrays.hpp"
+#include "python/tree.hpp"
 
 namespace fast_momentum {
 
@@ -40,10 +41,11 @@ struct NumpyTypes {
     bool is_bfloat16(PyObject* descr) const;
 };
 
-// Of a NumPy scalar: its dtype, and its value, a real number of that dtype. NumPy's own, where a subclass has
-// other methods.
+// Of a NumPy scalar: its dtype, and its value, a real number of that dtype, or as it lies in memory. NumPy's
+// own, where a subclass has other methods.
 py::object dtype_of_scalar(PyObject* scalar);
 double value_of_scalar(PyObject* scalar, PyObject* descr);
+void copy_of_scalar(PyObject* scalar, PyObject* descr, void* to, std::size_t bytes);
 
 // Found when the module is imported.
 const NumpyTypes& numpy_types();
@@ -73,16 +75,11 @@ struct Found {
     const DtypeKernels* dtype;
     Stored stored;
 
-    std::size_t itemsize() const;
+    std::size_t itemsize() const;  // of a real
 };
 
-// In place of std::equal, which calls memcmp() for two or three numbers.
-INLINED bool has_shape(const ArrayStruct& array, const Arrays& arrays, std::size_t i) {
-    if (array.nd != arrays[i].ndim) return false;
-    const std::ptrdiff_t* shape = arrays.shape(i);
-    for (int d = 0; d < array.nd; ++d)
-        if (array.dimensions[d] != shape[d]) return false;
-    return true;
-}
+// Strides of `array` in reals, those of a complex number being its last dimension; and the shape of it.
+std::vector<std::ptrdiff_t> strides_in_reals(const ArrayStruct& array, const DtypeKernels& dtype);
+std::vector<std::ptrdiff_t> shape_in_reals(const ArrayStruct& array, const DtypeKernels& dtype);
 
 }  // namespace fast_momentum

@@ -34,10 +34,10 @@ std::pair<Stored, const char*> checked_dtype(const char* setting, py::handle val
         throw py::value_error(std::string(setting) + " must be None or one of " + quoted(names) + ", not " +
                               brief(value));
     for (std::size_t i = 0; i < params.dtypes.size(); ++i)
-        if (params.dtypes[i] != Dtype::float32)
-            throw py::value_error(std::string(setting) +
-                                  " must be None where an array is float64, as params" + params.tree.path(i) +
-                                  " is, not '" + *found + "'; use float32 arrays");
+        if (const DtypeKernels& dtype = dtype_kernels(params.dtypes[i]); dtype.itemsize != sizeof(float))
+            throw py::value_error(std::string(setting) + " must be None where an array is " + dtype.name +
+                                  ", as params" + params.tree.path(i) + " is, not '" + *found + "'; use " +
+                                  (dtype.reals > 1 ? "complex64" : "float32") + " arrays");
     return {found == names.begin() ? Stored::native : Stored(found - names.begin() - 1), *found};
 }
 
@@ -87,6 +87,22 @@ double checked_for_all(const char* name, const Range& range, py::handle value, c
     return number;
 }
 
+namespace {
+
+void check_order(const Setting& setting, const Item& item, const Params& params) {
+    if (!compares_elements(setting.place)) return;
+    for (std::size_t i = 0; i < params.dtypes.size(); ++i) {
+        const DtypeKernels& dtype = dtype_kernels(params.dtypes[i]);
+        if (dtype.reals > 1 && item.common == item.common)
+            throw py::value_error(std::string(setting.name) + " must be None where an array is " +
+                                  dtype.name + ", as params" + params.tree.path(i) + " is, not " +
+                                  repr_of(py::float_(item.common)) +
+                                  "; complex numbers have no order, only " + "clip_norm is for them");
+    }
+}
+
+}  // namespace
+
 Item checked_item(const Rule& rule, Setting::Name name, py::handle value, const Params& params) {
     const Setting& setting = all_settings[name];
     Item item;
@@ -129,6 +145,7 @@ Item checked_item(const Rule& rule, Setting::Name name, py::handle value, const 
             break;
         }
     }
+    check_order(setting, item, params);
     return item;
 }
 

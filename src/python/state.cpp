@@ -281,7 +281,8 @@ std::string State::repr() const {
     if (settings.common()[Setting::compensated]) text += ", compensated";
     if (progress.swapped) text += ", swapped";
     std::size_t elements = 0;
-    for (std::size_t i = 0; i < kept_.size(); ++i) elements += kept_.velocity()[i].size;
+    for (std::size_t i = 0; i < kept_.size(); ++i)
+        elements += kept_.velocity()[i].size / kept_.velocity().dtype(i).reals;
     return text + count(static_cast<long long>(kept_.size()), "array") +
            count(static_cast<long long>(elements), "element") + count(counted(progress.step_count), "step") +
            ">";

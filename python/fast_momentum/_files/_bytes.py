@@ -126,6 +126,8 @@ def check_values(name: str, part: Part, memory: memoryview) -> None:
     if part.low == -math.inf and part.high == math.inf:
         return
     values = np.frombuffer(memory, part.item_type)
+    if values.dtype.kind == "c":
+        values = values.view(values.real.dtype)
     if part.dtype == "bfloat16":
         values = (values.astype(np.uint32) << 16).view(np.float32)
     if part.low == part.high and np.frombuffer(memory, np.uint8).any():  # a -0.0 is none

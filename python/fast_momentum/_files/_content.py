@@ -82,7 +82,7 @@ class Part:
         return math.prod(self.shape) * self.item_type.itemsize
 
 
-DTYPES = ("float32", "float64", "float16", "bfloat16", "int8")
+DTYPES = ("float32", "float64", "complex64", "complex128", "float16", "bfloat16", "int8")
 
 
 def part_of(array: NDArray[Any], dtype: str, low: float = -math.inf, high: float = math.inf) -> Part:
@@ -116,7 +116,8 @@ def orders_of(leaves: list[NDArray[Any]], memory: Iterable[Any]) -> list[list[in
     """Those of what the state keeps, which are dense: the parameters may be views of others."""
     orders = [axes_of(leaf) for leaf in leaves]
     for kept in map(Kept._make, memory):
-        orders[kept.number] = axes_of(kept.items)
+        n_axes = len(orders[kept.number])  # without that of the parts of complex numbers
+        orders[kept.number] = [axis for axis in axes_of(kept.items) if axis < n_axes]
     return orders
 
 

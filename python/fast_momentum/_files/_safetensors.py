@@ -46,7 +46,7 @@ def write(path: str, header: bytes, parts: dict[str, Part]) -> None:
     end = 0
     for name, part in parts.items():
         begin, end = end, end + part.n_bytes
-        tensors[name] = {"dtype": _CODES[part.dtype], "shape": part.shape, "data_offsets": [begin, end]}
+        tensors[name] = {"dtype": _CODES[part.dtype], "shape": _shape(part), "data_offsets": [begin, end]}
     text = json.dumps(tensors).encode()
     text += b" " * (-len(text) % 8)  # so that the arrays are aligned
     check_length(text)
@@ -111,7 +111,7 @@ class Reader:
             begin, end = tensor["data_offsets"]
             if (tensor["dtype"], tensor["shape"], end - begin) != (
                 _CODES[part.dtype],
-                list(part.shape),
+                _shape(part),
                 part.n_bytes,
             ):
                 msg = f"{name} must be the array of which its header speaks"
@@ -128,4 +128,17 @@ class Reader:
                 raise DamagedFileError(msg)
 
 
-_CODES = {"float32": "F32", "float64": "F64", "float16": "F16", "bfloat16": "BF16", "int8": "I8"}
+_CODES = {
+    "float32": "F32",
+    "float64": "F64",
+    "complex64": "F32",
+    "complex128": "F64",
+    "float16": "F16",
+    "bfloat16": "BF16",
+    "int8": "I8",
+}
+
+
+def _shape(part: Part) -> list[int]:
+    """The format has complex numbers only of late, and not all of them: their parts are the last dimension."""
+    return [*part.shape, 2] if part.dtype.startswith("complex") else list(part.shape)
