@@ -79,7 +79,8 @@ def fill(expected: reference.State, saved: dict[str, Any]) -> None:
         if path not in saved["velocity"]:
             continue
         expected.steps[keys] = saved["steps"][path]
-        expected.momentum_products[keys] = saved.get("momentum_products", {}).get(path, 1.0)
+        name = reference.HISTORIES.get(expected.rule)
+        expected.histories[keys] = saved[name][path] if name else 1.0
         for name in (*expected.keeps, *(["average"] if saved["average"] else [])):
             at(getattr(expected, name), keys)[...] = saved[name][path]
         for name in ("master", "compensation"):
@@ -287,11 +288,12 @@ class Programs(RuleBasedStateMachine):
         self.state.reset(path_of(chosen[0]) if len(chosen) < len(every) else None)
         for keys in chosen:
             for name in self.expected_state.keeps:
-                at(getattr(self.expected_state, name), keys)[...] = 0
+                if name != "iterate":
+                    at(getattr(self.expected_state, name), keys)[...] = 0
             if keys in self.expected_state.compensation:
                 self.expected_state.compensation[keys][...] = 0
             self.expected_state.steps[keys] = 0
-            self.expected_state.momentum_products[keys] = 1.0
+            self.expected_state.histories[keys] = 1.0
 
     @rule(name=st.sampled_from(FORMS))
     def to_form(self, name: str) -> None:

@@ -78,6 +78,8 @@ def _kinds() -> list[dict[str, Any]]:
             own.append({"momentum": 0.9})
         if "momentum_decay" in row["takes"]:
             own.append({"nesterov": True, "momentum_decay": 0.004})
+        if "l1" in row["takes"]:
+            own += [{"sequence": 0.75}, {"sequence": "nesterov"}, {"restart": "gradient"}, {"l1": 0.5}]
         together = dict(itertools.chain(*(options.items() for options in own)))
         kinds += [kind | options for options in [{}, *own, *([together] if len(own) > 1 else [])]]
     return kinds
@@ -92,9 +94,17 @@ OPTIONS = OPTIONS_OF_MOMENTUM + [
 
 
 def make(package: Any, params: Any, *, rule: str = "momentum", **options: Any) -> Any:
-    """A state of the rule, by `fm` or by `reference`."""
-    made_by = next(row["made_by"] for row in _core.rules if row["rule"] == rule)
-    return getattr(package, made_by)(params, **options)
+    """A state of the rule, by `fm` or by `reference`; without what most rules have and this one has not."""
+    rows = [row for row in _core.rules if row["rule"] == rule]
+    lacks = {name for name, row in _core.settings.items() if row["of_every_rule"]} - {*rows[0]["takes"]}
+    return getattr(package, rows[0]["made_by"])(
+        params, **{name: value for name, value in options.items() if name not in lacks}
+    )
+
+
+def model_of(state: fm.State) -> Any:
+    """The arrays of the first slot of its rule."""
+    return getattr(state, next(row["keeps"][0] for row in _core.rules if row["rule"] == state.rule))
 
 
 def storable(options: dict[str, Any]) -> dict[str, Any]:
@@ -119,14 +129,15 @@ def other_state(params: Any, state: fm.State) -> fm.State:
         fm,
         params,
         lr=7.0,
-        velocity_dtype=state.velocity_dtype,
-        compensated=state.compensated,
+        velocity_dtype=getattr(state, "velocity_dtype", None),
+        compensated=getattr(state, "compensated", False),
         **kind_of(state),
     )
 
 
 def option_id(options: dict[str, Any]) -> str:
-    return "-".join(str(v) if k in ("rule", "form") else k for k, v in options.items() if v and k != "lr")
+    shown = ("rule", "form", "sequence")
+    return "-".join(str(v) if k in shown else k for k, v in options.items() if v and k != "lr")
 
 
 def leaves(tree: Any) -> list[Any]:

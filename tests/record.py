@@ -37,7 +37,7 @@ HEADER = np.dtype(
         ("values", "<f8", len(_core.settings)),  # those of tables.hpp, in its order
         ("rule", "<i8"),  # its row in rules.cpp
         ("steps", "<i8"),  # that the array has made, as in Age (rules.hpp)
-        ("momentum_product", "<f8"),
+        ("history", "<f8"),
         ("lookahead", "<i8"),  # 0 for a step
         ("dtype", "<i8"),  # numpy.dtype.num
         ("ndim", "<i8"),
@@ -59,7 +59,11 @@ SMALL = [
     ("C", "strided and reversed"),
     ("all sliced", "permuted"),
 ]
-ONE_OF_EACH_RULE = [{"form": "ema"}, *{kind["rule"]: kind for kind in KINDS}.values()]
+# A restart looks at all arrays of a step; these are of one.
+ONE_OF_EACH_RULE = [
+    {"form": "ema"},
+    *{kind["rule"]: kind for kind in KINDS if "restart" not in kind}.values(),
+]
 SHAPES = [((1, 40, 65), TILED), ((3, 9, 7), SMALL), ((), [("0-d", "0-d")])]
 
 
@@ -95,13 +99,18 @@ def header_of(state: fm.State, age: reference.Age, param: Array) -> np.void:
     header = np.zeros((), HEADER)
     for place, (name, setting) in enumerate(_core.settings.items()):
         value = getattr(state, name, 0)
+        choices = setting["choices"]
         if setting["kind"] in ("number", "flag"):
             header["values"][place] = value
-        elif setting["kind"] == "option":
+        elif setting["kind"] in ("option", "bound"):
             header["values"][place] = np.nan if value is None else value
+        elif setting["kind"] == "choice_or_none":
+            header["values"][place] = choices.index(value) if value in choices else np.nan
+        elif setting["kind"] == "choice_or_number":
+            header["values"][place] = -1 - choices.index(value) if value in choices else value
     row = [row["rule"] == state.rule and row["form"] == state.form for row in _core.rules]
     header["rule"] = row.index(True)
-    header["steps"], header["momentum_product"] = age
+    header["steps"], header["history"] = age
     header["dtype"] = param.dtype.num
     header["ndim"] = param.ndim
     header["shape"][: param.ndim] = param.shape
@@ -130,7 +139,7 @@ def cases(param: Array, grads: list[Array], out: Array, options: dict[str, Any])
     expected_state = make(reference, expected, **options)
     slots = [getattr(state, name, None) for name in SLOTS]  # live
     for grad in grads:
-        age = reference.Age(expected_state.steps[()], expected_state.momentum_products[()])
+        age = reference.Age(expected_state.steps[()], expected_state.histories[()])
         header = header_of(state, age, param)
         operands = [param, grad, *slots]
         before = [memory(operand) for operand in operands]
@@ -150,7 +159,7 @@ def cases(param: Array, grads: list[Array], out: Array, options: dict[str, Any])
 
 def all_cases(rng: np.random.Generator) -> Iterator[bytes]:
     for dtype in DTYPES:
-        for options in OPTIONS:
+        for options in [options for options in OPTIONS if "restart" not in options]:
             # A kernel knows of the options which terms there are, and nothing else: one form has them all.
             every_term = options.get("form") == "ema" and not options["maximize"]
             without_decay = "rule" in options and "weight_decay" not in options

@@ -39,7 +39,7 @@ struct Piece {
 struct Header {
     Values values;
     std::int64_t rule, steps;
-    double momentum_product;
+    double history;
     std::int64_t lookahead, dtype, ndim, shape[max_dimensions];
     Piece operands[n_pieces];
 };
@@ -166,7 +166,7 @@ void add_update(Work& work, const Operands& of, const DtypeKernels& kernels, con
 std::vector<Bytes> computed(const Case& c, int threads) {
     const Header& h = c.header;
     const DtypeKernels& kernels = kernels_for(h.dtype);
-    const Coefficients constants = coefficients(all_rules()[h.rule], h.values, {h.steps, h.momentum_product});
+    const Coefficients constants = coefficients(all_rules()[h.rule], h.values, {h.steps, h.history});
     std::vector<Bytes> memory(c.before, c.before + n_pieces);
     const Operands operands(h, memory);
     Work work;

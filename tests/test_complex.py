@@ -70,7 +70,7 @@ def assert_same_path(params: Any, options: dict[str, Any], rng: np.random.Genera
 
 
 @pytest.mark.parametrize("dtype", COMPLEX, ids=str)
-@pytest.mark.parametrize("options", OPTIONS, ids=option_id)
+@pytest.mark.parametrize("options", [options for options in OPTIONS if "l1" not in options], ids=option_id)
 def test_each_rule(options: dict[str, Any], dtype: Any, rng: np.random.Generator) -> None:
     params = [values(dtype, rng), values(dtype, rng, (3,)), values(dtype, rng, ())]
     assert_same_path(params, options, rng)
@@ -266,7 +266,7 @@ def test_refused(param: Array, grad: Any, message: str) -> None:
 def test_what_compares_elements_is_refused() -> None:
     message = (
         "clip_value must be None where an array is complex64, as params['c'] is, not 1.0; complex numbers have no "
-        "order, only clip_norm is for them"
+        "order, use clip_norm"
     )
     params = {"r": np.ones(2), "c": np.ones(2, "c8")}
     with pytest.raises(ValueError, match=re.escape(message)):

@@ -32,6 +32,7 @@ from helpers import (
     copied,
     leaves,
     make,
+    model_of,
     option_id,
     other_state,
     random_like,
@@ -95,7 +96,7 @@ def check_both_ways(path: Path, params: Any, state: fm.State) -> None:
     assert extra == {"epoch": 3}
     assert [a.strides for a in leaves(loaded) if a.size > 1] == [
         v.strides if v.dtype == p.dtype else tuple(s * p.itemsize // v.itemsize for s in v.strides)
-        for v, p in zip(leaves(state.velocity), leaves(params), strict=True)
+        for v, p in zip(leaves(model_of(state)), leaves(params), strict=True)
         if p.size > 1
     ]
     restored = fm._containers.mapped(np.zeros_like, params)

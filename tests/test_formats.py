@@ -23,7 +23,7 @@ FORMATS: dict[int, dict[str, bytes]] = {
     int(path.stem.removeprefix("format_")): pickle.loads(path.read_bytes())
     for path in sorted((Path(__file__).parent / "data").glob("format_*.pickle"))
 }
-SLOTS = ("velocity", "second_moment", "second_moment_maximum", "mean", "average")
+SLOTS = ("velocity", "second_moment", "second_moment_maximum", "mean", "iterate", "average")
 CASES = [(number, name) for number, cases in FORMATS.items() for name in cases]
 
 
@@ -47,8 +47,8 @@ def loaded(case: dict[str, Any]) -> fm.State:
     taken = {
         name for row in _core.rules if row["rule"] == options.get("rule", "momentum") for name in row["takes"]
     }
-    decay = "beta1" if "beta1" in taken else "momentum"
-    state = make(fm, case["params"], lr=7.0, clip_value=0.1, nonfinite="raise", **{decay: 0.1}, **fixed)
+    decays = {name: 0.1 for name in ("beta1", "momentum", "l1") if name in taken}
+    state = make(fm, case["params"], lr=7.0, clip_value=0.1, nonfinite="raise", **decays, **fixed)
     state.load_state_dict(case["state_dict"])
     return state
 

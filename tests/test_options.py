@@ -258,7 +258,8 @@ def test_signatures() -> None:
         ],
         return_annotation=inspect.Signature.empty,
     )
-    assert str(inspect.signature(fm.step)) == "(params, grads, state, *, grad_scale=1.0, zero_grads=False)"
+    expected = "(params, grads, state, *, grad_scale=1.0, zero_grads=False, prox=None)"
+    assert str(inspect.signature(fm.step)) == expected
     assert issubclass(fm.NonFiniteGradientError, FloatingPointError)
     assert fm.NonFiniteGradientError.__module__ == "fast_momentum"
 

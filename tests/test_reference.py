@@ -96,7 +96,25 @@ class Textbook:
         wide = np.float64 if self.form == "folded_float64" else self.dtype
         if w and o.get("decoupled_weight_decay"):
             displacement = rounded(displacement + self.mul(self.c(o["lr"] * w), p), wide)
-        return rounded(rounded(p - displacement, wide), self.dtype)
+        after = rounded(rounded(p - displacement, wide), self.dtype)
+        return self.advance(after, slots) if rule == "accelerated" else after
+
+    def accelerated(self, d: Fraction, _slots: Slots, _t: int) -> Fraction:
+        return self.mul(self.c(self.o["lr"]), d)
+
+    def advance(self, z: Fraction, slots: Slots) -> Fraction:
+        """Without a restart, which looks at all elements."""
+        rest = self.add(abs(z), -self.c(self.o["lr"] * self.o.get("l1", 0.0)))
+        found = max(rest, Fraction(0)) * (1 if z > 0 else -1)
+        sequence, at = self.o.get("sequence", "fista"), float(slots.pop("position", Fraction(1)))
+        if sequence == "fista":
+            following = (1 + math.sqrt(1 + 4 * at * at)) / 2
+            b = (at - 1) / following
+        else:
+            following, b = at + 1, (at - 1) / (at + 2) if sequence == "nesterov" else sequence
+        change = self.add(found, -slots["iterate"])
+        slots["iterate"], slots["position"] = found, Fraction(following)
+        return self.add(found, self.mul(self.c(b), change))
 
     def linear(self, d: Fraction, slots: Slots, t: int) -> Fraction:
         o, form, add, mul, c = self.o, self.form, self.add, self.mul, self.c
@@ -163,16 +181,20 @@ class Textbook:
 def test_each_operation_rounds_once(options: dict[str, Any], dtype: Any, rng: np.random.Generator) -> None:
     p, grads = rng.normal(size=6).astype(dtype), rng.normal(size=(4, 6)).astype(dtype)
     exact_p = [exact(x) for x in p]
+    if "restart" in options:
+        options = {**options, "restart": None}
     state = make(reference, p, **options)
-    slots = [dict.fromkeys(state.keeps, Fraction(0)) for _ in range(6)]
+    slots = [
+        {name: exact(p[i]) if name == "iterate" else Fraction(0) for name in state.keeps} for i in range(6)
+    ]
     formula = Textbook(dtype.type, {"momentum": getattr(state, "momentum", 0), **options})
     for t, g in enumerate(grads):
         reference.step(p, g, state)
         for i in range(6):
             exact_p[i] = formula.step(exact_p[i], exact(g[i]), slots[i], t + 1)
             assert exact(p[i]) == exact_p[i]
-            for name, value in slots[i].items():
-                assert exact(getattr(state, name)[i]) == value
+            for name in state.keeps:
+                assert exact(getattr(state, name)[i]) == slots[i][name]
 
 
 def hyperparameters_at(case: dict[str, Any], t: int) -> dict[str, Any]:

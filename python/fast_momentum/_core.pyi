@@ -6,11 +6,14 @@ from typing import Any, Literal, TypeAlias, TypeVar, final
 import numpy as np
 from numpy.typing import NDArray
 
-_Arrays: TypeAlias = NDArray[np.floating[Any]] | Sequence[_Arrays] | Mapping[Any, _Arrays]
+_Arrays: TypeAlias = NDArray[np.inexact[Any]] | Sequence[_Arrays] | Mapping[Any, _Arrays]
 _Grads: TypeAlias = (
-    NDArray[np.floating[Any]] | np.floating[Any] | Sequence[_Grads] | Mapping[Any, _Grads] | None
+    NDArray[np.inexact[Any]] | np.inexact[Any] | Sequence[_Grads] | Mapping[Any, _Grads] | None
 )
 _Prefix: TypeAlias = float | np.number[Any] | NDArray[Any] | Sequence[_Prefix] | Mapping[Any, _Prefix]
+_Bound: TypeAlias = float | np.number[Any] | NDArray[Any] | Sequence[_Bound] | Mapping[Any, _Bound] | None
+_Sequence: TypeAlias = Literal["fista", "nesterov"]
+_Restart: TypeAlias = Literal["gradient"]
 _Form: TypeAlias = Literal["lr_outside", "lr_inside", "ema"]
 _AdamForm: TypeAlias = Literal["corrected", "folded", "folded_float64", "uncorrected"]
 _RmspropForm: TypeAlias = Literal["lr_outside", "lr_inside"]
@@ -24,6 +27,7 @@ __all__ = [
     "NonFiniteGradientError",
     "State",
     "__version__",
+    "accelerated",
     "adam",
     "get_num_threads",
     "global_norm",
@@ -102,6 +106,24 @@ class State:
     @maximize.setter
     def maximize(self, value: bool | np.bool_) -> None: ...
     @property
+    def lower(self) -> Any: ...
+    @lower.setter
+    def lower(self, value: _Bound) -> None: ...
+    @property
+    def upper(self) -> Any: ...
+    @upper.setter
+    def upper(self, value: _Bound) -> None: ...
+    @property
+    def sequence(self) -> str | float: ...
+    @property
+    def restart(self) -> str | None: ...
+    @restart.setter
+    def restart(self, value: _Restart | None) -> None: ...
+    @property
+    def l1(self) -> Any: ...
+    @l1.setter
+    def l1(self, value: _Prefix) -> None: ...
+    @property
     def clip_norm(self) -> float | None: ...
     @clip_norm.setter
     def clip_norm(self, value: _Number | None) -> None: ...
@@ -140,6 +162,8 @@ class State:
     @property
     def mean(self) -> Any: ...
     @property
+    def iterate(self) -> Any: ...
+    @property
     def average(self) -> Any: ...
     def swap_average(self, params: _Arrays) -> None: ...
     def state_dict(self) -> dict[str, Any]: ...
@@ -170,6 +194,8 @@ def init(
     decoupled_weight_decay: bool | np.bool_ = False,
     maximize: bool | np.bool_ = False,
     form: _Form = "lr_outside",
+    lower: _Bound = None,
+    upper: _Bound = None,
     clip_norm: _Number | None = None,
     clip_value: _Number | None = None,
     nonfinite: _Nonfinite = "propagate",
@@ -186,6 +212,8 @@ def qhm(
     weight_decay: _Prefix = 0.0,
     decoupled_weight_decay: bool | np.bool_ = False,
     maximize: bool | np.bool_ = False,
+    lower: _Bound = None,
+    upper: _Bound = None,
     clip_norm: _Number | None = None,
     clip_value: _Number | None = None,
     nonfinite: _Nonfinite = "propagate",
@@ -207,6 +235,8 @@ def adam(
     decoupled_weight_decay: bool | np.bool_ = False,
     maximize: bool | np.bool_ = False,
     form: _AdamForm = "corrected",
+    lower: _Bound = None,
+    upper: _Bound = None,
     clip_norm: _Number | None = None,
     clip_value: _Number | None = None,
     nonfinite: _Nonfinite = "propagate",
@@ -223,6 +253,8 @@ def lion(
     weight_decay: _Prefix = 0.0,
     decoupled_weight_decay: bool | np.bool_ = False,
     maximize: bool | np.bool_ = False,
+    lower: _Bound = None,
+    upper: _Bound = None,
     clip_norm: _Number | None = None,
     clip_value: _Number | None = None,
     nonfinite: _Nonfinite = "propagate",
@@ -238,6 +270,8 @@ def signum(
     weight_decay: _Prefix = 0.0,
     decoupled_weight_decay: bool | np.bool_ = False,
     maximize: bool | np.bool_ = False,
+    lower: _Bound = None,
+    upper: _Bound = None,
     clip_norm: _Number | None = None,
     clip_value: _Number | None = None,
     nonfinite: _Nonfinite = "propagate",
@@ -257,12 +291,30 @@ def rmsprop(
     decoupled_weight_decay: bool | np.bool_ = False,
     maximize: bool | np.bool_ = False,
     form: _RmspropForm = "lr_outside",
+    lower: _Bound = None,
+    upper: _Bound = None,
     clip_norm: _Number | None = None,
     clip_value: _Number | None = None,
     nonfinite: _Nonfinite = "propagate",
     average_decay: _Number | None = None,
     velocity_dtype: Any = None,
     compensated: bool | np.bool_ = False,
+) -> State: ...
+def accelerated(
+    params: _Arrays,
+    *,
+    lr: _Prefix,
+    sequence: _Sequence | _Number = "fista",
+    restart: _Restart | None = None,
+    l1: _Prefix = 0.0,
+    weight_decay: _Prefix = 0.0,
+    decoupled_weight_decay: bool | np.bool_ = False,
+    maximize: bool | np.bool_ = False,
+    lower: _Bound = None,
+    upper: _Bound = None,
+    clip_norm: _Number | None = None,
+    clip_value: _Number | None = None,
+    nonfinite: _Nonfinite = "propagate",
 ) -> State: ...
 def step(
     params: _Arrays,
@@ -271,6 +323,7 @@ def step(
     *,
     grad_scale: _Number = 1.0,
     zero_grads: bool | np.bool_ = False,
+    prox: Callable[[Any], None] | None = None,
 ) -> None: ...
 def global_norm(grads: _Grads) -> float: ...
 def lookahead(params: _Params, state: State, out: _Params | None = None) -> _Params: ...

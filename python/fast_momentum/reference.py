@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "State",
+    "accelerated",
     "adam",
     "dither",
     "global_norm",
@@ -43,12 +44,12 @@ __all__ = [
 ]
 
 # What is fixed when a state is made; all else of its settings is among the hyperparameters of a checkpoint.
-FIXED = ("form", "amsgrad", "centered", "velocity_dtype", "compensated")
+FIXED = ("form", "sequence", "amsgrad", "centered", "velocity_dtype", "compensated")
 
 # Significant bits, the least exponent of a normal number, and the one from which numbers are infinite.
 NARROW = {"float16": (11, -14, 16), "bfloat16": (8, -126, 128)}
 
-NORM_BLOCK, NORM_LANES = 4096, 16
+NORM_BLOCK, RESTART_BLOCK, LANES = 4096, 512, 16
 INT8_BLOCK, INT8_MOST = 256, 127
 SMALLEST_NORMAL = np.float32(2**-126)
 
@@ -115,10 +116,13 @@ def update(
 
 
 class Age(NamedTuple):
-    """What an array has behind it: its steps, and the product of the beta1 of each of them."""
+    """What an array has behind it: its steps, and what they have made of 1.
+
+    In Adam that is the product of the beta1 of each of them; in `accelerated`, where it is in its sequence.
+    """
 
     steps: int = 0
-    momentum_product: float = 1.0
+    history: float = 1.0
 
 
 def _displacement(
@@ -175,7 +179,7 @@ def _adam(d: Array, slots: Slots, age: Age, form: str | None, h: dict[str, Any])
             direct, carried = (1 - beta1) / (1 - beta1**t), beta1 / (1 - beta1 ** (t + 1))
         else:
             mu, following = _momentum_of(h, t), _momentum_of(h, t + 1)
-            product = age.momentum_product * mu
+            product = age.history * mu
             direct, carried = (1 - mu) / (1 - product), following / (1 - product * following)
         u = rounded(direct) * d + rounded(carried) * v
     elif form != "uncorrected":
@@ -217,7 +221,11 @@ def _rmsprop(d: Array, slots: Slots, _age: Age, form: str | None, h: dict[str, A
     return v if form == "lr_inside" else lr * v, new
 
 
-# Each with what it keeps, which begins with zeros.
+def _descent(d: Array, _slots: Slots, _age: Age, _form: str | None, h: dict[str, Any]) -> tuple[Array, Slots]:
+    return d.dtype.type(h["lr"]) * d, {}
+
+
+# Each with what it keeps, which begins with zeros, but for an iterate: that begins as a copy of the parameters.
 RULES: dict[str, tuple[Callable[..., tuple[NDArray[Any], Slots]], tuple[str, ...]]] = {
     "momentum": (_momentum, ("velocity",)),
     "qhm": (_qhm, ("velocity",)),
@@ -225,7 +233,9 @@ RULES: dict[str, tuple[Callable[..., tuple[NDArray[Any], Slots]], tuple[str, ...
     "lion": (_lion, ("velocity",)),
     "signum": (_signum, ("velocity",)),
     "rmsprop": (_rmsprop, ("velocity", "second_moment", "mean")),
+    "accelerated": (_descent, ("iterate",)),
 }
+HISTORIES = {"adam": "momentum_products", "accelerated": "sequence_positions"}
 # What is kept with one option alone, and what is dithered before it is rounded.
 ONLY_WITH = {"second_moment_maximum": "amsgrad", "mean": "centered"}
 DITHERED = ("second_moment",)
@@ -320,10 +330,14 @@ def round_to(values: Array, dtype_name: str) -> Array:
     if dtype_name != "int8":
         return values
     out = np.empty_like(values)
-    outermost_first = sorted(range(out.ndim), key=lambda axis: -out.strides[axis])
-    stored = out.transpose(outermost_first)
-    stored[...] = _round_to_int8(values.transpose(outermost_first).ravel()).reshape(stored.shape)
+    stored = _outermost_first(out, out)
+    stored[...] = _round_to_int8(_outermost_first(values, out).ravel()).reshape(stored.shape)
     return out
+
+
+def _outermost_first(values: Array, model: Array) -> Array:
+    """`values` with their axes in the order that those of `model` have in memory."""
+    return values.transpose(sorted(range(model.ndim), key=lambda axis: -model.strides[axis]))
 
 
 def dither(values: Array, dtype_name: str, steps: int) -> Array:
@@ -445,16 +459,23 @@ def _norm(arrays: list[Array]) -> float:
 
 def _sum_of_squares(arrays: list[Array], scale: float) -> float:
     with np.errstate(all="ignore"):
-        sums = np.concatenate([np.zeros(0), *(_block_sums(x.astype(np.float64) * scale) for x in arrays)])
+        scaled = [x.astype(np.float64) * scale for x in arrays]
+        return _sum([x * x for x in scaled], NORM_BLOCK)
+
+
+def _sum(arrays: list[Array], block: int) -> float:
+    """Of one-dimensional arrays of float64, in the order of which `global_norm` speaks."""
+    with np.errstate(all="ignore"):
+        sums = np.concatenate([np.zeros(0), *(_block_sums(x, block) for x in arrays)])
         while len(sums) > 1:
             odd_one = sums[len(sums) // 2 * 2 :]
             sums = np.concatenate([sums[:-1:2] + sums[1::2], odd_one])
     return float(sums.sum())
 
 
-def _block_sums(x: Array) -> Array:
-    blocks = _blocks(x, NORM_BLOCK).reshape(-1, NORM_BLOCK // NORM_LANES, NORM_LANES)
-    lanes = np.add.accumulate(blocks * blocks, axis=1)[:, -1]  # which adds one by one, as `sum` does not
+def _block_sums(x: Array, block: int) -> Array:
+    blocks = _blocks(x, block).reshape(-1, block // LANES, LANES)
+    lanes = np.add.accumulate(blocks, axis=1)[:, -1]  # which adds one by one, as `sum` does not
     while lanes.shape[1] > 1:
         half = lanes.shape[1] // 2
         lanes = lanes[:, :half] + lanes[:, half:]
@@ -491,19 +512,22 @@ class State:
         for name, value in settings.items():
             setattr(self, name, value)
         self.hyperparameters = [name for name in settings if name not in FIXED]
-        self.velocity_dtype = _dtype_name(settings["velocity_dtype"])
+        self.fixed = [name for name in FIXED if name in settings]
+        self.velocity_dtype = _dtype_name(settings.get("velocity_dtype"))
+        self.compensated = settings.get("compensated", False)
         self.step_count = self.skipped_steps = 0
         self.grad_norm: Any = None
         self.swapped = False
         self.steps = {keys: 0 for keys, _ in leaves(params)}  # that each array has made
-        self.momentum_products = dict.fromkeys(self.steps, 1.0)  # of Age
+        self.histories = dict.fromkeys(self.steps, 1.0)  # of Age
         without = [name for name, option in ONLY_WITH.items() if not settings.get(option)]
         self.keeps = tuple(name for name in RULES[rule][1] if name not in without)
         for name in without:
             setattr(self, name, None)
         for name in self.keeps:
-            setattr(self, name, mapped(lambda param: np.zeros_like(_widened(param)), params))
-        self.average = None if settings["average_decay"] is None else mapped(_widened, params)
+            begin = _widened if name == "iterate" else lambda param: np.zeros_like(_widened(param))
+            setattr(self, name, mapped(begin, params))
+        self.average = None if settings.get("average_decay") is None else mapped(_widened, params)
         # Of the arrays that have one.
         narrow = {keys: param for keys, param in leaves(params) if param.dtype.itemsize == 2}
         self.master = {} if self.compensated else {keys: _widened(param) for keys, param in narrow.items()}
@@ -542,8 +566,8 @@ class State:
         """
         counters = ("step_count", "skipped_steps", "grad_norm", "swapped")
         return {
-            "format": 4,
-            **{name: getattr(self, name) for name in ("rule", *FIXED, *counters) if hasattr(self, name)},
+            "format": 5,
+            **{name: getattr(self, name) for name in ("rule", *self.fixed, *counters)},
             "hyperparameters": {name: mapped(_plain, getattr(self, name)) for name in self.hyperparameters},
             **{
                 name: {path_of(keys): v.copy() for keys, v in leaves(getattr(self, name)) if v is not None}
@@ -559,8 +583,8 @@ class State:
 
     def _of_each_array(self) -> dict[str, Any]:
         of_rule: dict[str, dict[Keys, Any]] = {"steps": self.steps}
-        if "momentum_decay" in self.hyperparameters:
-            of_rule["momentum_products"] = self.momentum_products
+        if self.rule in HISTORIES:
+            of_rule[HISTORIES[self.rule]] = self.histories
         return {name: {path_of(keys): n for keys, n in of.items()} for name, of in of_rule.items()}
 
     def _worked_on(self, keys: Keys, param: Array) -> Array:
@@ -591,6 +615,8 @@ def init(
     decoupled_weight_decay: bool = False,
     maximize: bool = False,
     form: str = "lr_outside",
+    lower: Any = None,
+    upper: Any = None,
     clip_norm: float | None = None,
     clip_value: float | None = None,
     nonfinite: str = "propagate",
@@ -619,6 +645,8 @@ def qhm(
     weight_decay: Any = 0.0,
     decoupled_weight_decay: bool = False,
     maximize: bool = False,
+    lower: Any = None,
+    upper: Any = None,
     clip_norm: float | None = None,
     clip_value: float | None = None,
     nonfinite: str = "propagate",
@@ -655,6 +683,8 @@ def adam(
     decoupled_weight_decay: bool = False,
     maximize: bool = False,
     form: str = "corrected",
+    lower: Any = None,
+    upper: Any = None,
     clip_norm: float | None = None,
     clip_value: float | None = None,
     nonfinite: str = "propagate",
@@ -685,6 +715,8 @@ def lion(
     weight_decay: Any = 0.0,
     decoupled_weight_decay: bool = False,
     maximize: bool = False,
+    lower: Any = None,
+    upper: Any = None,
     clip_norm: float | None = None,
     clip_value: float | None = None,
     nonfinite: str = "propagate",
@@ -714,6 +746,8 @@ def signum(
     weight_decay: Any = 0.0,
     decoupled_weight_decay: bool = False,
     maximize: bool = False,
+    lower: Any = None,
+    upper: Any = None,
     clip_norm: float | None = None,
     clip_value: float | None = None,
     nonfinite: str = "propagate",
@@ -747,6 +781,8 @@ def rmsprop(
     decoupled_weight_decay: bool = False,
     maximize: bool = False,
     form: str = "lr_outside",
+    lower: Any = None,
+    upper: Any = None,
     clip_norm: float | None = None,
     clip_value: float | None = None,
     nonfinite: str = "propagate",
@@ -768,12 +804,52 @@ def rmsprop(
     return State("rmsprop", **locals())
 
 
-def step(params: Any, grads: Any, state: State, *, grad_scale: float = 1.0, zero_grads: bool = False) -> None:
+def accelerated(
+    params: Any,
+    *,
+    lr: Any,
+    sequence: str | float = "fista",
+    restart: str | None = None,
+    l1: Any = 0.0,
+    weight_decay: Any = 0.0,
+    decoupled_weight_decay: bool = False,
+    maximize: bool = False,
+    lower: Any = None,
+    upper: Any = None,
+    clip_norm: float | None = None,
+    clip_value: float | None = None,
+    nonfinite: str = "propagate",
+) -> State:
+    """Return a `State` of Nesterov's accelerated method; see `fast_momentum.accelerated`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fast_momentum import reference
+    >>> y = np.zeros(2)
+    >>> state = reference.accelerated(y, lr=0.5, l1=1.0)
+    >>> for _ in range(60):
+    ...     reference.step(y, y - [3.0, 0.5], state)
+    >>> state.iterate.round(6)
+    array([2., 0.])
+    """
+    return State("accelerated", form=None, **locals())
+
+
+def step(
+    params: Any,
+    grads: Any,
+    state: State,
+    *,
+    grad_scale: float = 1.0,
+    zero_grads: bool = False,
+    prox: Callable[[Any], None] | None = None,
+) -> None:
     """Update `params` and `state` in place by one step of `update` per array; see `fast_momentum.step`.
 
     In this order: gradients are scaled, measured, checked and clipped, as `prepare` says; `update` makes the step,
-    with the velocity as it is before `round_to` stores it; then come the average of all arrays, and zeroes in the
-    gradients::
+    with the velocity as it is before `round_to` stores it; then come the box, the average of all arrays, and zeroes in
+    the gradients::
 
         coefficient = 1 if norm <= clip_norm else clip_norm/norm
         average = average_decay*average + (1-average_decay)*p
@@ -810,23 +886,38 @@ def step(params: Any, grads: Any, state: State, *, grad_scale: float = 1.0, zero
     if state.nonfinite == "skip" and not finite:
         state.skipped_steps += 1
     else:
-        _step_all(params, given, state, grad_scale)
+        _step_all(params, given, state, grad_scale, prox)
         state.step_count += 1
     if zero_grads:
         for grad in given.values():
             grad[...] = 0
 
 
-def _step_all(params: Any, given: dict[Keys, Any], state: State, grad_scale: float) -> None:
-    decay, clip_norm, clip_value = map(_plain, (state.average_decay, state.clip_norm, state.clip_value))
+def _step_all(
+    params: Any,
+    given: dict[Keys, Any],
+    state: State,
+    grad_scale: float,
+    prox: Callable[[Any], None] | None,
+) -> None:
+    clip_norm, clip_value = _plain(state.clip_norm), _plain(state.clip_value)
     coefficient = 1.0 if clip_norm is None or state.grad_norm <= clip_norm else clip_norm / state.grad_norm
+    limits = {"coefficient": coefficient, "clip_value": clip_value}
+    prepared = {
+        keys: prepare(given[keys], _working(param), grad_scale=grad_scale, **limits)
+        for keys, param in leaves(params)
+        if keys in given
+    }
+    if state.rule == "accelerated":
+        _accelerate(params, prepared, state, prox)
+        return
+    decay = _plain(state.average_decay)
     if decay is not None and state.average is None:
         state.average = mapped(_widened, params)
     for keys, param in _each(params):
         working = _working(param)
-        if keys in given:
-            limits = {"coefficient": coefficient, "clip_value": clip_value}
-            _step_one(keys, param, prepare(given[keys], working, grad_scale=grad_scale, **limits), state)
+        if keys in prepared:
+            _step_one(keys, param, prepared[keys], state)
         if decay is not None:
             average = _reals(at(state.average, keys))
             with np.errstate(all="ignore"):
@@ -834,22 +925,28 @@ def _step_all(params: Any, given: dict[Keys, Any], state: State, grad_scale: flo
                 average[...] = working(decay) * average + new
 
 
+def _settings(keys: Keys, state: State) -> dict[str, Any]:
+    h = {name: _plain(at(getattr(state, name), keys)) for name in state.hyperparameters}
+    h.update({name: getattr(state, name) for name in state.fixed})
+    return h
+
+
 def _step_one(keys: Keys, param: Array, grad: Array, state: State) -> None:
     compensation = _reals(state.compensation[keys]) if state.compensated else None
-    h = {name: _plain(at(getattr(state, name), keys)) for name in state.hyperparameters}
-    h.update({name: getattr(state, name) for name in FIXED if hasattr(state, name)})
-    age = Age(state.steps[keys], state.momentum_products[keys])
+    h, age = _settings(keys, state), Age(state.steps[keys], state.histories[keys])
     before = state._worked_on(keys, param)
     slots = {name: _reals(at(getattr(state, name), keys)) for name in state.keeps}
     displacement, new = _displacement(state.rule, state.form, before, grad, slots, age, h)
     with np.errstate(all="ignore"):
         if compensation is None:
-            state._write(keys, param, (before - displacement).astype(before.dtype))
+            after = (before - displacement).astype(before.dtype)
+            state._write(keys, param, _boxed(after, h["lower"], h["upper"]))
         else:  # what rounding had taken off too much is put back, and the other way round
             displacement = displacement.astype(before.dtype) + _widened(compensation)
             state._write(keys, param, before - displacement)
             lost = (_widened(param) - before) + displacement
             compensation[...] = round_to(lost, compensation.dtype.name)
+            state._write(keys, param, _boxed(_widened(param), h["lower"], h["upper"]))
     for name, values in new.items():
         slot, dtype_name = slots[name], state.velocity_dtype or before.dtype.name
         slot[...] = (
@@ -859,7 +956,83 @@ def _step_one(keys: Keys, param: Array, grad: Array, state: State) -> None:
     state.steps[keys] += 1
     if state.rule == "adam":
         decays = h["nesterov"] and h["momentum_decay"] is not None
-        state.momentum_products[keys] *= _momentum_of(h, state.steps[keys]) if decays else h["beta1"]
+        state.histories[keys] *= _momentum_of(h, state.steps[keys]) if decays else h["beta1"]
+
+
+def _boxed(values: Array, lower: float | None, upper: float | None) -> Array:
+    """NaN stays."""
+    if lower is not None:
+        values = np.where(values < values.dtype.type(lower), values.dtype.type(lower), values)
+    if upper is not None:
+        values = np.where(values > values.dtype.type(upper), values.dtype.type(upper), values)
+    return values
+
+
+def _accelerate(
+    params: Any, grads: dict[Keys, Array], state: State, prox: Callable[[Any], None] | None
+) -> None:
+    """A step of `accelerated`, of the arrays that have a gradient."""
+    points = {keys: state._worked_on(keys, param) for keys, param in _each(params) if keys in grads}
+    iterates = {keys: _reals(at(state.iterate, keys)) for keys in points}
+    before = {keys: iterates[keys] if state.steps[keys] else point for keys, point in points.items()}
+    settings = {keys: _settings(keys, state) for keys in points}
+    found = {}
+    with np.errstate(all="ignore"):
+        for keys, point in points.items():
+            displacement, _ = _displacement(state.rule, None, point, grads[keys], {}, Age(), settings[keys])
+            found[keys] = point - displacement
+        if prox:
+            made = {keys: np.empty_like(at(state.iterate, keys)) for keys in points}
+            for keys, candidate in made.items():
+                _reals(candidate)[...] = found[keys]
+            prox(_placed(params, made))
+            found = {keys: _reals(candidate) for keys, candidate in made.items()}
+        else:
+            found = {keys: _proximal(z, settings[keys]) for keys, z in found.items()}
+        against = [
+            _outermost_first(y - found[keys], iterates[keys]).ravel().astype(np.float64)
+            * _outermost_first(found[keys] - before[keys], iterates[keys]).ravel().astype(np.float64)
+            for keys, y in points.items()
+        ]
+        restarts = state.restart == "gradient" and _sum(against, RESTART_BLOCK) > 0
+        for keys, param in _each(params):
+            if keys not in points:
+                continue
+            b, state.histories[keys] = _sequence(state.sequence, state.histories[keys])
+            rounded, x = found[keys].dtype.type, found[keys]
+            moves = rounded(b) != 0 and not restarts
+            state._write(keys, param, x + rounded(b) * (x - before[keys]) if moves else x)
+            iterates[keys][...] = x
+            state.steps[keys] += 1
+    if restarts:
+        state.histories = dict.fromkeys(state.histories, 1.0)
+
+
+def _proximal(z: Array, h: dict[str, Any]) -> Array:
+    """The soft threshold, and then the box."""
+    rounded = z.dtype.type
+    rest = np.abs(z) - rounded(h["lr"] * h["l1"])
+    return _boxed(np.copysign(np.where(rest <= 0, rounded(0), rest), z), h["lower"], h["upper"])
+
+
+def _sequence(sequence: str | float, position: float) -> tuple[float, float]:
+    """``b``, and where the sequence is after it."""
+    if sequence == "fista":
+        following = (1 + math.sqrt(1 + 4 * position * position)) / 2
+        return (position - 1) / following, following
+    if sequence == "nesterov":
+        return (position - 1) / (position + 2), position + 1
+    return float(sequence), 1.0
+
+
+def _placed(containers: Any, arrays: dict[Keys, Array], keys: Keys = ()) -> Any:
+    """`containers` with those arrays at their places, and None at others."""
+    if isinstance(containers, dict):
+        return {key: _placed(branch, arrays, (*keys, key)) for key, branch in containers.items()}
+    if isinstance(containers, (list, tuple)):
+        branches = [_placed(branch, arrays, (*keys, i)) for i, branch in enumerate(containers)]
+        return branches if isinstance(containers, list) else tuple(branches)
+    return arrays.get(keys)
 
 
 def lookahead(params: Any, state: State, out: Any = None) -> Any:

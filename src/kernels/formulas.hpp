@@ -7,9 +7,20 @@
 namespace fast_momentum {
 
 // Each is in a file of kernels/formulas, which says what it does with its constants. Plain ones have kernels
-// over three operands, the velocity among them, and come first.
+// over three operands, the velocity among them, and come first. The last ones have no kernel for a whole
+// step, which has stages between their displacement and the parameters.
 struct Formula {
-    enum Name : unsigned { linear, n_plain, sign = n_plain, adam, wide_adam, rmsprop, n };
+    enum Name : unsigned {
+        linear,
+        n_plain,
+        sign = n_plain,
+        adam,
+        wide_adam,
+        rmsprop,
+        n_whole,
+        descent = n_whole,
+        n
+    };
 };
 
 // Terms of a formula that are absent, and not only multiplied by 0 or 1, where they are not wanted: a decay,
@@ -23,7 +34,7 @@ struct Term {
         centered = 2 * n_decays
     };
 };
-constexpr unsigned n_options[Formula::n] = {1, 0, 2, 0, 2};
+constexpr unsigned n_options[Formula::n] = {1, 0, 2, 0, 2, 0};
 
 // A variant is a formula with a set of terms; there is a kernel of each kind for it. Of the first one of a
 // formula:
@@ -34,6 +45,7 @@ constexpr unsigned first_variant(unsigned formula) {
 }
 constexpr unsigned n_variants = first_variant(Formula::n);
 constexpr unsigned n_plain_variants = first_variant(Formula::n_plain);
+constexpr unsigned n_whole_variants = first_variant(Formula::n_whole);
 
 // In double; a kernel rounds each of them once to its dtype.
 struct Coefficients {
@@ -44,8 +56,10 @@ struct Coefficients {
     double ahead;  // look-ahead: out = param - ahead*v
     double second_keep, second_gain;
     double correction, eps, inner_eps;
-    std::uint32_t dither;    // the part of Storage::dither, below 65536
-    double momentum_factor;  // of the product of all steps
+    double threshold, lower, upper;  // of a proximal map
+    double next_history;             // that an array has after this step
+    std::uint32_t dither;            // the part of Storage::dither, below 65536
+    bool is_first;                   // step of the array
     unsigned variant;
 };
 
@@ -86,6 +100,7 @@ inline double square_root(double x) {
 }  // namespace fast_momentum::FAST_MOMENTUM_ISA
 
 #include "kernels/formulas/adam.hpp"
+#include "kernels/formulas/descent.hpp"
 #include "kernels/formulas/linear.hpp"
 #include "kernels/formulas/rmsprop.hpp"
 #include "kernels/formulas/sign.hpp"

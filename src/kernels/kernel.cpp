@@ -120,7 +120,7 @@ struct From<first, first, variants...> {
 };
 constexpr typename From<0, n_variants>::Variants all;
 constexpr typename From<0, n_plain_variants>::Variants all_plain;
-constexpr typename From<n_plain_variants, n_variants>::Variants all_others;
+constexpr typename From<n_plain_variants, n_whole_variants>::Variants all_others;
 
 template <class T, unsigned... plain, unsigned... others, unsigned... any>
 constexpr DtypeKernels dtype(Dtype place, const char* name, int number, unsigned reals, Pack<plain...>,
@@ -139,6 +139,9 @@ constexpr DtypeKernels dtype(Dtype place, const char* name, int number, unsigned
              add<T>,
              subtract<T>,
              compensate<T>,
+             proximal<T>,
+             advance<T>,
+             alignment<T>,
              average<T>,
              finite<T>,
              squares<T>}};

@@ -49,6 +49,14 @@ struct Stages {
     // compensation = (after - before) + displacement
     void (*compensate)(char* compensation, const char* after, const char* before, const char* displacement,
                        std::size_t n) noexcept;
+    // The soft threshold, sign(x)*max(|x| - threshold, 0), and then the box from lower to upper; NaN stays.
+    void (*proximal)(char* values, std::size_t n, double threshold, double lower, double upper) noexcept;
+    // An accelerated step to `found`: param = found + carried*(found - previous), iterate = found. `previous`
+    // is what the iterate was, or `param` itself.
+    void (*advance)(char* param, const char* found, const char* previous, char* iterate, std::size_t n,
+                    double carried) noexcept;
+    // The sum of (param - found)*(found - previous) in double, in the order of squares().
+    double (*alignment)(const char* param, const char* found, const char* previous, std::size_t n) noexcept;
     void (*average)(char* average, const char* param, std::size_t n, double decay) noexcept;
     bool (*finite)(const char* grad, std::size_t n, double scale) noexcept;  // scale*grad is, everywhere
     // The sum of (factor*scale*grad)**2 in double, in an order of its own; factor is a power of two.
@@ -64,7 +72,7 @@ struct DtypeKernels {
     double (*rounded)(double);  // to a real of this dtype and back
     Kernel step[n_plain_variants];
     Kernel lookahead;
-    UpdateKernel update[n_variants - n_plain_variants];
+    UpdateKernel update[n_whole_variants - n_plain_variants];
     Stages stages;
 };
 
@@ -90,7 +98,7 @@ struct Storage {
     // Of velocities that lie so, with gradients in float32 and with gradients that lie so too.
     NarrowKernel step[n_plain_variants], step_alike[n_plain_variants];
     // Of slots that lie so, with gradients in float32; nullptr where these are loaded and stored apart.
-    UpdateKernel update[n_variants - n_plain_variants];
+    UpdateKernel update[n_whole_variants - n_plain_variants];
 };
 
 constexpr std::size_t scale_block = 256;

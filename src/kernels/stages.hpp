@@ -53,6 +53,41 @@ void compensate(char* compensation_, const char* after_, const char* before_, co
     UNROLLED for (std::size_t i = 0; i < n; ++i) compensation[i] = (after[i] - before[i]) + displacement[i];
 }
 
+inline float of_bits(std::uint32_t bits) {
+    return float_of(bits);
+}
+inline double of_bits(std::uint64_t bits) {
+    return double_of(bits);
+}
+
+template <class T>
+void proximal(char* values_, std::size_t n, double threshold_, double lower_, double upper_) noexcept {
+    const T threshold = T(threshold_), lower = T(lower_), upper = T(upper_);
+    T* RESTRICT values = reinterpret_cast<T*>(values_);
+    UNROLLED for (std::size_t i = 0; i < n; ++i) {
+        const auto bits = bits_of(values[i]), sign = bits & bits_of(T(-0.0));
+        const T rest = of_bits(bits ^ sign) - threshold;
+        T x = of_bits(bits_of(rest <= 0 ? T(0) : rest) | sign);
+        x = x < lower ? lower : x;
+        values[i] = x > upper ? upper : x;
+    }
+}
+
+template <class T>
+void advance(char* param_, const char* found_, const char* previous_, char* iterate_, std::size_t n,
+             double carried_) noexcept {
+    const T carried = T(carried_);
+    T* param = reinterpret_cast<T*>(param_);
+    const T* RESTRICT found = reinterpret_cast<const T*>(found_);
+    const T* previous = reinterpret_cast<const T*>(previous_);
+    T* iterate = reinterpret_cast<T*>(iterate_);
+    if (carried != 0)
+        UNROLLED for (std::size_t i = 0; i < n; ++i) param[i] = found[i] + carried * (found[i] - previous[i]);
+    else
+        std::memcpy(param, found, n * sizeof(T));
+    std::memcpy(iterate, found, n * sizeof(T));
+}
+
 template <class T>
 void average(char* average_, const char* param_, std::size_t n, double decay_) noexcept {
     const T decay = T(decay_), rest = T(1 - decay_);
@@ -77,17 +112,30 @@ bool finite(const char* grad_, std::size_t n, double scale_) noexcept {
 // double, squares of float32 are exact and can neither overflow nor vanish.
 constexpr std::size_t n_lanes = 16;
 
-template <class T, class Value>
-inline double sum_of_squares(const T* grad, std::size_t n, const Value& value) {
+template <class Term>
+inline double sum_of(std::size_t n, const Term& term) {
     double lanes[n_lanes] = {};
-    const auto add = [&](double& lane, T g) { lane = lane + value(g) * value(g); };
     std::size_t i = 0;
     for (; i + n_lanes <= n; i += n_lanes)
-        for (std::size_t lane = 0; lane < n_lanes; ++lane) add(lanes[lane], grad[i + lane]);
-    for (std::size_t lane = 0; i + lane < n; ++lane) add(lanes[lane], grad[i + lane]);
+        for (std::size_t lane = 0; lane < n_lanes; ++lane) lanes[lane] = lanes[lane] + term(i + lane);
+    for (std::size_t lane = 0; i + lane < n; ++lane) lanes[lane] = lanes[lane] + term(i + lane);
     for (std::size_t half = n_lanes / 2; half > 0; half /= 2)
         for (std::size_t lane = 0; lane < half; ++lane) lanes[lane] = lanes[lane] + lanes[lane + half];
     return lanes[0];
+}
+
+template <class T, class Value>
+inline double sum_of_squares(const T* grad, std::size_t n, const Value& value) {
+    return sum_of(n, [&](std::size_t i) { return value(grad[i]) * value(grad[i]); });
+}
+
+template <class T>
+double alignment(const char* param_, const char* found_, const char* previous_, std::size_t n) noexcept {
+    const T* param = reinterpret_cast<const T*>(param_);
+    const T* found = reinterpret_cast<const T*>(found_);
+    const T* previous = reinterpret_cast<const T*>(previous_);
+    return sum_of(
+        n, [&](std::size_t i) { return double(param[i] - found[i]) * double(found[i] - previous[i]); });
 }
 
 template <class T>

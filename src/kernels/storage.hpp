@@ -28,6 +28,12 @@ inline float float_of(std::uint32_t bits) {
     return value;
 }
 
+inline double double_of(std::uint64_t bits) {
+    double value;
+    std::memcpy(&value, &bits, sizeof value);
+    return value;
+}
+
 constexpr std::uint32_t sign_bit = 0x80000000u, infinity_bits = 0x7f800000u;
 
 // ---- bfloat16: the upper half of a float32 ----

@@ -20,8 +20,9 @@ inline const char* missed(bool nonzero, double rounded) {
 // Of a value in its range.
 inline const char* missed_rounding(const Range& range, double value, const DtypeKernels& dtype) {
     const double rounded = dtype.rounded(value);
+    if (std::isinf(value)) return nullptr;
     if (!range.has_high && rounded == 1 && range.high == 1) return "stay below 1";
-    return missed(value != 0, rounded);
+    return missed(value != 0 && range.low >= 0, rounded);
 }
 
 // Of a constant that is formed of two hyperparameters.

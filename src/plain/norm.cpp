@@ -18,6 +18,12 @@ constexpr double upwards = 0x1p600, downwards = 0x1p-600;
 
 }  // namespace
 
+double sum_of_blocks(std::vector<double>& sums) noexcept {
+    for (std::size_t n = sums.size(); n > 1; n = (n + 1) / 2)
+        for (std::size_t i = 0; i < n; i += 2) sums[i / 2] = i + 1 < n ? sums[i] + sums[i + 1] : sums[i];
+    return sums.empty() ? 0 : sums[0];
+}
+
 void Norm::clear() {
     arrays_.clear();
     dimensions_.clear();
@@ -72,11 +78,7 @@ double Norm::sum_of_squares(double scale, double factor, int threads) noexcept {
     each_block(threads, [&](const DtypeKernels& dtype, const char* values, std::size_t n) {
         return dtype.stages.squares(values, n, scale, factor);
     });
-    // Neighbours in pairs, again and again; the last one of an odd number goes on as it is.
-    for (std::size_t n = blocks_.size(); n > 1; n = (n + 1) / 2)
-        for (std::size_t i = 0; i < n; i += 2)
-            blocks_[i / 2] = i + 1 < n ? blocks_[i] + blocks_[i + 1] : blocks_[i];
-    return blocks_.empty() ? 0 : blocks_[0];
+    return sum_of_blocks(blocks_);
 }
 
 Norm::Found Norm::norm(double scale, int threads) noexcept {

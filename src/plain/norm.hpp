@@ -9,6 +9,9 @@
 
 namespace fast_momentum {
 
+// Neighbours in pairs, again and again; the last one of an odd number goes on as it is. Overwrites them.
+double sum_of_blocks(std::vector<double>& sums) noexcept;
+
 class Norm {
   public:
     void clear();

@@ -9,7 +9,7 @@ namespace fast_momentum {
 
 namespace {
 
-constexpr std::size_t block = 512;
+constexpr std::size_t block = sum_block;
 static_assert(block % scale_block == 0 && update_piece % block == 0,
               "scales must not be shared by two blocks");
 
@@ -41,13 +41,18 @@ class Block {
             const Coefficients& c = *update_.coefficients;
             if (slot(Slot::compensation).data)
                 compensated_step(param);
+            else if (c.variant >= n_whole_variants)
+                accelerated_step(param);
             else if (c.variant >= n_plain_variants)
                 update(param);
             else if (slot(Slot::velocity).storage)
                 narrow_step(param);
             else
                 update_.dtype->step[c.variant](param, gradients(), at(slot(Slot::velocity).data), n_, c);
-            if (!slot(Slot::compensation).data) write(update_.param, own, param, param_);
+            if (work_.pass.has_bounds && c.variant < n_whole_variants)
+                update_.dtype->stages.proximal(param, n_, 0, c.lower, c.upper);
+            if (!slot(Slot::compensation).data || work_.pass.has_bounds)
+                write(update_.param, own, param, param_);
             if (work_.pass.zeroes_grads) zero_grads();
         }
         if (work_.pass.averages())
@@ -67,6 +72,18 @@ class Block {
         char* param = params();
         std::swap_ranges(param, param + n_ * update_.dtype->itemsize, at(slot(Slot::average).data));
         write(update_.param, own, param, param_);
+    }
+
+    // Of an accelerated step, in which the user's own proximal map takes the place of the other one.
+    void propose() {
+        const char* param = params();
+        descend(update_.candidate + begin_ * update_.dtype->itemsize, param);
+    }
+
+    void align() {
+        const char* param = params();
+        work_.sums[update_.first_sum + begin_ / block] =
+            update_.dtype->stages.alignment(param, found(param), previous(param), n_);
     }
 
     void zero_grads() {
@@ -202,6 +219,33 @@ class Block {
         });
     }
 
+    // Where gradient descent would go.
+    void descend(char* to, const char* param) {
+        const Coefficients& c = *update_.coefficients;
+        const Stages& stages = update_.dtype->stages;
+        stages.displace[c.variant](param, gradients(), nullptr, displacement_.bytes, n_, c);
+        stages.subtract(to, param, displacement_.bytes, n_);
+    }
+
+    // The next iterate.
+    const char* found(const char* param) {
+        if (update_.candidate) return update_.candidate + begin_ * update_.dtype->itemsize;
+        const Coefficients& c = *update_.coefficients;
+        descend(before_.bytes, param);
+        update_.dtype->stages.proximal(before_.bytes, n_, c.threshold, c.lower, c.upper);
+        return before_.bytes;
+    }
+
+    // The iterate of the step before; the parameters, where there was none.
+    const char* previous(const char* param) const {
+        return update_.coefficients->is_first ? param : at(slot(Slot::iterate).data);
+    }
+
+    void accelerated_step(char* param) {
+        update_.dtype->stages.advance(param, found(param), previous(param), at(slot(Slot::iterate).data), n_,
+                                      work_.pass.restarts ? 0 : update_.coefficients->carried);
+    }
+
     // Leaves the new parameters in `param`.
     void compensated_step(char* param) {
         const Coefficients& c = *update_.coefficients;
@@ -246,6 +290,10 @@ void run_block(const Work& work, const Update& update, std::size_t begin, std::s
             return current.swap_average();
         case Task::zero_grads:
             return current.zero_grads();
+        case Task::propose:
+            return current.propose();
+        case Task::align:
+            return current.align();
     }
 }
 
@@ -253,7 +301,8 @@ void run_block(const Work& work, const Update& update, std::size_t begin, std::s
 // kernel, which needs no blocks.
 bool is_dense_step(const Work& work, const Update& update) {
     return work.pass.task == Task::step && update.coefficients && work.pass.is_bare() &&
-           update.n_dimensions == 0 && !update.param.storage && !update.slots[Slot::compensation].data;
+           update.coefficients->variant < n_whole_variants && update.n_dimensions == 0 &&
+           !update.param.storage && !update.slots[Slot::compensation].data;
 }
 
 // Of a formula that is not plain.

@@ -59,7 +59,7 @@ void adam(const Values& h, const Age& age, Coefficients& c) {
     c.eps = h[Setting::eps];
     c.scale = h[Setting::lr];
     c.correction = 1;
-    c.momentum_factor = h[Setting::beta1];
+    c.next_history = age.history * h[Setting::beta1];
     c.dither = dither(age);
     if (h[Setting::amsgrad]) c.variant += Term::amsgrad;
 }
@@ -73,8 +73,8 @@ void adam_corrected(const Values& h, const Age& age, Coefficients& c) {
     const double first = sum_of_weights(h, Setting::beta1, age);
     c.correction = 1 / std::sqrt(sum_of_weights(h, Setting::beta2, age));
     if (h[Setting::nesterov] && h.has(Setting::momentum_decay)) {
-        const double mu = c.momentum_factor = momentum_of(h, age.steps), next = momentum_of(h, age.steps + 1);
-        const double product = age.momentum_product * mu;
+        const double mu = momentum_of(h, age.steps), next = momentum_of(h, age.steps + 1);
+        const double product = c.next_history = age.history * mu;
         c.direct = (1 - mu) / (1 - product);
         c.carried = next / (1 - product * next);
     } else if (h[Setting::nesterov]) {
@@ -124,6 +124,22 @@ void rmsprop_inside(const Values& h, const Age& age, Coefficients& c) {
     c.scale = 1;
 }
 
+// The history is t for FISTA's sequence and k for Nesterov's.
+void accelerated(const Values& h, const Age& age, Coefficients& c) {
+    const double sequence = h[Setting::sequence], position = age.history;
+    c.scale = h[Setting::lr];
+    c.threshold = h[Setting::lr] * h[Setting::l1];
+    c.carried = sequence;
+    if (sequence == fista) {
+        c.next_history = (1 + std::sqrt(1 + 4 * position * position)) / 2;
+        c.carried = (position - 1) / c.next_history;
+    } else if (sequence == nesterov_sequence) {
+        c.next_history = position + 1;
+        c.carried = (position - 1) / (position + 2);
+    }
+    c.is_first = age.steps == 0;
+}
+
 constexpr unsigned of_momentum = bits(Setting::momentum, Setting::nesterov, Setting::form);
 
 constexpr unsigned of_adam =
@@ -138,6 +154,10 @@ constexpr Default adam_defaults[] = {{Setting::form, "'corrected'"}, {}};
 constexpr Default lion_defaults[] = {{Setting::beta2, "0.99"}, {}};
 constexpr Default rmsprop_defaults[] = {{Setting::momentum, "0.0"}, {}};
 constexpr bool ages = true;
+// The product of the beta1 of all steps, whatever they were.
+constexpr History momentum_products = {"momentum_products", up_to_one};
+constexpr History sequence_positions = {"sequence_positions",
+                                        {1, infinity, true, false, "be finite and >= 1"}};
 
 const std::vector<Rule> rows = {
     {"momentum", "init", "lr_outside", Formula::linear, of_momentum | bits(Setting::dampening),
@@ -148,13 +168,13 @@ const std::vector<Rule> rows = {
     {"qhm", "qhm", nullptr, Formula::linear, bits(Setting::momentum, Setting::nu), bits(Slot::velocity),
      Rule::none, quasi_hyperbolic, qhm_defaults},
     {"adam", "adam", "corrected", Formula::adam, of_adam | bits(Setting::nesterov, Setting::momentum_decay),
-     kept_by_adam, Rule::none, adam_corrected, adam_defaults, ages},
+     kept_by_adam, Rule::none, adam_corrected, adam_defaults, ages, &momentum_products},
     {"adam", "adam", "folded", Formula::adam, of_adam, kept_by_adam, Rule::none, adam_folded, adam_defaults,
-     ages},
+     ages, &momentum_products},
     {"adam", "adam", "folded_float64", Formula::wide_adam, of_adam & ~bits(Setting::amsgrad), kept_by_adam,
-     Rule::none, adam_folded, adam_defaults, ages},
+     Rule::none, adam_folded, adam_defaults, ages, &momentum_products},
     {"adam", "adam", "uncorrected", Formula::adam, of_adam, kept_by_adam, Rule::none, adam, adam_defaults,
-     ages},
+     ages, &momentum_products},
     {"lion", "lion", nullptr, Formula::sign, bits(Setting::beta1, Setting::beta2), bits(Slot::velocity),
      Rule::none, lion, lion_defaults},
     {"signum", "signum", nullptr, Formula::sign, bits(Setting::momentum), bits(Slot::velocity), Rule::none,
@@ -163,6 +183,10 @@ const std::vector<Rule> rows = {
      rmsprop, rmsprop_defaults, ages},
     {"rmsprop", "rmsprop", "lr_inside", Formula::rmsprop, of_rmsprop, moments | bits(Slot::mean), Rule::none,
      rmsprop_inside, rmsprop_defaults, ages},
+    {"accelerated", "accelerated", nullptr, Formula::descent,
+     bits(Setting::sequence, Setting::restart, Setting::l1), bits(Slot::iterate), Rule::none, accelerated,
+     nullptr, ages, &sequence_positions,
+     bits(Setting::average_decay, Setting::velocity_dtype, Setting::compensated)},
 };
 
 }  // namespace
@@ -213,7 +237,9 @@ std::vector<const char*> choices(const Setting& setting, const Rule& rule) {
 Coefficients coefficients(const Rule& rule, const Values& h, const Age& age) {
     Coefficients c{};
     c.sign = h[Setting::maximize] ? -1 : 1;
-    c.momentum_factor = 1;
+    c.next_history = 1;
+    c.lower = h.has(Setting::lower) ? h[Setting::lower] : -infinity;
+    c.upper = h.has(Setting::upper) ? h[Setting::upper] : infinity;
     c.variant = first_variant(rule.formula) + (h[Setting::nesterov] ? unsigned(Term::nesterov) : 0);
     rule.constants(h, age, c);
     c.ahead = rule.ahead == Rule::lr_momentum ? h[Setting::lr] * h[Setting::momentum] : h[Setting::momentum];

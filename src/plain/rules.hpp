@@ -13,7 +13,13 @@ namespace fast_momentum {
 // What an array has behind it.
 struct Age {
     long long steps = 0;
-    double momentum_product = 1;  // of the beta1 of each step of Adam, whatever they were
+    double history = 1;  // what its steps have made of this number, if its rule says so
+};
+
+// What Age::history is: the name that checkpoints have for it, and what it may be.
+struct History {
+    const char* name;
+    Range range;
 };
 
 struct Default {
@@ -32,12 +38,16 @@ struct Rule {
     void (*constants)(const Values& values, const Age& age, Coefficients& constants);
     const Default* defaults = nullptr;  // of its own; one without a value is the end
     bool ages = false;                  // whether each step has other constants, and not only the first
+    const History* history = nullptr;
+    unsigned lacks = 0;  // bits of the settings of every rule that it does not take
 
     bool takes_setting(Setting::Name setting) const {
-        return all_settings[setting].of_every_rule || (takes >> setting & 1);
+        const unsigned own = all_settings[setting].of_every_rule ? ~lacks : takes;
+        return own >> setting & 1;
     }
     bool keeps_slot(Slot::Name slot) const { return keeps >> slot & 1; }
     bool has_second_moment() const { return keeps_slot(Slot::second_moment); }
+    bool is_accelerated() const { return keeps_slot(Slot::iterate); }
     const char* fallback(Setting::Name setting) const;
     // The form of momentum, the name and the form of another rule.
     std::string title() const;

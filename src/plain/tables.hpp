@@ -15,10 +15,13 @@ constexpr double none = std::numeric_limits<double>::quiet_NaN();  // where a nu
 
 enum class Kind : unsigned char {
     number,  // one for all arrays, or a prefix of params with one for each
+    bound,   // the same of numbers and None
     flag,
     option,  // a number or None, for all arrays
     choice,  // a name
-    dtype,   // a way to store float32, by name or as what numpy.dtype() takes; or None
+    choice_or_none,
+    choice_or_number,
+    dtype,  // a way to store float32, by name or as what numpy.dtype() takes; or None
 };
 
 // What a number must be, in double and rounded to the dtype of an array.
@@ -38,6 +41,7 @@ constexpr Range not_negative = {0, infinity, true, false, "be finite and >= 0"};
 constexpr Range below_one = {0, 1, true, false, "be in [0, 1)"};
 constexpr Range up_to_one = {0, 1, true, true, "be in [0, 1]"};
 constexpr Range positive = {0, infinity, false, false, "be finite and above 0"};
+constexpr Range bounds = {-infinity, infinity, true, true, "be a number, or None for no bound"};
 constexpr Range clip = {0, infinity, false, false, "be finite and above 0, or None for no clipping"};
 constexpr Range clip_norms = {0, infinity, false, true, "be above 0, or None for no clipping", false};
 constexpr Range average_decays = {0, 1, true, false, "be in [0, 1), or None for no average"};
@@ -46,6 +50,11 @@ constexpr Range momentum_decays = {
 
 enum class Nonfinite : unsigned char { propagate, raise, skip };
 constexpr const char* nonfinite_choices[] = {"propagate", "raise", "skip", nullptr};
+
+// As the value of `sequence`, which else is a number of its own: the number of a name.
+enum Sequence { fista = -1, nesterov_sequence = -2 };
+constexpr const char* sequence_choices[] = {"fista", "nesterov", nullptr};
+constexpr const char* restart_choices[] = {"gradient", nullptr};
 
 struct Setting {
     enum Name : unsigned {
@@ -59,12 +68,17 @@ struct Setting {
         eps,
         nesterov,
         momentum_decay,
+        sequence,
+        restart,
+        l1,
         amsgrad,
         centered,
         weight_decay,
         decoupled_weight_decay,
         maximize,
         form,
+        lower,
+        upper,
         clip_norm,
         clip_value,
         nonfinite,
@@ -111,6 +125,15 @@ constexpr Setting all_settings[] = {
      4,
      "Finite and >= 0: how fast beta1 rises to its value in a Nesterov step (0.004 in PyTorch, 1 in Keras).\n"
      "None: it has it from the start (optax)."},
+    {Setting::sequence, "sequence", Kind::choice_or_number, "'fista'", below_one, some_rules, fixed, 5,
+     "What ``b`` is in step k since the start or the last restart, or a number for all steps, in [0, 1).",
+     sequence_choices},
+    {Setting::restart, "restart", Kind::choice_or_none, "None", any_value, some_rules, settable, 5,
+     "With 'gradient', a step that goes against the one before it, which is where the sum of\n"
+     "``(y - x_new)*(x_new - x)`` over all arrays is above 0, ends at ``y = x_new``, and k starts again.",
+     restart_choices},
+    {Setting::l1, "l1", Kind::number, "0.0", not_negative, some_rules, settable, 5,
+     "Weight of the sum of magnitudes in what is minimised, finite and >= 0."},
     {Setting::amsgrad, "amsgrad", Kind::flag, "False", any_value, some_rules, fixed, 4,
      "Whether to divide by the root of the largest second moment so far, which is kept, too."},
     {Setting::centered, "centered", Kind::flag, "False", any_value, some_rules, fixed, 4,
@@ -125,6 +148,11 @@ constexpr Setting all_settings[] = {
      "Whether the step goes along the gradient instead of against it. Decay still shrinks."},
     {Setting::form, "form", Kind::choice, "'lr_outside'", any_value, some_rules, fixed, 1,
      "Which of the formulas above it is."},
+    {Setting::lower, "lower", Kind::bound, "None", bounds, every_rule, settable, 5,
+     "The least that an element may be: after the step, what is below becomes it. NaN stays, and what is\n"
+     "kept, such as velocities, is left as it is."},
+    {Setting::upper, "upper", Kind::bound, "None", bounds, every_rule, settable, 5,
+     "The most that an element may be, in the manner of `lower`, and not below it."},
     {Setting::clip_norm, "clip_norm", Kind::option, "None", clip_norms, every_rule, settable, 2,
      "Above 0: the largest norm that all gradients together may have. With ``inf`` the norm is\n"
      "taken, and nothing clipped. Not together with `clip_value`."},
@@ -147,7 +175,8 @@ constexpr Setting all_settings[] = {
 
 // Complex numbers have no order: what compares elements is for real arrays alone.
 constexpr bool compares_elements(Setting::Name name) {
-    return name == Setting::clip_value;
+    return name == Setting::clip_value || name == Setting::lower || name == Setting::upper ||
+           name == Setting::l1;
 }
 
 // The value of each setting for one array: a number or `none`, a flag as 0 or 1, the place of a choice among
@@ -157,7 +186,9 @@ struct Values {
 
     constexpr Values() {
         for (const Setting& setting : all_settings)
-            if (setting.kind == Kind::option) of[setting.place] = none;
+            if (setting.kind == Kind::option || setting.kind == Kind::bound ||
+                setting.kind == Kind::choice_or_none)
+                of[setting.place] = none;
     }
     double operator[](Setting::Name name) const { return of[name]; }
     double& operator[](Setting::Name name) { return of[name]; }
@@ -172,6 +203,7 @@ struct Slot {
         second_moment,
         second_moment_maximum,
         mean,
+        iterate,
         average,
         compensation,
         master,
@@ -205,6 +237,10 @@ constexpr Slot all_slots[] = {
     {Slot::mean, "mean", Slot::kept_by_the_rule, Slot::velocity_dtype, true, 4,
      "The moving averages of gradients, in the manner of `velocity`. None without centered.",
      Setting::centered},
+    {Slot::iterate, "iterate", Slot::kept_by_the_rule, Slot::worked_in, false, 5,
+     "The answer so far, ``x``, in the manner of `velocity`, while the parameters are the points at which "
+     "the next\n"
+     "gradients are to be taken."},
     {Slot::average, "average", Slot::average_wanted, Slot::worked_in, false, 2,
      "The average of the parameters, in new containers: read-only arrays that show each later step. None "
      "where\n"

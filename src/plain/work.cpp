@@ -87,7 +87,7 @@ void Work::clear() {
     slices.clear();
     updates.clear();
     dimensions.clear();
-    operand_bytes = update_bytes = 0;
+    operand_bytes = update_bytes = n_sums = 0;
 }
 
 void Work::add_dense(const Slice& slice) {
@@ -134,6 +134,8 @@ void Work::add_update(Update update, const std::ptrdiff_t* const (&strides)[2], 
     std::size_t moved = 2 * bytes(update.param) + bytes(update.partner);
     for (const Slot& slot : all_slots) moved += 2 * bytes(update.slots[slot.place]);
     update_bytes += update.n * moved;
+    update.first_sum = n_sums;
+    n_sums += (update.n + sum_block - 1) / sum_block;
     updates.push_back(update);
 }
 

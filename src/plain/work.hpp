@@ -58,14 +58,22 @@ struct Update {
     std::size_t first_dimension;
     Operand param, partner;
     const Operand* slots;  // by their names, without data where there is none
+    // Of an accelerated step: where it goes, if the user's own proximal map says so, in the order and the
+    // dtype of the iterate; and where the sums of its blocks begin.
+    char* candidate = nullptr;
+    std::size_t first_sum = 0;
 };
 
-enum class Task : unsigned char { step, lookahead, swap_average, zero_grads };
+// Two of them come before an accelerated step, and write no array of the user's: `propose` writes to where
+// candidates are to be, and `align` sums.
+enum class Task : unsigned char { step, lookahead, swap_average, zero_grads, propose, align };
 
 // What a call does beyond the rule, to all arrays alike.
 struct Pass {
     Task task = Task::step;
     bool zeroes_grads = false;
+    bool has_bounds = false;
+    bool restarts = false;  // an accelerated step
     double grad_scale = 1;
     double clip_coefficient = 1;       // by the norm
     const Values* settings = nullptr;  // of the State, where there are options in force
@@ -81,14 +89,19 @@ struct Pass {
         return settings ? Nonfinite(static_cast<int>((*settings)[Setting::nonfinite])) : Nonfinite::propagate;
     }
     // Whether it does nothing but the task while it goes over the arrays.
-    bool is_bare() const { return !prepares_grads() && !averages() && !zeroes_grads; }
+    bool is_bare() const { return !prepares_grads() && !averages() && !zeroes_grads && !has_bounds; }
 };
+
+// An array has a sum in Work::sums for so many elements, or what is left of them.
+constexpr std::size_t sum_block = 512;
 
 struct Work {
     std::vector<Slice> slices;
     std::vector<Update> updates;
     std::vector<Dimension> dimensions;
-    Pass pass;  // for each call to set
+    std::size_t n_sums = 0;            // of the updates
+    mutable std::vector<double> sums;  // where they are wanted; each is of a block that one thread works on
+    Pass pass;                         // for each call to set
     Access access = {};
     std::size_t operand_bytes = 0;  // of one operand of each slice
     std::size_t update_bytes = 0;   // that the updates move, more or less

@@ -14,7 +14,6 @@
 
 #include "plain/gather.hpp"
 #include "plain/isa.hpp"
-#include "python/numpy_types.hpp"
 
 namespace fast_momentum {
 
@@ -359,6 +358,7 @@ void Kept::point() {
         for (std::size_t i = 0; i < size(); ++i)
             if (has(slot.place, i)) operands_[i * Slot::n + slot.place] = slots[slot.place]->operand(i);
     }
+    model_ = &*slots[made.front()];
 }
 
 void Kept::make_slots(const Rule& rule, const Values& settings, const Leaves& leaves) {
@@ -377,10 +377,13 @@ void Kept::make_slots(const Rule& rule, const Values& settings, const Leaves& le
         return false;
     };
     has_plain_formula = rule.formula < Formula::n_plain;
-    slots[Slot::velocity].emplace(leaves, params, stored_as(all_slots[Slot::velocity], settings));
-    for (const Slot& slot : all_slots)
-        if (slot.place != Slot::velocity && wanted(slot))
-            slots[slot.place].emplace(velocity(), stored_as(slot, settings));
+    const Arrays* first = nullptr;
+    for (const Slot& slot : all_slots) {
+        if (!wanted(slot)) continue;
+        auto& arrays = slots[slot.place];
+        first = first ? &arrays.emplace(*first, stored_as(slot, settings))
+                      : &arrays.emplace(leaves, params, stored_as(slot, settings));
+    }
     point();
 }
 
@@ -402,7 +405,7 @@ bool Kept::has_narrow_params() const {
 
 void Kept::make_room_for_average() {
     if (slots[Slot::average]) return;
-    slots[Slot::average].emplace(velocity(), std::vector<Stored>(size(), Stored::native));
+    slots[Slot::average].emplace(model(), std::vector<Stored>(size(), Stored::native));
     point();
 }
 

@@ -14,6 +14,7 @@
 #include "plain/overlap.hpp"
 #include "plain/rules.hpp"
 #include "plain/work.hpp"
+#include "python/numpy_types.hpp"
 #include "python/tree.hpp"
 
 namespace fast_momentum {
@@ -110,6 +111,15 @@ class Arrays {
     std::shared_ptr<char> memory_;
 };
 
+// In place of std::equal, which calls memcmp() for two or three numbers.
+INLINED bool has_shape(const ArrayStruct& array, const Arrays& arrays, std::size_t i) {
+    if (array.nd != arrays[i].ndim) return false;
+    const std::ptrdiff_t* shape = arrays.shape(i);
+    for (int d = 0; d < array.nd; ++d)
+        if (array.dimensions[d] != shape[d]) return false;
+    return true;
+}
+
 // All that a State keeps for its parameters: the slots, where there is one.
 struct Kept {
     Params params;
@@ -127,6 +137,8 @@ struct Kept {
     // Of array i, by the names of the slots; without data where there is none.
     const Operand* operands(std::size_t i) const { return &operands_[i * Slot::n]; }
 
+    // The first one that the rule has for each parameter, whose order all others have, too.
+    const Arrays& model() const { return *model_; }
     const Arrays& velocity() const { return *slots[Slot::velocity]; }
     std::size_t size() const { return params.stored.size(); }
     bool has(Slot::Name slot, std::size_t i) const { return slots[slot] && slots[slot]->has(i); }
@@ -138,6 +150,7 @@ struct Kept {
   private:
     void point();  // the operands at the arrays
     std::vector<Operand> operands_;
+    const Arrays* model_ = nullptr;
     std::vector<Stored> stored_as(const Slot& slot, const Values& settings) const;
 };
 

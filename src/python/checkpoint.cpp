@@ -23,7 +23,7 @@ void read(Saved& saved, Kept& kept, const Slot& slot, std::size_t i, py::handle 
     arrays.assign(i, values, Stored::native);
     if (!slot.is_of_the_rule()) return;
     saved.steps[i] = checked_steps(saved, steps_path, steps);
-    if (saved.steps[i] == 0 && !arrays.all_as_at_first(i, values))
+    if (slot.begins_zero && saved.steps[i] == 0 && !arrays.all_as_at_first(i, values))
         throw py::value_error(path + " must be zero where " + steps_path + " is " + repr_of(steps) +
                               ", not hold other values");
 }
@@ -62,11 +62,11 @@ py::dict State::summary() const {
 
 py::dict State::state_dict() {
     const Mark::Hold hold(mark, Mark::reading);
-    py::dict result = summary(), steps, products;
+    py::dict result = summary(), steps, histories;
     const std::vector<std::string> all = paths();
     for (std::size_t i = 0; i < all.size(); ++i) {
         steps[py::str(all[i])] = counted(steps_[i]);
-        products[py::str(all[i])] = momentum_products_[i];
+        histories[py::str(all[i])] = histories_[i];
     }
     for (const Slot& slot : all_slots) {
         py::dict values;
@@ -74,9 +74,9 @@ py::dict State::state_dict() {
             if (kept_.has(slot.place, i)) values[py::str(all[i])] = kept_.slots[slot.place]->copy(i);
         if (!is_item(*rule_, slot)) continue;
         result[slot.name] = values;
-        if (slot.place == Slot::velocity) result["steps"] = steps;
+        if (slot.place == kept_.made.front()) result["steps"] = steps;
     }
-    if (has_products(*rule_)) result[products_key] = products;
+    if (rule_->history) result[rule_->history->name] = histories;
     return result;
 }
 
@@ -95,7 +95,7 @@ py::tuple State::pickled() {
     rest["axes"] =
         py::tuple(axes);  // arrays that NumPy has pickled know no orders but those of C and Fortran
     rest["steps"] = py::tuple(py::cast(counted(steps_)));
-    if (has_products(*rule_)) rest[products_key] = py::tuple(py::cast(momentum_products_));
+    if (rule_->history) rest[rule_->history->name] = py::tuple(py::cast(histories_));
     for (const Slot& slot : all_slots) {
         py::list values;
         for (std::size_t i = 0; has_slot(slot.place) && i < kept_.size(); ++i)
@@ -104,8 +104,8 @@ py::tuple State::pickled() {
         if (!is_item(*rule_, slot)) continue;
         rest[slot.name] = has_slot(slot.place) ? py::object(py::tuple(values)) : py::none();
     }
-    rest["velocity"] = py::none();  // which says what the containers are
-    return py::make_tuple(tree().build([&](std::size_t i) { return kept_.velocity().copy(i); }), rest);
+    rest[all_slots[kept_.made.front()].name] = py::none();  // which says what the containers are
+    return py::make_tuple(tree().build([&](std::size_t i) { return kept_.model().copy(i); }), rest);
 }
 
 // ---- in ----
@@ -141,22 +141,23 @@ void State::load_state_dict(py::handle source, py::handle strict) {
     Saved saved = checked_saved(items_of(source, root));
     Settings found = checked_settings(saved);
 
-    const Items velocity = items_of(saved.items.at("velocity"), item_path("velocity"));
+    const char* model = all_slots[kept_.made.front()].name;
+    const Items in_model = items_of(saved.items.at(model), item_path(model));
     const Items steps = items_of(saved.items.at(saved.steps_key), item_path(saved.steps_key));
     const std::vector<std::string> all = paths();
     std::set<std::string> expected;
     for (const std::string& path : all)
-        if (whole || velocity.count(path)) expected.insert(path);
-    check_items(velocity, item_path("velocity"), expected);
+        if (whole || in_model.count(path)) expected.insert(path);
+    check_items(in_model, item_path(model), expected);
     check_items(steps, item_path(saved.steps_key), expected);
-    saved.momentum_products = momentum_products_;
-    if (has_products(*rule_)) {
-        const Items products = items_of(saved.items.at(products_key), item_path(products_key));
-        check_items(products, item_path(products_key), expected);
+    saved.histories = histories_;
+    if (rule_->history) {
+        const char* name = rule_->history->name;
+        const Items histories = items_of(saved.items.at(name), item_path(name));
+        check_items(histories, item_path(name), expected);
         for (std::size_t i = 0; i < all.size(); ++i)
             if (expected.count(all[i]))
-                saved.momentum_products[i] =
-                    checked_product(item_path(products_key, all[i]), products.at(all[i]));
+                saved.histories[i] = checked_history(*rule_, item_path(name, all[i]), histories.at(all[i]));
     }
 
     Progress& progress = saved.progress;
@@ -197,18 +198,19 @@ void State::load_state_dict(py::handle source, py::handle strict) {
 void State::take(Settings&& settings, Saved&& saved) noexcept {
     settings_.change([&](Settings& mine) { std::swap(mine, settings); });
     steps_ = std::move(saved.steps);
-    momentum_products_ = std::move(saved.momentum_products);
+    histories_ = std::move(saved.histories);
     progress_.change([&](Progress& progress) { progress = saved.progress; });
     is_stale_ = true;
 }
 
 // By position.
-std::vector<double> State::checked_products(const Items& items) const {
-    std::vector<double> checked = momentum_products_;
-    if (!has_products(*rule_)) return checked;
-    const py::tuple products = checked_tuple(items, products_key, checked.size());
+std::vector<double> State::checked_histories(const Items& items) const {
+    std::vector<double> checked = histories_;
+    if (!rule_->history) return checked;
+    const char* name = rule_->history->name;
+    const py::tuple histories = checked_tuple(items, name, checked.size());
     for (std::size_t i = 0; i < checked.size(); ++i)
-        checked[i] = checked_product(item_path(products_key, tree().path(i)), products[i]);
+        checked[i] = checked_history(*rule_, item_path(name, tree().path(i)), histories[i]);
     return checked;
 }
 
@@ -240,11 +242,11 @@ std::unique_ptr<State> State::unpickled(py::handle containers, py::handle rest) 
     saved.progress.swapped = saved.progress.swapped && saved.progress.average_started;
     state->progress_.change([&](Progress& progress) { progress = saved.progress; });
     saved.steps = state->steps_;
-    saved.momentum_products = state->checked_products(saved.items);
+    saved.histories = state->checked_histories(saved.items);
     const py::tuple steps = checked_tuple(saved.items, saved.steps_key, n);
     for (const Slot& slot : all_slots) {
         if (!state->has_slot(slot.place)) continue;
-        const bool in_containers = slot.place == Slot::velocity;
+        const bool in_containers = slot.place == state->kept_.made.front();
         const py::tuple values = in_containers ? py::tuple() : checked_tuple(saved.items, slot.name, n);
         for (std::size_t i = 0; i < n; ++i)
             if (state->kept_.has(slot.place, i))
@@ -253,7 +255,7 @@ std::unique_ptr<State> State::unpickled(py::handle containers, py::handle rest) 
                      steps[i]);
     }
     state->steps_ = std::move(saved.steps);
-    state->momentum_products_ = std::move(saved.momentum_products);
+    state->histories_ = std::move(saved.histories);
     return state;
 }
 

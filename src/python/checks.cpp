@@ -12,15 +12,6 @@ namespace fast_momentum {
 
 namespace {
 
-// In place of std::equal, which calls memcmp() for two or three numbers.
-INLINED bool has_shape(const ArrayStruct& array, const Arrays& arrays, std::size_t i) {
-    if (array.nd != arrays[i].ndim) return false;
-    const std::ptrdiff_t* shape = arrays.shape(i);
-    for (int d = 0; d < array.nd; ++d)
-        if (array.dimensions[d] != shape[d]) return false;
-    return true;
-}
-
 // Of one array, as the operand of a slice.
 struct Memory {
     char* data;
@@ -40,15 +31,15 @@ class Checker {
   public:
     Checker(const Kept& kept, Call& call)
         : kept_(kept),
-          velocities_(kept.velocity()),
+          model_(kept.model()),
           dtypes_(isa_in_use().kernels->dtypes),
           types_(numpy_types()),
           call_(call) {
         constexpr std::size_t roles = 2;
-        call.bounds.begin(roles * velocities_.size() + kept.made.size());
+        call.bounds.begin(roles * model_.size() + kept.made.size());
     }
 
-    const DtypeKernels& dtype(std::size_t i) const { return dtypes_[unsigned(velocities_[i].dtype)]; }
+    const DtypeKernels& dtype(std::size_t i) const { return dtypes_[unsigned(model_[i].dtype)]; }
 
     // `stored` becomes as what it is stored.
     template <bool is_written, bool whole>
@@ -59,10 +50,10 @@ class Checker {
         std::size_t itemsize = dtype.itemsize;
         if ((whole && kept_.params.stored[i] != Stored::native) || !has_dtype(array, dtype))
             itemsize = checked_storage(role, i, array, stored);
-        if (!has_shape(array, velocities_, i)) refuse_shape(role, i, array);
+        if (!has_shape(array, model_, i)) refuse_shape(role, i, array);
         if (!(array.flags & aligned)) refuse_misaligned(name(role, i), itemsize, role != Role::grads);
         if (is_written && !(array.flags & writeable)) refuse_read_only(name(role, i));
-        const std::size_t bytes = velocities_[i].size * itemsize;
+        const std::size_t bytes = model_[i].size * itemsize;
         if (!(array.flags & contiguous))
             check_strided(role, i, object, is_written);
         else if (bytes)
@@ -76,18 +67,18 @@ class Checker {
     INLINED Memory gradient(std::size_t i, const DtypeKernels& dtype, PyObject* object, bool is_written,
                             Stored& stored) {
         if (whole && is_written) return memory_of(checked<true, true>(Role::grads, i, dtype, object, stored));
-        if (velocities_[i].ndim == 0 && types_.is_scalar(object)) return scalar_gradient(i, object);
+        if (model_[i].ndim == 0 && types_.is_scalar(object)) return scalar_gradient(i, object);
         return memory_of(checked<false, whole>(Role::grads, i, dtype, object, stored));
     }
 
     Memory velocity_of(std::size_t i) const {
-        return {velocities_.data(i), velocities_.strides(i), velocities_[i].contiguity};
+        return {model_.data(i), model_.strides(i), model_[i].contiguity};
     }
 
     INLINED void add_slice(std::size_t i, Memory first, Memory second, Memory third, std::size_t itemsize,
                            Kernel kernel, const Coefficients* coefficients) {
         const Slice slice = {{first.data, second.data, third.data},
-                             velocities_[i].size,
+                             model_[i].size,
                              kernel,
                              coefficients,
                              static_cast<unsigned>(itemsize)};
@@ -100,7 +91,7 @@ class Checker {
     OUTLINED void add_strided(std::size_t i, const Slice& slice, Memory first, Memory second, Memory third) {
         call_.work.add_strided(slice,
                                {in_reals(i, first.strides), in_reals(i, second.strides), third.strides},
-                               velocities_.shape(i), velocities_[i].n_axes);
+                               model_.shape(i), model_[i].n_axes);
     }
 
     // `partner`: the gradient, or what lookahead() writes; none where its data is nullptr.
@@ -109,21 +100,23 @@ class Checker {
         Update update{};
         update.dtype = &dtype(i);
         update.coefficients = coefficients;
-        update.n = velocities_[i].size;
+        update.n = model_[i].size;
         update.param = {param.data, storage_of(kept_.params.stored[i]), nullptr};
         update.partner = {partner.data, storage_of(partner_stored), nullptr};
         update.slots = kept_.operands(i);
+        if (!call_.candidates.empty()) update.candidate = call_.candidates[i];
         if (!partner.data) partner = param;
-        const bool dense = (param.contiguity & partner.contiguity & velocities_[i].contiguity) != 0;
+        const bool dense = (param.contiguity & partner.contiguity & model_[i].contiguity) != 0;
         call_.work.add_update(update,
                               {dense ? nullptr : in_reals(i, param.strides), in_reals(i, partner.strides)},
-                              velocities_.strides(i), velocities_.shape(i), velocities_[i].n_axes);
+                              model_.strides(i), model_.shape(i), model_[i].n_axes);
     }
 
     void add_to_norm(std::size_t i, Memory grad, Stored stored) {
-        call_.norm.add({grad.data, storage_of(stored), nullptr}, dtype(i), velocities_[i].size,
-                       grad.contiguity ? nullptr : in_reals(i, grad.strides), velocities_.shape(i),
-                       velocities_[i].n_axes);
+        call_.has_rest = true;
+        call_.norm.add({grad.data, storage_of(stored), nullptr}, dtype(i), model_[i].size,
+                       grad.contiguity ? nullptr : in_reals(i, grad.strides), model_.shape(i),
+                       model_[i].n_axes);
     }
 
     // No array that is written may share memory with another one. Nearly always their bounds tell.
@@ -137,7 +130,8 @@ class Checker {
     // Strides of an array of the user's, which has one for each element.
     const std::ptrdiff_t* in_reals(std::size_t i, const std::ptrdiff_t* strides) {
         if (!strides || dtype(i).reals == 1) return strides;
-        auto& longer = call_.strides.emplace_back(strides, strides + velocities_[i].ndim);
+        call_.has_rest = true;
+        auto& longer = call_.strides.emplace_back(strides, strides + model_[i].ndim);
         longer.push_back(static_cast<std::ptrdiff_t>(dtype(i).itemsize));
         return longer.data();
     }
@@ -150,6 +144,7 @@ class Checker {
     }
 
     Memory scalar_gradient(std::size_t i, PyObject* object) {
+        call_.has_rest = true;
         const py::object descr = dtype_of_scalar(object);
         const int number = py::detail::array_descriptor_proxy(descr.ptr())->type_num;
         if (number == dtype(i).number && dtype(i).reals > 1) {
@@ -182,7 +177,7 @@ class Checker {
     void check_strided(Role role, std::size_t i, PyObject* array, bool is_written) {
         const Region elements = region_of(array, dtype(i), is_written);
         if (is_written) check_own_elements(elements, name(role, i));
-        if (velocities_[i].size) call_.bounds.add(elements.span());
+        if (model_[i].size) call_.bounds.add(elements.span());
     }
 
     [[noreturn]] void refuse_storage(Role role, std::size_t i, const ArrayStruct& array) const {
@@ -200,14 +195,14 @@ class Checker {
     }
 
     [[noreturn]] void refuse_shape(Role role, std::size_t i, const ArrayStruct& array) const {
-        fast_momentum::refuse_shape(array, velocities_, i, name(role, i),
+        fast_momentum::refuse_shape(array, model_, i, name(role, i),
                                     role == Role::params ? "" : name(Role::params, i));
     }
 
     std::string name(Role role, std::size_t i) const { return name_of(role) + kept_.params.tree.path(i); }
 
     const Kept& kept_;
-    const Arrays& velocities_;
+    const Arrays& model_;
     const DtypeKernels* dtypes_;
     const NumpyTypes& types_;
     Call& call_;
@@ -260,9 +255,11 @@ void Call::clear() {
     params.clear();
     partners.clear();
     work.clear();
-    if (norm.bytes() > 0) norm.clear();
-    if (!scalars.empty()) scalars.clear();
-    if (!strides.empty()) strides.clear();
+    if (!has_rest) return;
+    norm.clear();
+    scalars.clear();
+    strides.clear();
+    has_rest = false;
 }
 
 Params checked_params(Tree tree, const Leaves& leaves) {
@@ -339,7 +336,7 @@ void check_params(const Kept& kept, Call& call, bool written) {
 }
 
 py::object empty_like(const Kept& kept, std::size_t i, py::handle param) {
-    if (kept.params.stored[i] == Stored::native) return kept.velocity().empty(i);
+    if (kept.params.stored[i] == Stored::native) return kept.model().empty(i);
     if (!numpy_types().is_array(param.ptr())) return py::none();
     return py::module_::import("numpy").attr("empty_like")(param);
 }

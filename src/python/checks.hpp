@@ -21,6 +21,8 @@ struct Call {
     Norm norm;                                  // of the gradients
     std::deque<std::array<double, 2>> scalars;  // gradients that are NumPy scalars, complex ones at most
     std::deque<std::vector<std::ptrdiff_t>> strides;  // in reals, of complex arrays
+    std::vector<char*> candidates;  // of each array, where the user's own proximal map has a say
+    bool has_rest = false;          // norm, scalars or strides
     Bounds bounds;
 
     void clear();

@@ -34,7 +34,7 @@ void check_disjoint(const Kept& kept, const Leaves& params, const Leaves& partne
         names.push_back({container, i});
     };
     for (std::size_t i = 0; i < kept.size(); ++i) {
-        const DtypeKernels& dtype = kept.velocity().dtype(i);
+        const DtypeKernels& dtype = kept.model().dtype(i);
         add(name_of(Role::params), i, region_of(params[i], dtype, written.params));
         if (partners.size() > 0 && numpy_types().is_array(partners[i]))
             add(name_of(role), i, region_of(partners[i], dtype, written.partners));

@@ -16,6 +16,12 @@ std::string type_text(const Setting& setting, const Rule& rule) {
     switch (setting.kind) {
         case Kind::number:
             return "float, or prefix of `params`" + rest;
+        case Kind::bound:
+            return "float or None, or prefix of `params`" + rest;
+        case Kind::choice_or_none:
+            return "{None, " + quoted(choices(setting, rule)) + "}" + rest;
+        case Kind::choice_or_number:
+            return "{" + quoted(choices(setting, rule)) + "} or float" + rest;
         case Kind::flag:
             return "bool" + rest;
         case Kind::choice:

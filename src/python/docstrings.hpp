@@ -180,14 +180,53 @@ References
 >>> w
 array([0.8, 1.2])
 )doc"},
+    {"accelerated",
+     R"doc(Return a `State` for Nesterov's accelerated method, FISTA with a proximal map among its forms.
+
+The parameters are ``y``, the points at which gradients are to be taken; the answer is `State.iterate`, ``x``, which
+begins as a copy of them. With ``d`` the gradient at y (negated if `maximize`), plus ``weight_decay*y`` if the decay is
+coupled, step k is::
+
+    x_new = prox(y - lr*d)
+    y = x_new + b*(x_new - x)
+    x = x_new
+
+    fista       b = (t-1)/t_next     t_next = (1 + sqrt(1 + 4*t*t))/2, from t = 1 on
+    nesterov    b = (k-1)/(k+2)
+
+where prox is the soft threshold ``sign(z)*max(abs(z) - lr*l1, 0)`` and then the box from `lower` to `upper`, which ``y``
+may leave; or a function of your own (`step`). With lr at most one over the largest curvature of what has the gradient,
+its value at x, plus ``l1*sum(abs(x))``, is above the least one by a multiple of ``1/k**2`` at most where both are convex.
+)doc",
+     R"doc(
+References
+----------
+.. [1] Nesterov, Y., "A method of solving a convex programming problem with convergence rate O(1/k^2)", Soviet
+   Mathematics Doklady 27, 1983.
+.. [2] Beck, A., Teboulle, M., "A fast iterative shrinkage-thresholding algorithm for linear inverse problems", SIAM
+   Journal on Imaging Sciences 2(1), 2009.
+.. [3] O'Donoghue, B., Candes, E., "Adaptive restart for accelerated gradient schemes", Foundations of Computational
+   Mathematics 15, 2015 (`restart`).
+)doc" EXAMPLES R"doc(
+The least of ``(x - 3)**2/2 + abs(x)`` is at 2.
+
+>>> y = np.zeros(1)
+>>> state = fm.accelerated(y, lr=0.5, l1=1.0)
+>>> for _ in range(60):
+...     fm.step(y, y - 3, state)
+>>> state.iterate.round(6)
+array([2.])
+)doc"},
 };
 
 constexpr const char* before_parameters_doc = R"doc(
 What training loops do before and after it can be part of the same pass over memory: a gradient ``g`` is scaled
-(`step`), looked at (`nonfinite`) and clipped before it enters the formula, and the parameters are averaged after it::
+(`step`), looked at (`nonfinite`) and clipped before it enters the formula, and the parameters are held in a box and averaged
+after it::
 
     g = grad_scale*g
     g = min(max(g, -clip_value), clip_value)    or    g = min(1, clip_norm/norm)*g,  norm = global_norm(g)
+    p = min(max(p, lower), upper)
     average = average_decay*average + (1-average_decay)*p
 
 Parameters
@@ -235,7 +274,8 @@ and down in turns (`fast_momentum.reference.dither`), for which int8, with one s
 enough: it is refused. In float16 it is infinite where gradients are above 256, which stand still then, and too large where they are below 2.4e-4.
 )doc";
 
-constexpr const char* step_doc = R"doc(step(params, grads, state, *, grad_scale=1.0, zero_grads=False)
+constexpr const char* step_doc =
+    R"doc(step(params, grads, state, *, grad_scale=1.0, zero_grads=False, prox=None)
 --
 
 Make one step: update `params` and `state` in place.
@@ -264,6 +304,10 @@ grad_scale : float, default 1.0
 zero_grads : bool, default False
     Fill the gradients with zeros afterwards, also where the step was skipped. They are written then: they must be
     writable arrays, each given once, that share no memory.
+prox : callable, optional
+    Of an `accelerated` state without l1 and bounds: the proximal map, of a function times lr. It is called as
+    ``prox(candidate)`` with new arrays in containers like `params` (None where the gradient is None), which it changes
+    in place; it returns None. Nothing has been written by then, so an exception in it loses nothing.
 
 Raises
 ------
@@ -355,8 +399,8 @@ ConcurrentStepError
 )doc";
 
 constexpr const char* rule_doc =
-    "The name of the rule: 'momentum', 'qhm', 'adam', 'lion', 'signum' or 'rmsprop'; fixed when the State is "
-    "made.";
+    "The name of the rule: 'momentum', 'qhm', 'adam', 'lion', 'signum', 'rmsprop' or 'accelerated'; fixed when "
+    "the State is made.";
 constexpr const char* step_count_doc = "The number of steps made.";
 constexpr const char* skipped_steps_doc =
     "The number of steps that were left out because a gradient was not finite.";
@@ -401,7 +445,7 @@ Return a copy of everything, in plain containers.
 Returns
 -------
 dict
-    ``{"format": 4, "rule": str, "form": str, "velocity_dtype": str or None, "compensated": bool, "step_count": int,
+    ``{"format": 5, "rule": str, "form": str, "velocity_dtype": str or None, "compensated": bool, "step_count": int,
     "skipped_steps": int, "grad_norm": float or None, "swapped": bool, "hyperparameters": {name: value},
     "velocity": {path: array}, "steps": {path: int}, "average": {path: array}, "compensation": {path: array},
     "master": {path: array}}``, of other rules also what they keep, such as "second_moment", what is fixed, such as

@@ -30,7 +30,7 @@ py::list State::memory(bool with_average, const std::vector<long long>& steps) c
         for (std::size_t i = 0; i < arrays.size(); ++i) {
             if (!arrays.has(i)) continue;
             const Storage* storage = storage_of(arrays[i].stored);
-            const bool is_zero = slot.is_of_the_rule() && steps[i] == 0;
+            const bool is_zero = slot.is_of_the_rule() && slot.begins_zero && steps[i] == 0;
             list.append(py::make_tuple(
                 slot.name, i, storage ? py::object(py::str(storage->name)) : py::none(), arrays.items(i),
                 arrays.items_of_scales(i), is_zero || slot.as == Slot::dithered ? 0.0 : -infinity,
@@ -48,7 +48,7 @@ py::object State::lend(py::handle params, const py::object& use) {
     py::dict description = summary();
     description["paths"] = py::tuple(py::cast(paths()));
     description["steps"] = py::tuple(py::cast(counted(steps_)));
-    if (has_products(*rule_)) description[products_key] = py::tuple(py::cast(momentum_products_));
+    if (rule_->history) description[rule_->history->name] = py::tuple(py::cast(histories_));
     for (const Slot& slot : all_slots)
         if (is_item(*rule_, slot)) description[slot.name] = has_slot(slot.place);
     return called(use,
@@ -67,7 +67,7 @@ void State::fill(py::handle params, py::handle description, const py::object& us
     const py::tuple steps = checked_tuple(saved.items, saved.steps_key, n);
     for (std::size_t i = 0; i < n; ++i)
         saved.steps.push_back(checked_steps(saved, item_path(saved.steps_key, tree().path(i)), steps[i]));
-    saved.momentum_products = checked_products(saved.items);
+    saved.histories = checked_histories(saved.items);
     for (const Slot& slot : all_slots) {
         if (!is_item(*rule_, slot)) continue;
         const py::object given = saved.items.at(slot.name);

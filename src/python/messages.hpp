@@ -4,7 +4,6 @@
 #include <string>
 
 #include "python/arrays.hpp"
-#include "python/numpy_types.hpp"
 
 namespace fast_momentum {
 

@@ -44,7 +44,8 @@ py::dict coefficients_dict(py::handle rule, py::handle form, long long steps, co
 // The tables, for Python: what each setting is, and which of them, with which default, each rule and form
 // takes.
 py::dict settings_table() {
-    const char* kinds[] = {"number", "flag", "option", "choice", "dtype"};
+    const char* kinds[] = {"number",           "bound", "flag", "option", "choice", "choice_or_none",
+                           "choice_or_number", "dtype"};
     py::dict table;
     for (const Setting& setting : all_settings) {
         py::list names;
@@ -261,17 +262,19 @@ void def_makers(py::module_& m) {
 PyObject* slow_step = nullptr;
 
 // The keyword-only arguments of step(), interned.
-PyObject *grad_scale_name = nullptr, *zero_grads_name = nullptr;
+PyObject *grad_scale_name = nullptr, *zero_grads_name = nullptr, *prox_name = nullptr;
 
 // Whether there are no other keywords than those; `values` are the arguments.
 bool read_keywords(PyObject* keywords, PyObject* const* values, py::handle& grad_scale,
-                   py::handle& zero_grads) {
+                   py::handle& zero_grads, py::handle& prox) {
     for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(keywords); ++i) {
         PyObject* name = PyTuple_GET_ITEM(keywords, i);
         if (name == grad_scale_name)
             grad_scale = values[i];
         else if (name == zero_grads_name)
             zero_grads = values[i];
+        else if (name == prox_name)
+            prox = values[i];
         else
             return false;
     }
@@ -280,12 +283,12 @@ bool read_keywords(PyObject* keywords, PyObject* const* values, py::handle& grad
 
 // Python's own calling convention: with the dispatcher of pybind11, a small step takes 1.4 times as long.
 PyObject* call_step(PyObject*, PyObject* const* args, Py_ssize_t n, PyObject* keywords) {
-    py::handle grad_scale, zero_grads;
-    if (n != 3 || (keywords && !read_keywords(keywords, args + n, grad_scale, zero_grads)))
+    py::handle grad_scale, zero_grads, prox;
+    if (n != 3 || (keywords && !read_keywords(keywords, args + n, grad_scale, zero_grads, prox)))
         return PyObject_Vectorcall(slow_step, args, static_cast<std::size_t>(n), keywords);
     const StandardArithmetic arithmetic;
     try {
-        step(args[0], args[1], args[2], grad_scale, zero_grads);
+        step(args[0], args[1], args[2], grad_scale, zero_grads, prox);
         Py_RETURN_NONE;
     } catch (py::error_already_set& error) {
         error.restore();
@@ -300,15 +303,17 @@ PyObject* call_step(PyObject*, PyObject* const* args, Py_ssize_t n, PyObject* ke
 }
 
 void def_step(py::module_& m) {
-    def(m, "step", [](const Arguments& a) { step(a[0], a[1], a[2], a[3], a[4]); }, step_doc,
+    def(m, "step", [](const Arguments& a) { step(a[0], a[1], a[2], a[3], a[4], a[5]); }, step_doc,
         {{"params"},
          {"grads"},
          {"state"},
          {"grad_scale", py::float_(1.0), false},
-         {"zero_grads", py::bool_(), false}});
+         {"zero_grads", py::bool_(), false},
+         {"prox", py::none(), false}});
     slow_step = py::object(m.attr("step")).release().ptr();
     grad_scale_name = PyUnicode_InternFromString("grad_scale");
     zero_grads_name = PyUnicode_InternFromString("zero_grads");
+    prox_name = PyUnicode_InternFromString("prox");
     static PyMethodDef method = {"step",
                                  reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(call_step)),
                                  METH_FASTCALL | METH_KEYWORDS, step_doc};

@@ -59,12 +59,14 @@ struct PrefixReader {
             return read_mapping(node, py::dict(py::reinterpret_borrow<py::object>(value)), path);
         if (is_sequence(value)) return read_sequence(node, value, path);
         if (PyDict_Check(object)) return read_mapping(node, value, path);
-        const double x = in_range(value, path);
+        const bool is_none = setting.kind == Kind::bound && value.is_none();
+        const double x = is_none ? none : in_range(value, path);
         for (std::size_t i = node.first_leaf; i < node.first_leaf + node.n_leaves; ++i) {
             numbers[i] = x;
+            if (is_none) continue;
             if (i == node.first_leaf || params.dtypes[i] != params.dtypes[i - 1]) check_rounded(x, path, i);
         }
-        return py::float_(x);
+        return is_none ? py::object(py::none()) : py::float_(x);
     }
 
     py::object read_sequence(const Tree::Node& node, py::handle value, const Path& path) {

@@ -33,10 +33,6 @@ void check_items(const Items& items, const std::string& path, const std::set<std
         if (!keys.count(key)) throw py::value_error(path + " must not have the key " + brief(py::str(key)));
 }
 
-bool has_products(const Rule& rule) {
-    return is_keyword(rule, Setting::momentum_decay);
-}
-
 bool is_item(const Rule& rule, const Slot& slot) {
     return !slot.is_of_the_rule() || rule.keeps_slot(slot.place);
 }
@@ -69,7 +65,7 @@ Saved checked_saved(Items found) {
     Items hyperparameters = items_of(items.at("hyperparameters"), item_path("hyperparameters"));
     std::set<std::string> keys = {"format",  "rule",          "step_count", "skipped_steps",  "grad_norm",
                                   "swapped", saved.steps_key, "form",       "hyperparameters"};
-    if (has_products(*saved.rule)) keys.insert(products_key);
+    if (saved.rule->history) keys.insert(saved.rule->history->name);
     std::set<std::string> names;
     for (const Setting& setting : all_settings) {
         if (!is_keyword(*saved.rule, setting.place)) continue;
@@ -105,10 +101,10 @@ long long checked_steps(const Saved& saved, const std::string& path, py::handle 
     return checked_flag(path, value) ? std::max(saved.progress.step_count, 1LL) : 0;
 }
 
-double checked_product(const std::string& path, py::handle value) {
-    const double product = checked_real(value, Path::of(path.c_str()));
-    if (product >= 0 && product <= 1) return product;
-    throw py::value_error(path + " must be in [0, 1], not " + repr_of(value));
+double checked_history(const Rule& rule, const std::string& path, py::handle value) {
+    const double history = checked_real(value, Path::of(path.c_str()));
+    if (rule.history->range.contains(history)) return history;
+    throw py::value_error(path + " must " + rule.history->range.requirement + ", not " + repr_of(value));
 }
 
 py::tuple checked_tuple(const Items& items, const char* key, std::size_t n) {

@@ -20,11 +20,10 @@ struct Saved {
     Progress progress;
     const char* steps_key = "steps";
     std::vector<long long> steps;
-    std::vector<double> momentum_products;
+    std::vector<double> histories;
 };
 
 inline const std::string root = "state_dict";
-constexpr const char* products_key = "momentum_products";
 
 std::string item_path(const char* name);
 std::string item_path(const char* name, const std::string& key);
@@ -34,15 +33,14 @@ Items items_of(py::handle source, const std::string& path);
 // They must have these keys and no others.
 void check_items(const Items& items, const std::string& path, const std::set<std::string>& keys);
 
-// Whether checkpoints of the rule have products of momentum; that slot, be it empty.
-bool has_products(const Rule& rule);
+// Whether checkpoints of the rule have that slot, be it empty.
 bool is_item(const Rule& rule, const Slot& slot);
 
 // All of it but for what there is one of for each array.
 Saved checked_saved(Items found);
 
 long long checked_steps(const Saved& saved, const std::string& path, py::handle value);
-double checked_product(const std::string& path, py::handle value);
+double checked_history(const Rule& rule, const std::string& path, py::handle value);
 // The items of a tuple, one for each array.
 py::tuple checked_tuple(const Items& items, const char* key, std::size_t n);
 Axes checked_axes(const std::string& path, py::handle value, std::size_t ndim);

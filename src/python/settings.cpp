@@ -91,13 +91,15 @@ namespace {
 
 void check_order(const Setting& setting, const Item& item, const Params& params) {
     if (!compares_elements(setting.place)) return;
+    const bool may_be_none = setting.kind != Kind::number;
     for (std::size_t i = 0; i < params.dtypes.size(); ++i) {
         const DtypeKernels& dtype = dtype_kernels(params.dtypes[i]);
-        if (dtype.reals > 1 && item.common == item.common)
-            throw py::value_error(std::string(setting.name) + " must be None where an array is " +
-                                  dtype.name + ", as params" + params.tree.path(i) + " is, not " +
-                                  repr_of(py::float_(item.common)) +
-                                  "; complex numbers have no order, only " + "clip_norm is for them");
+        const double x = item.per_array ? item.numbers[i] : item.common;
+        if (dtype.reals > 1 && (may_be_none ? x == x : x != 0))
+            throw py::value_error(std::string(setting.name) + " must be " + (may_be_none ? "None" : "0") +
+                                  " where an array is " + dtype.name + ", as params" + params.tree.path(i) +
+                                  " is, not " + repr_of(py::float_(x)) + "; complex numbers have no order" +
+                                  (setting.place == Setting::clip_value ? ", use clip_norm" : ""));
     }
 }
 
@@ -111,11 +113,13 @@ Item checked_item(const Rule& rule, Setting::Name name, py::handle value, const 
     if (is_fixed_by_form && !value.equal(fallback(rule, name)))
         refuse_in_form(setting, rule, setting.name, "be " + repr_of(fallback(rule, name)), brief(value));
     switch (setting.kind) {
-        case Kind::number: {
+        case Kind::number:
+        case Kind::bound: {
             std::vector<double> numbers;
             item.shown = read_prefix(setting, rule, value, params, numbers);
-            item.per_array = !py::isinstance<py::float_>(item.shown);
-            item.common = item.per_array ? none : item.shown.cast<double>();
+            const bool is_number = py::isinstance<py::float_>(item.shown);
+            item.per_array = !is_number && !item.shown.is_none();
+            item.common = is_number ? item.shown.cast<double>() : none;
             if (item.per_array) item.numbers = std::move(numbers);
             break;
         }
@@ -131,6 +135,23 @@ Item checked_item(const Rule& rule, Setting::Name name, py::handle value, const 
         case Kind::choice:
             item.common = checked_name(setting.name, value, choices(setting, rule));
             item.shown = py::str(choices(setting, rule)[static_cast<std::size_t>(item.common)]);
+            break;
+        case Kind::choice_or_none:
+            item.common = none;
+            item.shown = py::none();
+            if (value.is_none()) break;
+            item.common = checked_name(setting.name, value, choices(setting, rule));
+            item.shown = py::str(choices(setting, rule)[static_cast<std::size_t>(item.common)]);
+            break;
+        case Kind::choice_or_number:
+            if (py::isinstance<py::str>(value)) {
+                const unsigned place = checked_name(setting.name, value, choices(setting, rule));
+                item.common = -1 - static_cast<double>(place);
+                item.shown = py::str(choices(setting, rule)[place]);
+            } else {
+                item.common = checked_for_all(setting.name, setting.range, value, params);
+                item.shown = py::float_(item.common);
+            }
             break;
         case Kind::dtype: {
             const auto [stored, found] = checked_dtype(setting.name, value, params);
@@ -161,6 +182,12 @@ Settings::Settings(const Rule& rule, const Given& given, const Params& params) :
 
 bool Settings::any_per_array() const {
     return std::any_of(items_.begin(), items_.end(), [](const Item& item) { return item.per_array; });
+}
+
+bool Settings::any_number(Setting::Name name) const {
+    if (!per_array(name)) return common_.has(name);
+    const auto& numbers = items_[name].numbers;
+    return std::any_of(numbers.begin(), numbers.end(), [](double x) { return x == x; });
 }
 
 bool Settings::any_nonzero(Setting::Name name) const {

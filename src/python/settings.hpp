@@ -65,6 +65,7 @@ class Settings {
     double of(Setting::Name name, std::size_t leaf) const {
         return per_array(name) ? items_[name].numbers[leaf] : common_[name];
     }
+    bool any_number(Setting::Name name) const;  // that is not None
     bool any_nonzero(Setting::Name name) const;
     bool all_zero(Setting::Name name) const;
 

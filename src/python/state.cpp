@@ -20,7 +20,7 @@ State::State(const Rule& rule, Params params, const Leaves& leaves, const Given&
       rule_(&settings_.copy().rule()),
       kept_(std::move(params)),
       steps_(leaves.size(), 0),
-      momentum_products_(leaves.size(), 1),
+      histories_(leaves.size(), 1),
       in_force_(settings_.copy()) {
     kept_.make_slots(*rule_, in_force_.common(), leaves);
 }
@@ -31,7 +31,8 @@ std::unique_ptr<State> State::init(const Rule& rule, py::handle params, const Gi
     std::unique_ptr<State> state(new State(rule, checked_params(std::move(tree), leaves), leaves, given));
     state->check_init(state->in_force_);
     state->kept_constants();
-    if (auto& master = state->kept_.slots[Slot::master]) state->copy_into(*master, leaves);
+    for (const Slot::Name slot : {Slot::master, Slot::iterate})
+        if (auto& arrays = state->kept_.slots[slot]) state->copy_into(*arrays, leaves);
     if (state->pass({}, {}).averages()) {
         state->copy_to_average(leaves);
         state->progress_.change([](Progress& progress) { progress.average_started = true; });
@@ -91,6 +92,12 @@ void State::check_options(const Settings& settings) const {
             "average_decay must be None for float16 or bfloat16 params with compensated=True, not " +
             repr_of(settings.shown(Setting::average_decay)) +
             "; their master copies, with compensated=False, have an average");
+    for (std::size_t i = 0; i < kept_.size(); ++i) {
+        const double lower = settings.of(Setting::lower, i), upper = settings.of(Setting::upper, i);
+        if (lower > upper)
+            throw py::value_error("lower must be at most upper, " + repr_of(py::float_(upper)) +
+                                  " for params" + tree().path(i) + ", not " + repr_of(py::float_(lower)));
+    }
 }
 
 void State::check_rule(const Settings& settings) const {
@@ -103,13 +110,14 @@ void State::check_rule(const Settings& settings) const {
                               repr_of(settings.shown(Setting::momentum_decay)) + "; set nesterov to True");
     if (values[Setting::decoupled_weight_decay])
         check_products(settings, "lr * weight_decay", Setting::lr, Setting::weight_decay);
+    if (rule_->takes_setting(Setting::l1)) check_products(settings, "lr * l1", Setting::lr, Setting::l1);
     if (rule_->ages) check_first_step(settings);
 }
 
 // Its step size is lr, made larger by what corrects the velocity.
 void State::check_first_step(const Settings& settings) const {
     for (std::size_t i = 0; i < kept_.size(); ++i) {
-        const DtypeKernels& dtype = kept_.velocity().dtype(i);
+        const DtypeKernels& dtype = kept_.model().dtype(i);
         const Values values = settings.values(i);
         const double scale = coefficients(*rule_, values, {}).scale;
         if (const char* requirement = missed(values[Setting::lr] != 0, dtype.rounded(scale)))
@@ -126,7 +134,7 @@ void State::check_products(const Settings& settings, const char* what, Setting::
     const std::vector<Dtype>& dtypes = kept_.params.dtypes;
     for (std::size_t i = 0; i < dtypes.size(); ++i) {
         if (!per_array && i > 0 && dtypes[i] == dtypes[i - 1]) continue;
-        const DtypeKernels& dtype = kept_.velocity().dtype(i);
+        const DtypeKernels& dtype = kept_.model().dtype(i);
         const double x = settings.of(a, i), y = settings.of(b, i);
         if (const char* requirement = missed_product(x, y, dtype))
             throw py::value_error(std::string(what) + " must " + requirement + " when rounded to " +
@@ -158,7 +166,7 @@ Constants State::lookahead_constants() const {
 }
 
 Age State::age(std::size_t i) const {
-    return {steps_[i], momentum_products_[i]};
+    return {steps_[i], histories_[i]};
 }
 
 void State::make_constants(const Settings& settings, Constants& made) const {
@@ -166,7 +174,7 @@ void State::make_constants(const Settings& settings, Constants& made) const {
     const auto are_alike = [](const auto& of) {
         return std::adjacent_find(of.begin(), of.end(), std::not_equal_to<>()) == of.end();
     };
-    const bool differ = rule.ages && (!are_alike(steps_) || !are_alike(momentum_products_));
+    const bool differ = rule.ages && (!are_alike(steps_) || !are_alike(histories_));
     const bool per_array = settings.any_per_array() || differ;
     made.table.clear();
     made.stride = per_array ? 2 : 0;
@@ -188,6 +196,7 @@ void State::renew_constants() {
         check_rule(found);
         make_constants(found, constants_);
         in_force_ = std::move(found);
+        has_bounds_ = in_force_.any_number(Setting::lower) || in_force_.any_number(Setting::upper);
         plan_ = Plan(kept_, pass({}, {}));
         if (in_force_.common().has(Setting::average_decay)) kept_.make_room_for_average();
     } catch (...) {
@@ -199,6 +208,7 @@ void State::renew_constants() {
 Pass State::pass(py::handle grad_scale, py::handle zero_grads) const {
     Pass pass;
     pass.settings = &in_force_.common();
+    pass.has_bounds = has_bounds_;
     if (grad_scale) pass.grad_scale = checked_for_all("grad_scale", positive, grad_scale, kept_.params);
     if (zero_grads) pass.zeroes_grads = checked_flag("zero_grads", zero_grads);
     return pass;
@@ -233,7 +243,7 @@ void State::finish_step(const Leaves& grads) noexcept {
     const bool ages = rule_->ages;
     for (std::size_t i = 0; i < steps_.size(); ++i) {
         if (grads[i] == Py_None) continue;
-        if (ages) momentum_products_[i] *= constants_.of(i, steps_[i])->momentum_factor;
+        if (ages) histories_[i] = constants_.of(i, steps_[i])->next_history;
         ++steps_[i];
     }
     const bool averages = in_force_.common().has(Setting::average_decay);
@@ -267,7 +277,8 @@ std::string State::repr() const {
         return ", " + std::to_string(n) + " " + what + (n == 1 ? "" : "s");
     };
     std::string text = std::string("<State ") + rule_->title();
-    for (const Kind kind : {Kind::number, Kind::flag, Kind::option, Kind::choice, Kind::dtype})
+    for (const Kind kind : {Kind::number, Kind::bound, Kind::flag, Kind::option, Kind::choice,
+                            Kind::choice_or_none, Kind::choice_or_number, Kind::dtype})
         for (const Setting& setting : all_settings) {
             const Setting::Name name = setting.place;
             if (setting.kind != kind || name == Setting::form || name == Setting::compensated ||
@@ -282,7 +293,7 @@ std::string State::repr() const {
     if (progress.swapped) text += ", swapped";
     std::size_t elements = 0;
     for (std::size_t i = 0; i < kept_.size(); ++i)
-        elements += kept_.velocity()[i].size / kept_.velocity().dtype(i).reals;
+        elements += kept_.model()[i].size / kept_.model().dtype(i).reals;
     return text + count(static_cast<long long>(kept_.size()), "array") +
            count(static_cast<long long>(elements), "element") + count(counted(progress.step_count), "step") +
            ">";
@@ -315,7 +326,7 @@ void State::reset(py::handle path) {
         for (const Slot& slot : all_slots)
             if (slot.begins_zero && kept_.has(slot.place, i)) kept_.slots[slot.place]->set_zero(i);
         steps_[i] = 0;
-        momentum_products_[i] = 1;
+        histories_[i] = 1;
     }
 }
 

@@ -117,6 +117,7 @@ class State {
     }
     // Counts the step, for all and for the arrays that had a gradient.
     void finish_step(const Leaves& grads) noexcept;
+    void restart_sequences() noexcept { std::fill(histories_.begin(), histories_.end(), 1.0); }
     // Throws where there is no average; or, to be used for anything else, where it is swapped.
     void check_has_average() const;
     void check_not_swapped() const;
@@ -163,7 +164,7 @@ class State {
     Settings checked_settings(Saved& saved) const;
     // An average, where there is one in the checkpoint, must be one that a step could have made.
     void check_average(const Saved& saved) const;
-    std::vector<double> checked_products(const Items& items) const;
+    std::vector<double> checked_histories(const Items& items) const;
     void take(Settings&& settings, Saved&& saved) noexcept;
     py::list memory(bool with_average, const std::vector<long long>& steps) const;
     bool has_slot(Slot::Name slot) const;  // in a checkpoint
@@ -176,13 +177,14 @@ class State {
     // What follows is for those who hold the mark; but for what is in the arrays, and whether there is an
     // average, Kept does not change.
     Kept kept_;
-    std::vector<long long> steps_;           // that each array has made
-    std::vector<double> momentum_products_;  // of each array; Age
+    std::vector<long long> steps_;   // that each array has made
+    std::vector<double> histories_;  // of each array; Age
 
     Stale is_stale_;     // what follows is made of the settings
     Settings in_force_;  // for the step at work, while others may be set
     Constants constants_;
     Plan plan_;
+    bool has_bounds_ = false;
 };
 
 }  // namespace fast_momentum

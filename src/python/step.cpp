@@ -1,7 +1,9 @@
 #include "python/step.hpp"
 
 #include <optional>
+#include <utility>
 
+#include "python/candidate.hpp"
 #include "python/ending.hpp"
 
 namespace fast_momentum {
@@ -45,15 +47,15 @@ void run_unlocked(const Work& work) {
     run_unlocked(work.bytes_moved(), [&](int threads) { run(work, threads); });
 }
 
-[[noreturn]] void raise_nonfinite(const State& state, const Call& call, double scale) {
-    py::list paths, grads;
-    for (std::size_t i = 0; i < call.partners.size(); ++i) {
-        if (call.partners[i] == Py_None) continue;
-        paths.append("grads" + state.tree().path(i));
-        grads.append(py::handle(call.partners[i]));
+[[noreturn]] void raise_nonfinite(const State& state, const char* name, const Leaves& leaves, double scale) {
+    py::list paths, arrays;
+    for (std::size_t i = 0; i < leaves.size(); ++i) {
+        if (leaves[i] == Py_None) continue;
+        paths.append(name + state.tree().path(i));
+        arrays.append(py::handle(leaves[i]));
     }
     const py::object message = py::module_::import("fast_momentum._nonfinite").attr("message");
-    throw NonFiniteGradientError(called(message, py::make_tuple(paths, grads, scale)).cast<std::string>());
+    throw NonFiniteGradientError(called(message, py::make_tuple(paths, arrays, scale)).cast<std::string>());
 }
 
 // Looks at all gradients before anything is written. Whether the step is to be made; clips it if so.
@@ -67,7 +69,8 @@ bool look_at_gradients(State& state, Call& call) {
         else
             found.finite = call.norm.finite(pass.grad_scale, threads);
     });
-    if (!found.finite && pass.nonfinite() == Nonfinite::raise) raise_nonfinite(state, call, pass.grad_scale);
+    if (!found.finite && pass.nonfinite() == Nonfinite::raise)
+        raise_nonfinite(state, "grads", call.partners, pass.grad_scale);
     if (clips) {
         const double clip_norm = (*pass.settings)[Setting::clip_norm];
         pass.clip_coefficient = found.norm <= clip_norm ? 1 : clip_norm / found.norm;
@@ -84,10 +87,119 @@ void skip_step(State& state) {
     state.count_skipped_step();
 }
 
+// The user's own proximal map, which runs before anything is written; null for none.
+OUTLINED py::handle checked_prox(const State& state, py::handle prox) {
+    if (prox.is_none()) return {};
+    if (!state.rule().is_accelerated())
+        throw py::value_error(std::string("prox must be None in the rule ") + state.rule().name + ", not " +
+                              brief(prox) + "; only accelerated has it");
+    if (!PyCallable_Check(prox.ptr()))
+        throw py::type_error("prox must be a function or None, not " + type_name(prox));
+    for (const Setting::Name name : {Setting::l1, Setting::lower, Setting::upper})
+        if (const py::object shown = state.shown(name); !shown.equal(fallback(state.rule(), name)))
+            throw py::value_error(std::string("prox must be None where ") + all_settings[name].name +
+                                  " is set, not " + brief(prox) + "; let it do what " +
+                                  all_settings[name].name + " does");
+    return prox;
+}
+
+// A candidate that is not finite is not stepped to where a gradient would not be. Whether to go on.
+bool look_at_candidate(State& state, Call& call, const Candidate& candidate) {
+    const Nonfinite nonfinite = call.work.pass.nonfinite();
+    if (nonfinite == Nonfinite::propagate) return true;
+    const Arrays& model = state.kept().model();
+    Norm values;
+    for (std::size_t i = 0; i < call.candidates.size(); ++i)
+        if (call.candidates[i])
+            values.add({call.candidates[i], nullptr, nullptr}, model.dtype(i), model[i].size, nullptr,
+                       nullptr, 0);
+    bool finite = true;
+    run_unlocked(values.bytes(), [&](int threads) { finite = values.finite(1, threads); });
+    if (!finite && nonfinite == Nonfinite::raise) raise_nonfinite(state, "candidate", candidate.arrays(), 1);
+    return finite;
+}
+
+// Whether an accelerated step goes against the one before; without an allocation.
+bool turns_back(Call& call) {
+    call.work.sums.resize(call.work.n_sums);
+    call.work.pass.task = Task::align;
+    run_unlocked(call.work);
+    call.work.pass.task = Task::step;
+    return sum_of_blocks(call.work.sums) > 0;
+}
+
+void finish_step(State& state, Call& call) {
+    run_unlocked(call.work);
+    state.finish_step(call.partners);
+}
+
+// A step for which more is to be done than for a plain one, once it has been checked.
+class WholeStep {
+  public:
+    WholeStep(State& state, py::handle params, py::handle grads, const Constants& constants, const Plan& plan)
+        : state_(state), params_(params), grads_(grads), constants_(constants), plan_(plan) {}
+
+    WholeStep(const WholeStep&) = delete;
+    ~WholeStep() { call_.candidates.clear(); }
+
+    OUTLINED void make(py::handle prox) {
+        Pass& pass = call_.work.pass;
+        if (pass.averages()) state_.copy_to_average(call_.params);
+        call_.work.sums.reserve(pass.wants(Setting::restart) ? call_.work.n_sums : 0);
+        const std::optional<double> norm_before = state_.progress().grad_norm;
+        if (!pass.looks_first())
+            state_.set_grad_norm(std::nullopt);
+        else if (!look_at_gradients(state_, call_))
+            return skip_step(state_);
+        try {
+            if (prox && !goes_to(prox)) return skip_step(state_);
+        } catch (...) {
+            state_.set_grad_norm(norm_before);
+            throw;
+        }
+        if (pass.wants(Setting::restart)) pass.restarts = turns_back(call_);
+        finish_step(state_, call_);
+        if (pass.restarts) state_.restart_sequences();
+    }
+
+  private:
+    // Where `prox` takes an accelerated step; false where it is left out. All is checked once more after it,
+    // as it may have changed it.
+    bool goes_to(py::handle prox) {
+        Candidate& candidate = candidate_.emplace(state_.kept(), call_.partners);
+        call_.candidates = candidate.memory();
+        check_again();
+        call_.work.pass.task = Task::propose;
+        run_unlocked(call_.work);
+        call_.work.pass.task = Task::step;
+        candidate.hand_to(prox);
+        check_again();
+        return look_at_candidate(state_, call_, candidate);
+    }
+
+    void check_again() {
+        call_.clear();
+        state_.tree().match(params_, "params", "init()", call_.params);
+        state_.tree().match(grads_, "grads", "params", call_.partners);
+        check_step(state_.kept(), constants_, state_.steps(), plan_, call_);
+        for (std::size_t i = 0; i < call_.partners.size(); ++i)
+            if ((call_.partners[i] == Py_None) != (call_.candidates[i] == nullptr))
+                throw py::value_error("grads" + state_.tree().path(i) +
+                                      " must stay as it is while prox runs, not become None or an array");
+    }
+
+    State& state_;
+    Call& call_ = state_.call;
+    py::handle params_, grads_;
+    const Constants& constants_;
+    const Plan& plan_;
+    std::optional<Candidate> candidate_;
+};
+
 }  // namespace
 
 void step(py::handle params, py::handle grads, py::handle state_, py::handle grad_scale,
-          py::handle zero_grads) {
+          py::handle zero_grads, py::handle prox) {
     State& state = checked_state(state_);
     const Mark::Hold hold(state.mark, Mark::writing);
     const Cleared cleared(state.call);
@@ -96,15 +208,12 @@ void step(py::handle params, py::handle grads, py::handle state_, py::handle gra
     state.tree().match(grads, "grads", "params", call.partners);
     const Constants& constants = state.kept_constants();
     call.work.pass = state.pass(grad_scale, zero_grads);
-    const Pass& pass = call.work.pass;
-    const Plan plan = grad_scale || zero_grads ? Plan(state.kept(), pass) : state.plan();
+    if (prox) prox = checked_prox(state, prox);
+    const Plan plan = grad_scale || zero_grads ? Plan(state.kept(), call.work.pass) : state.plan();
     check_step(state.kept(), constants, state.steps(), plan, call);
-    if (!plan.plain && pass.averages()) state.copy_to_average(call.params);
-    const bool looks = !plan.plain && pass.looks_first();
-    if (!looks) state.set_grad_norm(std::nullopt);
-    if (looks && !look_at_gradients(state, call)) return skip_step(state);
-    run_unlocked(call.work);
-    state.finish_step(call.partners);
+    if (!plan.plain) return WholeStep(state, params, grads, constants, plan).make(prox);
+    state.set_grad_norm(std::nullopt);
+    finish_step(state, call);
 }
 
 py::object lookahead(py::handle params, py::handle state_, py::object out) {

@@ -11,9 +11,9 @@ namespace fast_momentum {
 // wait, while Python waits for them.
 extern const PyTypeObject* state_type;
 
-// grad_scale and zero_grads may be null: not given.
-void step(py::handle params, py::handle grads, py::handle state, py::handle grad_scale,
-          py::handle zero_grads);
+// What comes after the state may be null: not given.
+void step(py::handle params, py::handle grads, py::handle state, py::handle grad_scale, py::handle zero_grads,
+          py::handle prox);
 py::object lookahead(py::handle params, py::handle state, py::object out);
 void swap_average(State& state, py::handle params);
 double global_norm(py::handle grads);

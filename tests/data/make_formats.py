@@ -31,7 +31,7 @@ F2, F4, F8 = np.float16, np.float32, np.float64
 
 # Attributes of a State that steps change. Format 1 has the first two.
 KEPT = ("velocity", "step_count", "average", "skipped_steps", "grad_norm",
-        "second_moment", "second_moment_maximum", "mean")  # fmt: skip
+        "second_moment", "second_moment_maximum", "mean", "iterate")  # fmt: skip
 
 
 class Model:
@@ -160,6 +160,17 @@ def cases_of_format_4() -> Iterator[tuple[str, bytes]]:
     yield "rmsprop, centered", made(rule="rmsprop", lr=0.1, centered=True, momentum=0.9, half=F2)
 
 
+def cases_of_format_5() -> Iterator[tuple[str, bytes]]:
+    yield "accelerated", made(rule="accelerated", lr=0.1, l1=0.01, before="all None all all")
+    yield "accelerated, not started", made(rule="accelerated", lr=0.1, sequence=0.5, before="None")
+    yield (
+        "accelerated, restart, per array",
+        made(rule="accelerated", lr=0.1, sequence="nesterov", restart="gradient", lower={"w": -0.5, "enc": None},
+             upper={"w": 1, "enc": [None, (0.5,)]}, half=F2, before="all all all"),
+    )  # fmt: skip
+    yield "box", made(lr=0.1, lower=-0.5, upper=0.25)
+
+
 def main() -> None:
     number = fm.init(np.ones(1), lr=0.1).state_dict()["format"]
     cases = dict(cases_of_format_1())
@@ -169,6 +180,8 @@ def main() -> None:
         cases.update(cases_of_format_3())
     if number > 3:
         cases.update(cases_of_format_4())
+    if number > 4:
+        cases.update(cases_of_format_5())
     file = Path(__file__).with_name(f"format_{number}.pickle")
     file.write_bytes(pickle.dumps(cases))
     print(f"{file.name}: {len(cases)} cases, {file.stat().st_size:,} bytes")

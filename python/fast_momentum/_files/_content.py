@@ -30,7 +30,13 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 MOST_HEADER_BYTES = 100_000_000  # as safetensors has it
-PER_ARRAY = ("paths", "steps", "started", "momentum_products")  # what the state has one of for each array
+PER_ARRAY = (
+    "paths",
+    "steps",
+    "started",
+    "momentum_products",
+    "sequence_positions",
+)  # what the state has one of for each array
 
 
 class DamagedFileError(ValueError):
