@@ -102,7 +102,7 @@ def make(package: Any, params: Any, *, rule: str = "momentum", **options: Any) -
     )
 
 
-def model_of(state: fm.State) -> Any:
+def model_of(state: Any) -> Any:
     """The arrays of the first slot of its rule."""
     return getattr(state, next(row["keeps"][0] for row in _core.rules if row["rule"] == state.rule))
 

@@ -14,7 +14,7 @@ import pytest
 
 import fast_momentum as fm
 from fast_momentum import _core
-from helpers import KINDS, bits, leaves, make, option_id, threads_in_use
+from helpers import KINDS, bits, leaves, make, model_of, option_id, threads_in_use
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -69,10 +69,10 @@ def run(data: list[NDArray[Any]], **kind: Any) -> list[NDArray[Any]]:
     if state.rule == "momentum" and not state.nesterov:
         found.append(fm.lookahead(params, state))
     state.set_lr(0.07)
-    found += [np.array(fm.global_norm(grads[1])), *leaves(state.velocity), params]
+    found += [np.array(fm.global_norm(grads[1])), *leaves(model_of(state)), params]
     again = make(fm, params, lr=0.1, average_decay=0.9, **kind)
     again.load_state_dict(state.state_dict())
-    return [*found, *leaves(again.velocity), *leaves(again.average)]
+    return [*found, *leaves(model_of(again)), *([] if again.average is None else leaves(again.average))]
 
 
 @pytest.mark.parametrize("threads", [1, 2])

@@ -308,7 +308,7 @@ def test_keywords_of_step(rng: np.random.Generator) -> None:
     ]:
         with pytest.raises(
             T,
-            match=r"^step\(\) must be called as step\(params, grads, state, \*, grad_scale=1\.0, zero_grads=False\), not ",
+            match=r"^step\(\) must be called as step\(params, grads, state, \*, grad_scale=1\.0, zero_grads=False, prox=None\), not ",
         ):
             fm.step(*arguments, **keywords)
     assert snapshot(state, params) == before

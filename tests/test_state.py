@@ -31,6 +31,7 @@ from helpers import (
     kind_of,
     leaves,
     make,
+    model_of,
     option_id,
     random_like,
     snapshot,
@@ -117,7 +118,7 @@ def test_hyperparameters_count_from_the_next_step(rng: np.random.Generator) -> N
         fm.step(params, grads, state)
         reference.step(expected, grads, other)
         assert_bits(params, expected)
-        assert_bits(state.velocity, other.velocity)
+        assert_bits(model_of(state), model_of(other))
 
 
 def test_prefixes(rng: np.random.Generator) -> None:
@@ -234,7 +235,7 @@ def test_copies_go_on_alike_and_alone(how: str, options: dict[str, Any], rng: np
     assert type(twin) is fm.State
     grads = model(rng)
     fm.step(params, grads, state)
-    kept = [name for name in ("velocity", "second_moment") if hasattr(twin, name)]
+    kept = [name for name in ("velocity", "second_moment", "iterate") if hasattr(twin, name)]
     untouched = copied(getattr(twin, kept[-1]))
     fm.step(twin_params, grads, twin)
     assert_bits(twin_params, params)
@@ -243,7 +244,7 @@ def test_copies_go_on_alike_and_alone(how: str, options: dict[str, Any], rng: np
     assert not np.array_equal(untouched["w"], getattr(twin, kept[-1])["w"])
     state.lr = 9
     assert twin.lr != 9
-    for a, b in zip(leaves(twin.velocity), leaves(state.velocity), strict=True):
+    for a, b in zip(leaves(model_of(twin)), leaves(model_of(state)), strict=True):
         assert not np.shares_memory(a, b)
         assert a.strides == b.strides
 
@@ -373,8 +374,8 @@ def test_state_dict(rng: np.random.Generator) -> None:
     assert d["average"] == d["compensation"] == d["master"] == {}
     assert d["hyperparameters"] == {
         "lr": {"w": 0.1, "enc": (0.2, 0.3)}, "momentum": 0.9, "dampening": 0.0, "weight_decay": 0.0,
-        "nesterov": True, "decoupled_weight_decay": False, "maximize": False, "clip_norm": None, "clip_value": None,
-        "nonfinite": "propagate", "average_decay": None,
+        "nesterov": True, "decoupled_weight_decay": False, "maximize": False, "lower": None, "upper": None, "clip_norm": None,
+        "clip_value": None, "nonfinite": "propagate", "average_decay": None,
     }  # fmt: skip
     assert list(d["velocity"]) == list(d["steps"]) == ["['w']", "['enc'][0]", "['enc'][1][0]"]
     assert d["steps"] == dict.fromkeys(d["velocity"], 2)
@@ -411,9 +412,9 @@ def test_load_state_dict_resumes(options: dict[str, Any], rng: np.random.Generat
     params, state = stepped(rng, 3, **options)
     resumed_params = copied(params)
     resumed = make(fm, params, lr=7.0, **kind_of(state))
-    live = resumed.velocity
+    live = model_of(resumed)
     resumed.load_state_dict(state.state_dict())
-    assert_bits(live, state.velocity)  # copied into the buffers that there were
+    assert_bits(live, model_of(state))  # copied into the buffers that there were
     assert repr(resumed) == repr(state)
     grads = model(rng)
     fm.step(params, grads, state)

@@ -60,15 +60,18 @@ inline double of_bits(std::uint64_t bits) {
     return double_of(bits);
 }
 
+// A threshold of 0 changes no bit.
 template <class T>
 void proximal(char* values_, std::size_t n, double threshold_, double lower_, double upper_) noexcept {
     const T threshold = T(threshold_), lower = T(lower_), upper = T(upper_);
     T* RESTRICT values = reinterpret_cast<T*>(values_);
+    if (threshold != 0) UNROLLED for (std::size_t i = 0; i < n; ++i) {
+            const auto bits = bits_of(values[i]), sign = bits & bits_of(T(-0.0));
+            const T rest = of_bits(bits ^ sign) - threshold;
+            values[i] = of_bits(bits_of(rest <= 0 ? T(0) : rest) | sign);
+        }
     UNROLLED for (std::size_t i = 0; i < n; ++i) {
-        const auto bits = bits_of(values[i]), sign = bits & bits_of(T(-0.0));
-        const T rest = of_bits(bits ^ sign) - threshold;
-        T x = of_bits(bits_of(rest <= 0 ? T(0) : rest) | sign);
-        x = x < lower ? lower : x;
+        const T x = values[i] < lower ? lower : values[i];
         values[i] = x > upper ? upper : x;
     }
 }

@@ -232,7 +232,8 @@ class Block {
         if (update_.candidate) return update_.candidate + begin_ * update_.dtype->itemsize;
         const Coefficients& c = *update_.coefficients;
         descend(before_.bytes, param);
-        update_.dtype->stages.proximal(before_.bytes, n_, c.threshold, c.lower, c.upper);
+        if (c.threshold != 0 || work_.pass.has_bounds)
+            update_.dtype->stages.proximal(before_.bytes, n_, c.threshold, c.lower, c.upper);
         return before_.bytes;
     }
 

@@ -399,7 +399,8 @@ ConcurrentStepError
 )doc";
 
 constexpr const char* rule_doc =
-    "The name of the rule: 'momentum', 'qhm', 'adam', 'lion', 'signum', 'rmsprop' or 'accelerated'; fixed when "
+    "The name of the rule: 'momentum', 'qhm', 'adam', 'lion', 'signum', 'rmsprop' or 'accelerated'; fixed "
+    "when "
     "the State is made.";
 constexpr const char* step_count_doc = "The number of steps made.";
 constexpr const char* skipped_steps_doc =
