@@ -7,7 +7,7 @@ import json
 import subprocess
 import sys
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -16,7 +16,7 @@ import fast_momentum as fm
 from fast_momentum._bench import quick, views
 from fast_momentum._bench.contenders import CONTENDERS, add_passes, numpy_add, prepared
 from fast_momentum._bench.problems import LR, MOMENTUM, many_arrays, one_array
-from fast_momentum._bench.timing import LEAST_ROUNDS, interleaved
+from fast_momentum._bench.timing import LEAST_ROUNDS, MOST_ROUNDS, TURN, Ratio, Times, interleaved
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -68,6 +68,58 @@ def test_interleaved_counts_calls_and_restores_the_collector() -> None:
     assert all(count > LEAST_ROUNDS for count in made.values())
 
 
+class Clock:
+    """Time that passes in calls alone."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, **seconds: float) -> None:
+        self.now, self.made = 0.0, dict.fromkeys(seconds, 0)
+        self.contenders = {name: lambda name=name: self.pass_(name, seconds[name]) for name in seconds}
+        monkeypatch.setattr(time, "perf_counter", lambda: self.now)
+
+    def pass_(self, name: str, seconds: float) -> None:
+        self.now += seconds
+        self.made[name] += 1
+
+
+def test_times_and_ratios_are_exact(monkeypatch: pytest.MonkeyPatch) -> None:
+    times = interleaved(Clock(monkeypatch, ours=2**-10, theirs=2**-8).contenders, 0.0)
+    assert times.median("ours") == 2**-10
+    assert times.ratio("theirs", "ours") == Ratio(4, 4, 4)
+
+
+def test_short_calls_are_made_many_times_a_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock(monkeypatch, short=TURN / 50, long=2 * TURN)
+    interleaved(clock.contenders, 0.0)
+    # Once and three times to find out; then a turn a round, after a call that is not counted.
+    assert clock.made == {"short": 4 + LEAST_ROUNDS * (1 + 50), "long": 4 + LEAST_ROUNDS * (1 + 1)}
+
+
+def test_a_budget_is_used_and_has_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    a_round = 2 * 2 * TURN  # of two contenders, with the calls that are not counted
+    for rounds in (LEAST_ROUNDS, LEAST_ROUNDS + 7, MOST_ROUNDS):
+        clock = Clock(monkeypatch, a=TURN, b=TURN)
+        found = interleaved(clock.contenders, a_round * (rounds - 0.5))
+        assert {len(seconds) for seconds in found.seconds.values()} == {rounds}
+    assert len(interleaved(clock.contenders, 1e9).seconds["a"]) == MOST_ROUNDS
+
+
+def test_rows_say_what_was_timed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A step of 2 s, NumPy's of 6 s, and an addition of 1 s."""
+    seconds = {quick.OURS: 2.0, "NumPy in place": 6.0, quick.ADD: 1.0}
+    monkeypatch.setattr(quick, "CASES", {"100k": lambda: one_array(100_000)})
+    monkeypatch.setattr(
+        quick, "interleaved", lambda calls, _: Times({n: [seconds.get(n, 5.0)] * 5 for n in calls})
+    )
+    (row,) = quick.measured()
+    assert (row.case, row.elements, row.arrays, row.seconds) == ("100k", 100_000, 1, 2.0)
+    assert row.bandwidth == 5 * 4 * 100_000 / 2
+    assert row.of_roofline == pytest.approx(
+        (20 / 18) / 2
+    )  # it moves 20 bytes an element while the addition moves 36
+    assert row.ratios["NumPy in place"] == Ratio(3, 3, 3)
+    assert quick.ADD not in row.ratios
+
+
 def test_ratio_says_which_is_slower() -> None:
     times = interleaved({"slow": lambda: time.sleep(0.004), "fast": lambda: time.sleep(0.001)}, 0.0)
     ratio = times.ratio("slow", "fast")
@@ -102,10 +154,30 @@ def test_views(rows: list[quick.Row], capsys: pytest.CaptureFixture[str], tmp_pa
     assert found["machine"]["fast_momentum"] == fm.show_config("dicts")
     if views.is_installed("rich"):
         views.print_richly(rows)
-        assert "GB/s at 1,000,000 elements" in capsys.readouterr().out
+        printed = capsys.readouterr().out
+        assert "GB/s at 1,000,000 elements" in printed
+        assert all(printed.count(name) >= 2 for name in rows[-1].ratios), "in the table and in the chart"
     if views.is_installed("matplotlib"):
         views.save_plot(rows, tmp_path / "plot.svg")
         assert "fast_momentum" in (tmp_path / "plot.svg").read_text()
+
+
+def test_lines_of_the_plot(rows: list[quick.Row], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Single arrays alone, at their sizes and speeds."""
+    pytest.importorskip("matplotlib")
+    drawn: dict[str, Any] = {}
+    draw = views.bandwidths
+    monkeypatch.setattr(views, "bandwidths", lambda lines: drawn.update(lines) or draw(lines))
+    views.save_plot(rows, tmp_path / "plot.svg")
+    single = [row for row in rows if row.arrays == 1]
+    assert [row.elements for row in single] == [100, 100_000, 1_000_000]
+    assert drawn.pop(views.OURS) == [(row.elements, row.bandwidth) for row in single]
+    assert set(drawn) == set(rows[0].ratios)
+    for name, points in drawn.items():
+        assert points == [(row.elements, row.bandwidth / row.ratios[name].median) for row in single]
+    (axes,) = draw({views.OURS: [(10, 2e9)], "other": [(10, 1e9), (20, 3e9)]}).axes
+    lines = {line.get_label(): line.get_xydata().tolist() for line in axes.lines}
+    assert lines == {views.OURS: [[10, 2]], "other": [[10, 1], [20, 3]]}
 
 
 def test_without_a_command_the_configuration(capsys: pytest.CaptureFixture[str]) -> None:

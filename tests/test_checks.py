@@ -541,6 +541,29 @@ def test_lookahead_needs_plain_momentum() -> None:
     assert fm.lookahead(params, fm.init(params, lr=1e-30, momentum=1e-30, form="lr_inside"), out) is out
 
 
+@pytest.mark.parametrize("bad", [0, 1, 2])
+@pytest.mark.parametrize("per_array", ["lr", "other", "both"])
+@pytest.mark.parametrize("other", ["weight_decay", "momentum"])
+def test_products_of_each_array(other: str, per_array: str, bad: int) -> None:
+    """Wherever it is in a list of either factor, the product that cannot be rounded is found."""
+    small, large = 1e-30, 0.5
+    numbers = [small if i == bad else large for i in range(3)]
+    options: dict[str, Any] = {"lr": numbers, other: numbers}
+    if per_array != "both":
+        options["lr" if per_array == "other" else other] = small
+    params, grads = ([np.ones(2, np.float32) for _ in range(3)] for _ in range(2))
+    message = (
+        rf"^lr \* {other} must stay above 0 when rounded to float32, the dtype of params\[{bad}\], not be"
+    )
+    if other == "momentum":
+        with pytest.raises(ValueError, match=message):
+            fm.lookahead(params, fm.init(params, **options))
+        return
+    with pytest.raises(ValueError, match=message):
+        fm.step(params, grads, fm.init(params, decoupled_weight_decay=True, **options))
+    assert all((p == 1).all() for p in params)
+
+
 def test_lookahead_reads_read_only_parameters() -> None:
     params = np.broadcast_to(np.float64(2), (3,))
     assert fm.lookahead(params, fm.init(params, lr=0.1)).tolist() == [2, 2, 2]

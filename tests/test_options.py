@@ -991,6 +991,18 @@ def test_bfloat16_of_another_byte_order_is_refused() -> None:
     assert w.tolist() == [1, 1, 1]
 
 
+def test_what_is_said_about_another_byte_order(half: Any) -> None:
+    """Of the dtype that is wanted, the order is wrong; of another one, the dtype."""
+    w = np.ones(3, half)
+    state = fm.init(w, lr=0.1)
+    swapped = np.ones(3, ">f2")
+    wanted = "be in native byte order" if half == np.float16 else "have dtype bfloat16, as in init()"
+    message = f"params must {wanted}, not >f2; keep a copy in its place, made by .astype('{half.name}')"
+    with pytest.raises(TypeError, match=f"^{re.escape(message)}$"):
+        fm.step(swapped, w, state)
+    assert (swapped == 1).all()
+
+
 @pytest.mark.parametrize("loaded", ["swapped", "without average"])
 def test_a_part_of_the_arrays_cannot_swap_or_drop_the_average(loaded: str) -> None:
     params = {"a": np.ones(3), "b": np.ones(3)}

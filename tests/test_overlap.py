@@ -152,6 +152,19 @@ def test_columns_that_wrap_around() -> None:
         assert refused(params, [np.ones((5, 10)) for _ in params])
 
 
+def test_views_told_apart_by_what_divides_their_steps() -> None:
+    """Steps of 6 and 10: neither divides the other, and pair by pair they are too many to be looked at."""
+    base, count = np.ones(9000), 367
+    sixes = [base[24 * k + j : 24 * k + 24 : 6] for k in range(count) for j in (0, 2, 4)]
+    tens = [
+        base[40 * k + j : 40 * k + 40 + j : 10] for k in range(count * 3 // 5) for j in (13, 15, 17, 19, 21)
+    ]
+    params = [*sixes, *tens]
+    grads = [np.ones(p.shape) for p in params]
+    assert not refused(params, grads)
+    assert refused([*params, base[1 + 40 * 7 : 40 * 8 : 10]], [*grads, np.ones(4)])
+
+
 def test_a_hundred_thousand_arrays_and_a_thousand_columns() -> None:
     """That this ends is the test: were anything in it quadratic, it would take minutes."""
     matrix = np.ones((50, 1000))

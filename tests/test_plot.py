@@ -177,6 +177,14 @@ def test_edge_of_stability(axes: Axes) -> None:
     np.testing.assert_allclose(vertices[:, 0], 2.0, atol=1e-12)  # |1 - lr| = 1
 
 
+def test_what_diverges_is_hatched(axes: Axes) -> None:
+    rate_map(axes)
+    (hatched,) = [found for found in axes.collections if any(getattr(found, "hatches", []) or [])]
+    vertices = np.concatenate([path.vertices for path in hatched.get_paths() if len(path.vertices)])
+    assert vertices[:, 0].min() == pytest.approx(2.0)  # |1 - lr| = 1
+    assert vertices[:, 0].max() == LR.max()
+
+
 def test_edge_of_stability_before_infinite_rates(axes: Axes) -> None:
     plot.rate_map(axes, LR, MOMENTUM, np.where(RATE > 1, np.inf, RATE))
     (edge,) = [found for found in axes.collections if list(getattr(found, "levels", [])) == [1]]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import itertools
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -10,7 +11,8 @@ import numpy as np
 import pytest
 
 import fast_momentum as fm
-from helpers import assert_bits, assert_steps_agree, copied, leaves, random_like, snapshot
+from fast_momentum import reference
+from helpers import assert_bits, assert_steps_agree, both_states, copied, leaves, random_like, snapshot
 
 
 class Layer(NamedTuple):
@@ -143,6 +145,23 @@ def test_dicts_match_by_key(rng: np.random.Generator) -> None:
     shuffled = [names[i] for i in (3, 0, 5, 1, 4, 2)]
     fm.step({k: expected[k] for k in shuffled}, {k: grads[k] for k in reversed(names)}, other)
     assert_bits(params, expected)
+
+
+@pytest.mark.parametrize("role", ["params", "grads", "out"])
+def test_dicts_that_agree_in_their_first_keys(role: str, rng: np.random.Generator) -> None:
+    """What was taken in order, up to where the order differs, is not taken twice."""
+    params = {k: random_like((3,), np.float64, rng) for k in "abcd"}
+    grads = {k: random_like((3,), np.float64, rng) for k in "abcd"}
+    for keys in itertools.permutations("abcd"):
+        given = {"params": copied(params), "grads": grads, "out": copied(params)}
+        expected = copied(params)
+        state, expected_state = both_states(given["params"], lr=0.1)
+        reference.step(expected, grads, expected_state)
+        given[role] = {k: given[role][k] for k in keys}
+        fm.step(given["params"], given["grads"], state)
+        assert_bits({k: given["params"][k] for k in params}, expected)
+        ahead = fm.lookahead(given["params"], state, out=given["out"])
+        assert_bits({k: ahead[k] for k in params}, reference.lookahead(expected, expected_state))
 
 
 def test_equal_keys_that_are_other_objects() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from typing import Any
 
@@ -15,6 +16,7 @@ import fast_momentum as fm
 from fast_momentum import reference
 from fuzz_inputs import SEEDS, strided
 from helpers import (
+    DECAYS,
     HALVES,
     ISAS,
     LAYOUTS,
@@ -383,9 +385,9 @@ def test_special_values(kind: tuple[str, str], extra: dict[str, Any], isa: str) 
     p, g = (a.ravel().copy() for a in np.meshgrid(special, special))
     g = g.astype(grad_dtype)
     finite = np.where(np.isfinite(g), g, 1).astype(grad_dtype)
-    for more in ({}, {"nesterov": True, "weight_decay": 0.1}):
+    for decay, nesterov in itertools.product(DECAYS, [False, True]):
         params, expected = p.copy(), p.copy()
-        state, expected_state = both_states(params, lr=0.1, **more, **options)
+        state, expected_state = both_states(params, lr=0.1, nesterov=nesterov, **decay, **options)
         for step_grads in (finite, g, -finite, g[::-1]):
             reference.step(expected, step_grads, expected_state, grad_scale=call.get("grad_scale", 1.0))
             fm.step(params, step_grads.copy(), state, **call)
