@@ -344,8 +344,8 @@ def arm(session: nox.Session) -> None:
 
 @nox.session(default=False)
 def mutants(session: nox.Session) -> None:
-    """Break the source on purpose, one way after the other, and see the test suite notice each."""
-    session.install(*group("test"), "pip")
+    """Break the source on purpose, in 30 random ways, others each day, and see the test suite notice; `tests/mutants.py` says what may follow."""
+    session.install(*group("test"), *group("mutants"))
     session.run("python", "tests/mutants.py", *session.posargs)
 
 

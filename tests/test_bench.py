@@ -175,9 +175,12 @@ def test_lines_of_the_plot(rows: list[quick.Row], monkeypatch: pytest.MonkeyPatc
     assert set(drawn) == set(rows[0].ratios)
     for name, points in drawn.items():
         assert points == [(row.elements, row.bandwidth / row.ratios[name].median) for row in single]
-    (axes,) = draw({views.OURS: [(10, 2e9)], "other": [(10, 1e9), (20, 3e9)]}).axes
+    points = {views.OURS: [(10, 2e9)], "np.add": [(10, 4e9)], "other": [(10, 1e9), (20, 3e9)]}
+    (axes,) = draw(points, roofline="np.add").axes
     lines = {line.get_label(): line.get_xydata().tolist() for line in axes.lines}
-    assert lines == {views.OURS: [[10, 2]], "other": [[10, 1], [20, 3]]}
+    assert lines == {views.OURS: [[10, 2]], "np.add": [[10, 4]], "other": [[10, 1], [20, 3]]}
+    dotted = [line.get_label() for line in axes.lines if line.get_linestyle() == ":"]
+    assert dotted == ["np.add"]
 
 
 def test_without_a_command_the_configuration(capsys: pytest.CaptureFixture[str]) -> None:
