@@ -116,17 +116,12 @@ def test_as_a_user(session: nox.Session, wheel: Path, sdist: Path, folder: Path)
 
 @nox.session(name="free-threaded", default=False)
 def free_threaded(session: nox.Session) -> None:
-    """The tests on CPython without a GIL, built if need be; several at once; races under ThreadSanitizer. Arguments go to pytest."""
-    venv = Path(session.create_tmp()).resolve() / "venv"
-    session.run(free_threaded_python(session, "plain"), "-m", "venv", "--clear", venv, external=True)
-    python = str(venv / "bin" / "python")
-    wanted = PROJECT["project"]["dependencies"] + group("test-free-threaded")
-    session.run(python, "-m", "pip", "install", "-q", "--only-binary=:all:", *wanted, external=True)
+    """The tests on CPython without a GIL, built if need be; several at once. Arguments go to pytest."""
+    python = free_threaded_venv(session)
     install_free_threaded(session, python)
     session.env["PYTHON_GIL"] = "0"  # modules that tests compile would bring it back
     session.run(python, "-m", "pytest", *session.posargs, external=True, env={"FAST_MOMENTUM_RACES": "1000"})
     session.run(python, "-m", "pytest", "-m", "not large", "--parallel-threads=4", *PARALLEL, external=True)
-    races_under_thread_sanitizer(session, python)
 
 
 # What a call reads and a State holds. Those that switch the instruction set would disturb each other.
@@ -138,6 +133,16 @@ def free_threaded_python(session: nox.Session, variant: str) -> str:
     return str(session.run(script, variant, silent=True, external=True)).splitlines()[-1]
 
 
+def free_threaded_venv(session: nox.Session) -> str:
+    """A Python without a GIL, in an environment with what the tests need."""
+    venv = Path(session.create_tmp()).resolve() / "venv"
+    session.run(free_threaded_python(session, "plain"), "-m", "venv", "--clear", venv, external=True)
+    python = str(venv / "bin" / "python")
+    wanted = PROJECT["project"]["dependencies"] + group("test-free-threaded")
+    session.run(python, "-m", "pip", "install", "-q", "--only-binary=:all:", *wanted, external=True)
+    return python
+
+
 def install_free_threaded(
     session: nox.Session, python: str, *options: str, build: str = "free-threaded", **environment: str
 ) -> None:
@@ -146,8 +151,13 @@ def install_free_threaded(
     session.run(*command, f"-Cbuild-dir={ROOT / 'build' / build}", str(ROOT), env=environment, external=True)
 
 
-def races_under_thread_sanitizer(session: nox.Session, plain: str) -> None:
-    """Without OpenMP, which is not instrumented; nor is NumPy, so the arrays themselves are not watched in its code."""
+@nox.session(default=False)
+def races(session: nox.Session) -> None:
+    """The tests of threads on CPython without a GIL, under ThreadSanitizer. Arguments go to pytest.
+
+    Without OpenMP, which is not instrumented; nor is NumPy, so the arrays themselves are not watched in its code.
+    """
+    plain = free_threaded_venv(session)
     python = free_threaded_python(session, "thread")
     folder = Path(session.create_tmp()).resolve() / "thread"
     flags = "-O1 -g1 -fno-omit-frame-pointer -fsanitize=thread"
@@ -155,9 +165,10 @@ def races_under_thread_sanitizer(session: nox.Session, plain: str) -> None:
                           "-Ccmake.define.FAST_MOMENTUM_OPENMP=OFF", build="thread", CXXFLAGS=flags)  # fmt: skip
     packages = next((Path(plain).parents[1] / "lib").glob("python*/site-packages"))
     suppressions = Path(python).parents[1] / "suppressions.txt"
-    # setarch: the sanitizer needs addresses where it expects them.
-    session.run("setarch", "--addr-no-randomize", python, "-m", "pytest", "tests/test_threads_free.py", external=True,
-                env={"PYTHONPATH": f"{folder}{os.pathsep}{packages}", "FAST_MOMENTUM_RACES": "40",
+    # setarch: the sanitizer needs addresses where it expects them. -s: its report, after which it ends the process.
+    session.run("setarch", "--addr-no-randomize", python, "-m", "pytest", "-v", "-s", "tests/test_threads_free.py",
+                *session.posargs, external=True,
+                env={"PYTHONPATH": f"{folder}{os.pathsep}{packages}", "PYTHON_GIL": "0", "FAST_MOMENTUM_RACES": "40",
                      "FAST_MOMENTUM_SANITIZED": "1", "TSAN_OPTIONS": f"suppressions={suppressions} halt_on_error=1"})  # fmt: skip
 
 
@@ -277,6 +288,14 @@ def sanitize(session: nox.Session) -> None:
         env={"LD_PRELOAD": " ".join(libraries), "ASAN_OPTIONS": "detect_leaks=0", "PYTHONMALLOC": "malloc",
              "FAST_MOMENTUM_SANITIZED": "1"},
     )  # fmt: skip
+
+
+@nox.session(name="without-openmp", default=False)
+def without_openmp(session: nox.Session) -> None:
+    """The test suite on a module that has one thread, as where the compiler has no OpenMP. Arguments go to pytest."""
+    session.install(*group("test"))
+    install_wheel(session, "-Ccmake.define.FAST_MOMENTUM_OPENMP=OFF", build="without-openmp")
+    session.run("python", "-m", "pytest", "-m", "not large", *session.posargs)
 
 
 @nox.session(default=False)
