@@ -175,7 +175,7 @@ class House:
 
     def failing_test(self, files: list[str]) -> str | None:
         """The first test that fails, or None."""
-        command = ["prlimit", f"--as={MEMORY}", sys.executable, "-m", "pytest", "-v", "-x", "--no-header", "--tb=no",
+        command = ["prlimit", f"--as={MEMORY}:", sys.executable, "-m", "pytest", "-v", "-x", "--no-header", "--tb=no",
                    "--no-summary", "-m", "not large", "-p", "no:cacheprovider", f"--timeout={PATIENCE}",
                    "--timeout-method=thread", f"--basetemp={self.folder / 'tmp'}", *files]  # fmt: skip
         printed = self.folder / "printed"
@@ -188,7 +188,8 @@ class House:
             os.killpg(process.pid, signal.SIGKILL)  # and whatever the tests have started
         if process.wait() == 0:
             return None
-        line = r"^(tests/\S+::.*?)(?: (PASSED|SKIPPED|FAILED|ERROR|XFAIL).*)?$"
+        # Nothing follows the name of a test in which the process has ended; of one that took too long, what --timeout says.
+        line = r"^(tests/\S+::.*?)(?: (PASSED|SKIPPED|FAILED|ERROR|XFAIL).*| \++ Timeout.*)?$"
         started = re.findall(line, printed.read_text(errors="replace"), re.MULTILINE)
         failed = [test for test, result in started if result in ("FAILED", "ERROR", "")]
         return failed[-1].strip() if failed else "the import"

@@ -16,7 +16,6 @@ from hypothesis import strategies as st
 
 import fast_momentum as fm
 from fast_momentum import theory, tuning
-from fast_momentum.tuning._probes import PATIENCE, Probes
 from helpers import FORMS, copied, leaves, snapshot
 
 if TYPE_CHECKING:
@@ -444,15 +443,6 @@ def test_window_reads_dicts_in_any_order() -> None:
     window.add({"a": a, "b": b}, {"a": 2 * a, "b": 9 * b})
     window.add({"b": b, "a": a / 2}, {"b": 9 * b, "a": a})
     assert window.range() == (2, 2, 0)
-
-
-def test_gradients_that_can_never_be_compared_pass_for_noisy() -> None:
-    """Those of other arrays in each step."""
-    probes = Probes(np.ones(4), first=True)
-    verdicts = []
-    for k in range(PATIENCE + 1):
-        verdicts.append(probes.noisy((np.full(4, 1.0 + k), np.ones(4), np.arange(4) == k % 4)))
-    assert verdicts == [None] * PATIENCE + [True]
 
 
 # ---- YellowFin ----
