@@ -49,6 +49,7 @@ EXPERIMENTS = [
     "saddle_chain",
     "low_pass",
     "condition_number",
+    "peak_effect",
     "rate_map",
     "path_colouring",
     "continuous_limit",

@@ -95,19 +95,22 @@ def experiment() -> Found:
 
 
 def draw(found: Found) -> Figure:
-    figure, (left, right) = plt.subplots(1, 2, figsize=(11, 5), layout="constrained")
+    figure, (top, bottom) = plt.subplots(2, 1, figsize=(plot.WIDTH, 8), layout="constrained")
     curves = {
         f"eps {eps:g}": (GRADIENTS, length, -theory.adam_step(1, GRADIENTS, lr=1.0, eps=eps))
         for eps, length in found.first.items()
     }
-    plot.predictions(left, curves, xlabel="gradient", ylabel="length of the first step / lr")
-    left.set(xscale="log", yscale="log")
+    plot.predictions(top, curves, xlabel="gradient", ylabel="length of the first step / lr")
+    top.set(xscale="log", yscale="log")
+    top.set_title("lines predicted, markers measured", fontsize="small")
     k = np.arange(0, STEPS, 10)
     distances = {name: (k, abs(distance[k]) + 1e-30) for name, distance in found.distance.items()}
-    plot.loss_curves(right, distances, ylabel="distance from the minimum")
-    right.axhline(EDGE, color="0.4", linewidth=1)
-    right.text(STEPS, EDGE, "lr/38", va="bottom", ha="right")
-    right.set_ylim(1e-13, 100)
+    plot.loss_curves(bottom, distances, ylabel="distance from the minimum")
+    bottom.axhline(EDGE, color="0.4", linewidth=1)
+    bottom.text(STEPS, EDGE, "lr/38", va="bottom", ha="right", fontsize="small")
+    bottom.set_ylim(1e-13, 100)
+    for axes in figure.axes:
+        plot.direct_labels(axes)
     return figure
 
 

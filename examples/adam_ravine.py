@@ -112,7 +112,7 @@ def experiment() -> Found:
 
 
 def draw(found: Found) -> Figure:
-    figure, (*panels, counts) = plt.subplots(1, 3, figsize=(13, 4.5), layout="constrained")
+    figure, (*panels, counts) = plt.subplots(3, 1, figsize=(plot.WIDTH, 12), layout="constrained")
     for axes, (name, angle) in zip(panels, ANGLES.items(), strict=True):
         basis = turned(angle)
 
@@ -120,13 +120,16 @@ def draw(found: Found) -> Figure:
             across, along = np.tensordot(basis.T, [x, y], 1)
             return np.asarray((100 * across**2 + along**2) / 2)
 
-        paths = {method: path[:SHOWN] for method, path in found.paths[name].items()}
+        paths = {method: found.paths[name][method][:SHOWN] for method in ("heavy ball", "Adam")}
         title, limits = f"{name}, {SHOWN} steps", (-4.5, 4.5)
         plot.trajectories(axes, ravine, paths, xlim=limits, ylim=limits, title=title)
+        axes.set(xlabel="first parameter", ylabel="second parameter")
     curves = {f"Adam, {name}": (KAPPAS, steps) for name, steps in found.adam.items()}
     curves["heavy ball"] = (KAPPAS, found.heavy_ball["along the axes"])
-    plot.loss_curves(counts, curves, xlabel="kappa", ylabel="steps to a millionth of the loss")
+    plot.loss_curves(counts, curves, xlabel=r"$\kappa$", ylabel="steps to a millionth of the loss")
     counts.set_xscale("log")
+    for axes in figure.axes:
+        plot.direct_labels(axes)
     return figure
 
 

@@ -107,7 +107,8 @@ def experiment() -> Found:
 
 
 def draw(found: Found) -> Figure:
-    figure, ((steady, spike), (worst, noise)) = plt.subplots(2, 2, figsize=(11, 8), layout="constrained")
+    figure, (steady, spike, worst, noise) = plt.subplots(4, 1, figsize=(plot.WIDTH, 12), layout="constrained")
+    figure.suptitle("lines predicted, markers measured", fontsize="small")
     t = np.arange(1, STEPS + 1)
     shown = {
         "corrected": ("gradient 1", "corrected"),
@@ -135,7 +136,7 @@ def draw(found: Found) -> Figure:
         title="the longest step",
     )
     worst.axhline(PRINTED, color="0.4", linewidth=1)
-    worst.text(1, PRINTED, "bound of the paper", va="bottom")
+    worst.text(1, PRINTED, "bound of the paper", va="bottom", fontsize="small")
     worst.set_xscale("log")
     plot.predictions(
         noise,
@@ -145,6 +146,8 @@ def draw(found: Found) -> Figure:
         title="noise",
     )
     noise.set(xscale="log", yscale="log")
+    for axes in figure.axes:
+        plot.direct_labels(axes)
     return figure
 
 

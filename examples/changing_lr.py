@@ -122,20 +122,21 @@ def experiment() -> Found:
 
 
 def draw(found: Found) -> Figure:
-    figure, (top, bottom) = plt.subplots(2, 1, figsize=(9, 7), sharex=True, layout="constrained")
+    figure, (top, bottom) = plt.subplots(2, 1, figsize=(plot.WIDTH, 7.5), sharex=True, layout="constrained")
     labels = {"lr_outside": "lr_outside, ema, lr_inside rescaled", "lr_inside": "lr_inside"}
     lengths = {label: found.lengths[way] for way, label in labels.items()}
-    plot.loss_curves(top, lengths, xlabel="", ylabel="length of the step, gradients of 1")
+    plot.loss_curves(top, lengths, ylabel="length of the step, gradients of 1")
     losses = {label: found.loss[way] for way, label in labels.items()}
     plot.loss_curves(bottom, losses, ylabel=f"mean loss of {RUNS} noisy runs")
     for way, label in zip(labels, ["predicted", "_"], strict=True):
         bottom.plot(found.predicted[way], color="0.6", linewidth=4, alpha=0.6, zorder=1, label=label)
-    bottom.legend()
     for k in np.flatnonzero(np.diff(SCHEDULE)) + 1:
         for axes in (top, bottom):
             axes.axvline(k, color="0.4", linewidth=1)
-        top.text(k, 2.5, f" lr = {SCHEDULE[k]:g}", va="center")
+        top.text(k, 3.5, f" lr = {SCHEDULE[k]:g}", va="center", fontsize="small")
     top.set_ylim(0.05, 5)
+    for axes in (top, bottom):
+        plot.direct_labels(axes)
     return figure
 
 

@@ -91,22 +91,24 @@ def experiment() -> Found:
 
 
 def draw(found: Found) -> Figure:
-    figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4.5), layout="constrained")
+    figure, (top, bottom) = plt.subplots(2, 1, figsize=(plot.WIDTH, 7.5), layout="constrained")
     at_100 = list(KAPPAS).index(100)
     curves = {
         f"{name}, rate {counts[at_100].rate:.3f}": counts[at_100].distances[:301]
         for name, counts in found.counts.items()
     }
-    plot.loss_curves(left, curves, ylabel="distance from the minimum", title="kappa 100")
+    plot.loss_curves(top, curves, ylabel="distance from the minimum", title=r"$\kappa = 100$")
     steps = {name: (KAPPAS, [count.measured for count in counts]) for name, counts in found.counts.items()}
-    plot.loss_curves(right, steps, xlabel="kappa", ylabel=f"steps to {ACCURACY:g} of the distance")
-    for counts, style in zip(found.counts.values(), plot.STYLES, strict=False):
-        right.plot(KAPPAS, [count.by_rate for count in counts], color=style["color"], linewidth=0.8)
-    for line in right.lines[: len(found.counts)]:
-        line.set_markevery(1)  # these points were measured
-    right.plot([], [], color="black", linewidth=0.8, label="log(accuracy) / log(rate)")
-    right.set_xscale("log")
-    right.legend()
+    title = "markers counted, thin lines log(accuracy) / log(rate)"
+    plot.loss_curves(bottom, steps, xlabel=r"$\kappa$", ylabel=f"steps to {ACCURACY:g} of the distance")
+    bottom.set_title(title, fontsize="small")
+    for (name, counts), line in zip(found.counts.items(), list(bottom.lines), strict=True):
+        line.set_markevery(1)  # these points were counted
+        colour = plot.METHODS[name]["color"]
+        bottom.plot(KAPPAS, [count.by_rate for count in counts], color=colour, linewidth=0.8)
+    bottom.set_xscale("log")
+    for axes in figure.axes:
+        plot.direct_labels(axes)
     return figure
 
 

@@ -45,7 +45,10 @@ CURVATURES = np.array([0.1, 1.0, 4.0])
 DRAG = 1.0
 END = 10.0  # of the time
 LRS = 4.0 ** -np.arange(2, 8)
-SCALINGS = {"right": "dt = sqrt(lr)", "wrong": "dt = lr, which has no limit"}
+SCALINGS = {
+    "right": r"$\Delta t = \sqrt{\mathrm{lr}}$",
+    "wrong": r"$\Delta t = \mathrm{lr}$, which has no limit",
+}
 
 
 class Found(NamedTuple):
@@ -94,27 +97,26 @@ def experiment() -> Found:
 
 
 def draw(found: Found) -> Figure:
-    figure, (top, bottom) = plt.subplots(2, 2, figsize=(10, 7), layout="constrained")
+    figure, panels = plt.subplots(4, 1, figsize=(plot.WIDTH, 12), layout="constrained")
     shown = [2, 1, 0]  # the slowest on top
     fine = np.linspace(0, END, 400)
-    for scaling, axes in zip(SCALINGS, top, strict=True):
+    for scaling, axes in zip(SCALINGS, panels[::2], strict=True):
         curves = {
             f"lr = 1/{1 / LRS[k]:.0f}": (times(scaling, LRS[k]), found.paths[scaling][k][:, 1]) for k in shown
         }
-        plot.loss_curves(
-            axes, curves, xlabel="time", ylabel="x (curvature 1)", log=False, title=SCALINGS[scaling]
-        )
+        title = SCALINGS[scaling]
+        plot.loss_curves(axes, curves, xlabel="time", ylabel="$x$ (curvature 1)", log=False, title=title)
         axes.plot(fine, exact(fine)[:, 1], color="0.5", linewidth=4, zorder=1, label="differential equation")
         axes.set_ylim(-1.05, 1.05)
-        axes.legend(loc="upper right")
-    for scaling, axes in zip(SCALINGS, bottom, strict=True):
+    for scaling, axes in zip(SCALINGS, panels[1::2], strict=True):
         errors = found.errors[scaling].T
         by_lr = {f"curvature {c:g}": (LRS, error) for c, error in zip(CURVATURES, errors, strict=True)}
         plot.loss_curves(axes, by_lr, xlabel="lr", ylabel=f"largest error until time {END:g}")
         axes.set_xscale("log")
         axes.set_ylim(5e-4, 4)
-    bottom[0].plot(LRS, np.sqrt(LRS), color="0.5", linewidth=4, zorder=1, label="sqrt(lr)")
-    bottom[0].legend()
+    panels[1].plot(LRS, np.sqrt(LRS), color="0.5", linewidth=4, zorder=1, label=r"$\sqrt{\mathrm{lr}}$")
+    for axes in panels:
+        plot.direct_labels(axes)
     return figure
 
 

@@ -124,13 +124,16 @@ def experiment() -> Found:
 
 
 def draw(found: Found) -> Figure:
-    figure, (top, bottom) = plt.subplots(2, 3, figsize=(11, 6.5), layout="constrained")
-    for above, below, (name, landscape) in zip(top, bottom, LANDSCAPES.items(), strict=True):
+    figure, panels = plt.subplots(
+        6, 1, figsize=(plot.WIDTH, 14), layout="constrained", height_ratios=[0.8, 1.3] * 3
+    )
+    for above, below, (name, landscape) in zip(panels[::2], panels[1::2], LANDSCAPES.items(), strict=True):
         x = np.linspace(-8, 8, 801)
         above.plot(x, value(landscape, x), color="black")
-        above.axvspan(max(landscape.goal[0], -8), min(landscape.goal[1], 8), color="0.85", label="goal")
-        above.set(title=name, xlabel="x", ylabel="f", xlim=(-8, 8))
-        above.legend(loc="upper center")
+        left, right = max(landscape.goal[0], -8), min(landscape.goal[1], 8)
+        above.axvspan(left, right, color="0.85")
+        above.text((left + right) / 2, 2.2, "goal", ha="center", fontsize="small")
+        above.set(title=name, xlabel="$x$", ylabel="$f$", xlim=(-8, 8))
         counts = found.counts[name]
         curves = {label: (found.drag[label], count.reached / STARTS) for label, count in counts.items()}
         lost = {f"lost, {label}": (found.drag[label], count.lost / STARTS) for label, count in counts.items()}
@@ -144,8 +147,7 @@ def draw(found: Found) -> Figure:
         below.invert_xaxis()
         below.xaxis.set_major_formatter("{x:g}")
         below.set_ylim(-0.03, 1.03)
-        below.get_legend().remove()
-    bottom[0].legend(loc=(0.3, 0.17), fontsize="small")
+        plot.direct_labels(below)
     return figure
 
 

@@ -98,8 +98,8 @@ def experiment() -> Found:
 
 
 def draw(found: Found) -> Figure:
-    layout: list[Any] = [["gain", "phase"], ["signal", "signal"]]
-    figure = plt.figure(figsize=(10, 7), layout="constrained")
+    layout: list[Any] = [["gain"], ["phase"], ["signal"]]
+    figure = plt.figure(figsize=(plot.WIDTH, 10), layout="constrained")
     axes = figure.subplot_mosaic(layout)
     fine = np.geomspace(FREQUENCIES[0], np.pi, 400)
     for m, style in zip(MOMENTA, plot.STYLES, strict=False):
@@ -113,7 +113,7 @@ def draw(found: Found) -> Figure:
         axes["phase"].semilogx(FREQUENCIES, np.degrees(np.angle(measured)), **points, label=f"momentum {m:g}")
     axes["gain"].axhline(np.sqrt(0.5), color="0.5", linewidth=0.8)
     axes["gain"].set(xlabel="frequency (radians per step)", ylabel="gain")
-    axes["gain"].legend(title="lines predicted, markers measured")
+    axes["gain"].set_title("lines predicted, markers measured", fontsize="small")
     axes["phase"].set(
         xlabel="frequency (radians per step)", ylabel="phase (degrees)", yticks=[-90, -60, -30, 0]
     )
@@ -123,7 +123,8 @@ def draw(found: Found) -> Figure:
     for (m, velocity), style in zip(found.velocity.items(), plot.STYLES[1:], strict=False):
         axes["signal"].plot(velocity, **{**style, "marker": ""}, label=f"velocity, momentum {m:g}")
     axes["signal"].set(xlabel="step", ylabel="gradient and velocity (ema)", ylim=(-3, 4.5))
-    axes["signal"].legend(ncols=4, loc="upper center")
+    for panel in axes.values():
+        plot.direct_labels(panel)
     return figure
 
 

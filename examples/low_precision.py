@@ -187,17 +187,19 @@ def experiment() -> Found:
 
 
 def draw(found: Found) -> Figure:
-    figure, axes = plt.subplots(1, 3, figsize=(12, 4.5), layout="constrained")
+    figure, axes = plt.subplots(3, 1, figsize=(plot.WIDTH, 10), layout="constrained")
     for ax, (name, by_storage) in zip(axes, found.losses.items(), strict=False):
         table = np.array(list(by_storage.values()))
         mean, deviation = table.mean(axis=1), table.std(axis=1, ddof=1)
         ax.plot(STORAGES, table, color="0.75", linewidth=0.8)
         ax.errorbar(STORAGES, mean, deviation, fmt="o", color="black", capsize=6)
         ax.margins(x=0.2)
-        ax.set(title=f"{name}, ten seeds", xlabel="velocity_dtype", ylabel="loss at the end")
+        ax.set(title=f"{name}: mean, deviation, ten seeds", xlabel="velocity_dtype", ylabel="loss at the end")
     steps = np.arange(EVERY, TINY_STEPS + 1, EVERY)
     curves = {f"compensated={compensated}": (steps, way) for compensated, way in found.tiny.items()}
     plot.loss_curves(axes[2], curves, ylabel="way from 1", log=False, title=f"float32, steps of {TINY:g}")
+    axes[2].set_xticks([0, TINY_STEPS // 2, TINY_STEPS], ["0", f"{TINY_STEPS // 2:,}", f"{TINY_STEPS:,}"])
+    plot.direct_labels(axes[2])
     return figure
 
 

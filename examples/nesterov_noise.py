@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 MOMENTUM = 0.9
 CURVATURE = 2.0
 LR = np.linspace(0.01, 1.0, 100) / CURVATURE * 1.5
-METHODS = ["heavy ball", "Nesterov, original form", "nesterov=True"]
+METHODS = ["heavy ball", "Nesterov, original form", "Nesterov, nesterov=True"]
 
 WRONG_LR = [1e-1, 1e-3, 1e-5]
 CURVATURES = np.linspace(1.5, 2.5, 51)
@@ -66,7 +66,7 @@ class Found(NamedTuple):
 def second_iterate(method: str, noise: float) -> Array:
     """Of as many runs from 1 as LR has entries."""
     x = [np.ones(1) for _ in LR]
-    state = fm.init(x, lr=LR.tolist(), momentum=MOMENTUM, nesterov=method == "nesterov=True")
+    state = fm.init(x, lr=LR.tolist(), momentum=MOMENTUM, nesterov=method == METHODS[2])
     for disturbance in (noise, 0.0):
         points = fm.lookahead(x, state) if method == "Nesterov, original form" else x
         fm.step(x, [CURVATURE * point + disturbance for point in points], state)
@@ -99,23 +99,27 @@ def experiment() -> Found:
 
 
 def draw(found: Found) -> Figure:
-    figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4.5), layout="constrained")
+    figure, (top, bottom) = plt.subplots(2, 1, figsize=(plot.WIDTH, 8), layout="constrained")
     curves = {method: (LR * CURVATURE, np.abs(weight)) for method, weight in found.weights.items()}
-    plot.loss_curves(left, curves, xlabel="lr times curvature", ylabel="weight of the first noise", log=False)
+    plot.loss_curves(
+        top, curves, xlabel=r"$\mathrm{lr}\,\lambda$", ylabel="weight of the first noise", log=False
+    )
     limit = theory.stability_limit(CURVATURE, momentum=MOMENTUM, nesterov=True)
     for lr, name, side, height in [
         (found.threshold, "threshold ", "right", 0.2),
         (limit, " Nesterov diverges", "left", 1.6),
     ]:
-        left.axvline(lr * CURVATURE, color="0.4", linewidth=1)
-        left.text(lr * CURVATURE, height, name, rotation=90, va="center", ha=side)
+        top.axvline(lr * CURVATURE, color="0.4", linewidth=1)
+        top.text(lr * CURVATURE, height, name, rotation=90, va="center", ha=side, fontsize="small")
 
-    wrong = {f"to x - b v, lr = {lr:g}": (CURVATURES, rate) for lr, rate in found.growth.items()}
-    good = {f"to x - lr b v, lr = {WRONG_LR[0]:g}": (CURVATURES, found.growth_right)}
-    plot.loss_curves(right, wrong | good, xlabel="curvature", ylabel="factor per step", log=False)
-    right.axhline(1, color="0.4", linewidth=1)
-    right.axvline(1 + 1 / MOMENTUM, color="0.4", linewidth=1)
-    right.text(1 + 1 / MOMENTUM, 0.8, " 1 + 1/b", va="center")
+    wrong = {rf"to $\theta - b v$, lr {lr:g}": (CURVATURES, rate) for lr, rate in found.growth.items()}
+    good = {rf"to $\theta - \mathrm{{lr}}\,b v$, lr {WRONG_LR[0]:g}": (CURVATURES, found.growth_right)}
+    plot.loss_curves(bottom, wrong | good, xlabel=r"curvature $\lambda$", ylabel="factor per step", log=False)
+    bottom.axhline(1, color="0.4", linewidth=1)
+    bottom.axvline(1 + 1 / MOMENTUM, color="0.4", linewidth=1)
+    bottom.text(1 + 1 / MOMENTUM, 0.8, " $1 + 1/b$", va="center")
+    for axes in figure.axes:
+        plot.direct_labels(axes)
     return figure
 
 

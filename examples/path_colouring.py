@@ -127,34 +127,36 @@ def draw_colours(axes: Any, colours: Array) -> Any:
     size = (0.5, SHOWN + 0.5, 0, len(colours))
     image = axes.imshow(colours, origin="lower", aspect="auto", cmap="cividis", vmin=0, vmax=1, extent=size)
     axes.plot([0.5, SHOWN + 0.5], [0.5, SHOWN + 0.5], "w--")
-    axes.set(xlabel="node", xticks=range(10, SHOWN + 1, 10))
+    axes.set(xlabel="node", xticks=range(20, SHOWN + 1, 20))
     return image
 
 
 def draw(found: Found) -> Figure:
-    layout: list[Any] = [["gradient_descent", "heavy_ball", "nesterov_quadratic"], ["loss", "steps", "steps"]]
-    figure = plt.figure(figsize=(10, 7.5), layout="constrained")
+    layout: list[Any] = [list(METHODS), ["loss"] * 3, ["steps"] * 3]
+    figure = plt.figure(figsize=(plot.WIDTH, 10), layout="constrained")
     axes = figure.subplot_mosaic(layout)
     for method, name in METHODS.items():
         image = draw_colours(axes[method], found.colours[method])
-        axes[method].set(title=name)
+        axes[method].set_title(name, fontsize="small")
     axes["gradient_descent"].set_ylabel("step")
-    axes["gradient_descent"].text(39, 44, "one node per step", ha="right", color="white")
+    axes["gradient_descent"].text(39, 48, "one node\nper step", ha="right", color="white", fontsize="small")
     figure.colorbar(image, ax=axes["nesterov_quadratic"], label="colour")
 
     curves = {name: value(found.colours[method]) for method, name in METHODS.items()}
-    plot.loss_curves(axes["loss"], curves | {"least possible": value(found.best)})
+    plot.loss_curves(axes["loss"], curves | {"least possible": value(found.best)}, ylabel="$f$")
     axes["loss"].set_ylim(1e-4, 1)
 
     needed = {name: (NODES, found.steps[method]) for method, name in METHODS.items()}
     plot.loss_curves(
         axes["steps"],
-        needed | {"n, the least possible": (NODES, NODES)},
-        xlabel="nodes n",
+        needed | {"$n$, the least possible": (NODES, NODES)},
+        xlabel="nodes $n$",
         ylabel=f"steps until all are within {NEAR}",
     )
     axes["steps"].set_xscale("log", base=2)
     axes["steps"].set_xticks(NODES, map(str, NODES))
+    for name in ("loss", "steps"):
+        plot.direct_labels(axes[name])
     return figure
 
 

@@ -20,7 +20,8 @@ steep direction changes sides with each step, divergent beyond :math:`lr = 2(1 +
 
 What is found: the maps agree within 0.011; they differ most where two roots nearly meet, since 300 steps
 are few there. The optimum is a corner in which the regimes meet. It lies close to the
-edge of stability, and towards it the rate rises steeply: it is safer to take too small an lr with too large a momentum.
+edge of stability, and towards it the rate rises steeply: on quadratics it is safer to take too small an lr with too large
+a momentum. On other functions more momentum can do harm.
 
 G. Goh, Why momentum really works, Distill, 2017, shows such a map for one direction.
 """
@@ -78,17 +79,19 @@ def experiment() -> Found:
 
 
 def draw(found: Found) -> Figure:
-    figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4.5), layout="constrained", sharey=True)
+    figure, (top, bottom) = plt.subplots(2, 1, figsize=(plot.WIDTH, 8), layout="constrained")
     best = found.optimum.lr, found.optimum.momentum
-    plot.rate_map(left, LR, MOMENTUM, found.measured, optimum=best, colorbar=False, title="measured")
+    plot.rate_map(top, LR, MOMENTUM, found.measured, optimum=best, title="measured")
+    title = "predicted, and the regimes"
     plot.rate_map(
-        right,
+        bottom,
         LR,
         MOMENTUM,
         found.predicted,
         regimes=found.regimes,
         optimum=best,
-        title="predicted, and the regimes",
+        colorbar=False,
+        title=title,
     )
     return figure
 

@@ -61,6 +61,7 @@ class Run(NamedTuple):
 
 
 class Found(NamedTuple):
+    lr: float  # the best of gradient descent
     runs: dict[str, dict[str, Run]]
     nesterov_limit: float  # of the lr, with the momentum of the heavy ball
 
@@ -98,21 +99,26 @@ def experiment() -> Found:
             "Nesterov": run(nesterov.lr, nesterov.momentum, nesterov=True),
         },
     }
-    return Found(runs, theory.stability_limit(l_max, momentum=heavy.momentum, nesterov=True))
+    return Found(descent.lr, runs, theory.stability_limit(l_max, momentum=heavy.momentum, nesterov=True))
 
 
 def draw(found: Found) -> Figure:
-    figure, ((one, best), (across, along)) = plt.subplots(2, 2, figsize=(11, 7), layout="constrained")
-    for axes, (title, runs) in zip((one, best), found.runs.items(), strict=True):
-        paths = {name: run.path[:31, ::-1] for name, run in runs.items()}
-        plot.trajectories(axes, lambda x, y: ravine(y, x), paths, xlim=(-5, 11), title=f"30 steps, {title}")
-        axes.set(xlabel="x2, along the ravine", ylabel="x1, across")
-        axes.legend(loc="upper left")
-    runs = found.runs[BEST]
-    across_left = {name: run.swing() for name, run in runs.items()}
-    along_left = {name: abs(run.path[:, 1]) for name, run in runs.items()}
-    plot.loss_curves(across, across_left, ylabel="swing across that is to come", title=BEST)
-    plot.loss_curves(along, along_left, ylabel="distance along", title=BEST)
+    figure, (*paths, both, best) = plt.subplots(
+        4, 1, figsize=(plot.WIDTH, 11), layout="constrained", height_ratios=[1, 1, 1.3, 1.3]
+    )
+    for axes, (name, run) in zip(paths, found.runs[ONE_LR].items(), strict=True):
+        shown = {f"{name}, 30 steps": run.path[:31, ::-1]}
+        plot.trajectories(axes, lambda x, y: ravine(y, x), shown, xlim=(-2, 11), ylim=(-0.75, 0.75))
+        axes.set(xlabel="$x_2$, along the ravine", ylabel="$x_1$, across")
+    left = {}
+    for name, run in found.runs[ONE_LR].items():
+        left[f"{name}, across"] = run.swing()
+        left[f"{name}, along"] = abs(run.path[:, 1])
+    plot.loss_curves(both, left, ylabel="distance still to come", title=f"lr {found.lr:.4f} for both")
+    distances = {name: np.linalg.norm(run.path, axis=1) for name, run in found.runs[BEST].items()}
+    plot.loss_curves(best, distances, ylabel="distance from the minimum", title=BEST)
+    for axes in figure.axes:
+        plot.direct_labels(axes)
     return figure
 
 

@@ -23,7 +23,8 @@ What is found, with :math:`R = 0.02`:
   the same lr in 94 to 99; the whole chain takes 14,084 steps and 1,605.
 - Between the saddles, the gradients that the velocity sums up agree in direction: its norm is what it would be if all
   pointed the same way, and momentum works like an lr ten times as large. At a saddle this coherence falls to a tenth,
-  as the path overshoots and turns, and comes back before the path leaves.
+  as the path overshoots and turns, and comes back before the path leaves. Gradient descent does not overshoot, and its
+  gradients, summed up with the same weights, agree all the time.
 - That is also all it does here. Gradient descent with that lr, :math:`lr / (1 - m)`, crosses in 53 steps, and is
   through the chain after 1,412. Momentum pays where another direction forbids such an lr, as in the ravine.
 """
@@ -62,7 +63,7 @@ class Run(NamedTuple):
     path: Array  # (steps + 1, 2)
     rate: float  # predicted, of the distance from the stable direction
     crossings: list[Crossing]
-    coherence: Array  # of the gradients in the velocity after each step: 1 if all point the same way
+    coherence: Array  # of the gradients met, weighted as in the velocity: 1 if all point the same way
 
 
 def staircase(x: Any, y: Any) -> Any:
@@ -88,14 +89,13 @@ def gradient(x: float, y: float) -> tuple[float, float]:
 def run(lr: float, momentum: float) -> Run:
     p, g = np.array(START), np.empty(2)
     state = fm.init(p, lr=lr, momentum=momentum)
-    velocity = state.velocity  # a live view
-    path, coherence, norms = [START], [], 0.0
+    path, coherence, total, norms = [START], [], np.zeros(2), 0.0
     while p.sum() < SADDLES[-1].sum() + 0.6:
         g[:] = gradient(*p.tolist())
         fm.step(p, g, state)
         path.append((p[0], p[1]))
-        norms = momentum * norms + math.hypot(*g)
-        coherence.append(math.hypot(*velocity) / norms)
+        total, norms = MOMENTUM * total + g, MOMENTUM * norms + math.hypot(*g)
+        coherence.append(math.hypot(*total) / norms)
     rate = theory.rate(-CURVATURE, lr=lr, momentum=momentum)
     points = np.array(path)
     crossings = [crossing(points, k, rate) for k in range(len(SADDLES))]
@@ -113,26 +113,32 @@ def crossing(path: Array, k: int, rate: float) -> Crossing:
 def experiment() -> dict[str, Run]:
     return {
         f"gradient descent, lr {LR}": run(LR, 0.0),
-        f"momentum {MOMENTUM}, lr {LR}": run(LR, MOMENTUM),
+        f"heavy ball, lr {LR}": run(LR, MOMENTUM),
         f"gradient descent, lr {LR * 10}": run(LR / (1 - MOMENTUM), 0.0),
     }
 
 
 def draw(found: dict[str, Run]) -> Figure:
-    figure, (left, middle, right) = plt.subplots(1, 3, figsize=(14, 4.5), layout="constrained")
+    figure, (top, middle, bottom) = plt.subplots(
+        3, 1, figsize=(plot.WIDTH, 11), layout="constrained", height_ratios=[1.5, 1, 1]
+    )
     plain, heavy, _ = found.values()
     paths = dict(zip(list(found)[:2], (plain.path[::50], heavy.path[::50]), strict=True))
-    plot.trajectories(left, staircase, paths, levels=list(np.arange(-7, 2, 0.5)))
-    left.plot(*SADDLES.T, "x", color="black", markersize=9, label="saddle points")
-    left.legend()
-    heights = {name: staircase(*run.path[: len(heavy.path)].T) for name, run in found.items()}
-    plot.loss_curves(middle, heights, ylabel="f", log=False)
-    plot.loss_curves(right, {"momentum": heavy.coherence}, ylabel="coherence of the gradients", log=False)
-    for number, one in enumerate(heavy.crossings):
-        label = "predicted crossings" if number == 0 else None
-        right.axvspan(one.enters, one.enters + one.predicted, color="0.85", zorder=0, label=label)
-    right.set_ylim(0, 1.02)
-    right.legend(loc="lower right")
+    levels = list(np.arange(-7, 2, 0.5))
+    plot.trajectories(top, staircase, paths, levels=levels, xlabel="$x$", ylabel="$y$")
+    top.plot(*SADDLES.T, "x", color="black", markersize=9, label="saddle points")
+    heights = {name: (np.arange(1, len(run.path)), staircase(*run.path[1:].T)) for name, run in found.items()}
+    plot.loss_curves(middle, heights, ylabel="$f$", log=False)
+    middle.set_xscale("log")
+    middle.set_xlim(100, 20_000)
+    coherence = {"heavy ball": heavy.coherence, "gradient descent": plain.coherence[: len(heavy.coherence)]}
+    plot.loss_curves(bottom, coherence, ylabel="coherence of the gradients", log=False)
+    for one in heavy.crossings:
+        bottom.axvspan(one.enters, one.enters + one.predicted, color="0.85", zorder=0)
+    bottom.set_title("grey: the heavy ball at a saddle, as predicted", fontsize="small")
+    bottom.set_ylim(0, 1.1)
+    for axes in figure.axes:
+        plot.direct_labels(axes)
     return figure
 
 

@@ -16,7 +16,7 @@ EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 
 pytest.importorskip("matplotlib").use("agg")
 pytest.importorskip("sklearn")
-from fast_momentum import theory
+from fast_momentum import plot, theory
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -57,7 +57,7 @@ PRINTED = {
     ],
     "saddle_chain": [
         "gradient descent, lr 0.0005: 14,084 steps;",
-        "momentum 0.9, lr 0.0005: 1,605 steps; crossings, measured (predicted): 99 (99), 95 (95), 95 (95), 94 (94)",
+        "heavy ball, lr 0.0005: 1,605 steps; crossings, measured (predicted): 99 (99), 95 (95), 95 (95), 94 (94)",
         "gradient descent, lr 0.005: 1,412 steps;",
     ],
     "worked_example": [
@@ -69,6 +69,12 @@ PRINTED = {
     "condition_number": [
         "10,000          61,039 ( 69,078)             972 (    691)           1,258 (  1,190)",
         "rates at kappa 100: gradient descent 0.980, heavy ball 0.818, Nesterov 0.885",
+    ],
+    "peak_effect": [
+        "steepest direction, kappa 100: up to 3.71 times the start, at step 4; 0.368 sqrt(kappa) = 3.68\n",
+        "heavy ball: distance up to 5.22, below the start from step 202 on; loss up to 232\n",
+        "Nesterov: distance up to 1.00, below the start from step 1 on; loss up to 1\n",
+        "heavy ball, lr halved: distance up to 1.00,",
     ],
     "two_phases": [
         "(predicted 0.25676)",
@@ -137,6 +143,32 @@ def test_each_is_tested_and_in_the_gallery() -> None:
     assert set(PRINTED) == scripts
     conf = (EXAMPLES.parent / "docs" / "conf.py").read_text()
     assert set(re.findall(r'^    "(\w+)",$', conf.partition("EXPERIMENTS = [")[2], re.MULTILINE)) >= scripts
+
+
+@pytest.mark.parametrize("name", PRINTED)
+def test_picture_can_be_read(name: str) -> None:
+    """On a phone, 360 pixels wide, by who does not know the script, and in the colours of each other picture."""
+    import matplotlib.pyplot as plt
+
+    figure = load(name).draw(found_in(name))
+    pixels = 360 / 72 / figure.get_figwidth()  # of a point
+    figure.canvas.draw()
+    for text in figure.findobj(plt.Text):
+        assert not text.get_text().strip() or text.get_fontsize() * pixels >= 8, text
+    for axes in figure.axes:
+        assert axes.get_ylabel() or axes.get_label() == "<colorbar>" or axes.get_images()
+        assert axes.get_xlabel() or axes.get_label() == "<colorbar>"
+        named = [line.get_label() for line in axes.lines if not line.get_label().startswith("_")]
+        assert axes.get_legend() is None or named == ["optimum"]
+        written = {text.get_text(): text for text in axes.texts}
+        assert set(named) - {"optimum"} <= set(written)
+        for line in axes.lines:
+            for method, style in plot.METHODS.items():
+                if line.get_label().startswith(method):
+                    assert line.get_color() == style["color"]
+        places = [written[label].get_window_extent() for label in named if label != "optimum"]
+        assert not [1 for k, one in enumerate(places) for other in places[:k] if one.overlaps(other)]
+    plt.close(figure)
 
 
 @pytest.mark.parametrize("name", PRINTED)
@@ -226,8 +258,9 @@ def test_saddle_chain_crossing_times() -> None:
 
 
 def test_saddle_chain_coherence() -> None:
-    heavy = list(found_in("saddle_chain").values())[1]
+    plain, heavy, _ = found_in("saddle_chain").values()
     assert heavy.coherence.max() <= 1 + 1e-12
+    assert plain.coherence.min() > 0.9  # it does not overshoot, and turns slowly
     near = np.zeros(len(heavy.coherence), bool)
     for crossing in heavy.crossings:
         near[crossing.enters : crossing.enters + crossing.steps + 25] = True
@@ -243,6 +276,17 @@ def test_worked_example_by_hand() -> None:
     found = found_in("worked_example")
     np.testing.assert_allclose(found.theta[:4], [5, 4, 2.3, 0.31], rtol=0, atol=1e-14)
     np.testing.assert_allclose(found.velocity[:4], [0, 1, 1.7, 1.99], rtol=0, atol=1e-14)
+
+
+def test_worked_example_methods() -> None:
+    """At this lr and curvature gradient descent is ahead of momentum 0.9, and a momentum of 0.306 of both."""
+    worked_example, found = load("worked_example"), found_in("worked_example")
+    descent, heavy, best = found.methods.values()
+    rates = [theory.rate(2.0, lr=0.1, momentum=m) for m in (0.0, 0.9, worked_example.BEST)]
+    assert rates == pytest.approx([0.8, 0.9**0.5, 1 - 0.2**0.5], abs=1e-7)
+    near = [int(np.flatnonzero(abs(path) > worked_example.NEAR)[-1]) + 1 for path in (descent, heavy, best)]
+    assert near == [21, 84, 11]
+    assert heavy.min() == pytest.approx(-3.54, abs=5e-3)
 
 
 def test_worked_example_formulas() -> None:
@@ -343,6 +387,28 @@ def test_condition_number_published_rates() -> None:
         assert count.rate < slope < count.rate * 2 ** (1 / 40)
 
 
+# ---- the peak before the rate ----
+
+
+def test_peak_effect() -> None:
+    module, found = load("peak_effect"), found_in("peak_effect")
+    for kappa in module.KAPPAS:
+        np.testing.assert_allclose(found.steepest[kappa], found.predicted[kappa], rtol=1e-6, atol=1e-12)
+        assert found.steepest[kappa].max() == pytest.approx(kappa**0.5 / np.e, rel=0.01)
+        assert found.steepest[kappa].argmax() == pytest.approx(kappa**0.5 / 2, abs=1.1)
+    descent, heavy, nesterov, half = found.distances.values()
+    assert (np.diff(descent) < 0).all()
+    assert heavy.max() == pytest.approx(5.2, abs=0.05)
+    assert np.flatnonzero(heavy >= 1)[-1] + 1 == 202
+    assert found.losses["heavy ball"].max() == pytest.approx(232, abs=0.5)
+    for other in (nesterov, half):
+        assert other.max() == 1
+        assert other[400] < heavy[400]
+    rates = [theory.optimal(1.0, 1e4, method=method).rate for method in ("heavy_ball", "nesterov_quadratic")]
+    best = theory.optimal(1.0, 1e4)
+    assert rates[0] < min(rates[1], theory.rate([1.0, 1e4], lr=best.lr / 2, momentum=best.momentum).max())
+
+
 # ---- the two phases ----
 
 
@@ -353,6 +419,20 @@ def test_two_phases_losses_are_the_expected_ones() -> None:
         assert len(run.losses) == 1201
         assert (abs(run.losses - run.expected)[1:] < 5 * run.errors[1:]).all()
         assert run.errors[-1] < 0.02 * run.expected[-1]
+
+
+def test_two_phases_bias_and_noise() -> None:
+    two_phases, found = load("two_phases"), found_in("two_phases")
+    run = found[two_phases.SHOWN]
+    steps = np.arange(1201)
+    start, momentum = two_phases.START, two_phases.MOMENTUM
+    alone, _ = theory.trajectory(1.0, steps, start=start, lr=run.lr, momentum=momentum)
+    np.testing.assert_allclose(run.bias, alone**2 / 2, rtol=1e-6, atol=1e-20)
+    assert run.noise[0] == 0
+    assert run.noise[-1] == pytest.approx(run.floor_predicted, rel=1e-9)
+    assert run.meet() == run.transient()
+    assert run.sample.shape == run.losses.shape
+    assert run.sample[600:].std() > 20 * run.losses[600:].std()  # one run is not its mean
 
 
 def test_two_phases_floors() -> None:
@@ -520,7 +600,7 @@ def test_nesterov_noise() -> None:
     predicted = {
         "heavy ball": 1 + b - s,
         "Nesterov, original form": (1 + b) * (1 - s),
-        "nesterov=True": 1 + b + b**2 - s * (1 + b) ** 2,
+        "Nesterov, nesterov=True": 1 + b + b**2 - s * (1 + b) ** 2,
     }
     assert list(predicted) == module.METHODS
     for method, weight in predicted.items():

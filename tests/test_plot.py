@@ -64,7 +64,7 @@ def axes() -> Axes:
     return drawn
 
 
-@pytest.mark.parametrize("name", plot.__all__[1:])
+@pytest.mark.parametrize("name", [name for name in plot.__all__ if name.islower()])
 def test_docstring(name: str) -> None:
     test = doctest.DocTestParser().get_doctest(getattr(plot, name).__doc__, {}, name, None, None)
     runner = doctest.DocTestRunner()
@@ -117,12 +117,13 @@ def test_lines_differ_in_colour_style_and_marker(
     assert {text.get_text() for text in legend.get_texts()} - {"start"} == set(names)
 
 
+def luminance(colour: Any) -> float:
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in to_rgb(colour)]
+    return float(np.dot([0.2126, 0.7152, 0.0722], linear))
+
+
 def test_styles_stand_out_from_white_and_from_their_neighbour_in_grey() -> None:
     """The contrast that WCAG 2.2 asks of graphics is 3; the last three styles have less and rely on their markers."""
-
-    def luminance(colour: str) -> float:
-        linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in to_rgb(colour)]
-        return float(np.dot([0.2126, 0.7152, 0.0722], linear))
 
     lights = [luminance(style["color"]) for style in plot.STYLES]
     assert all(1.05 / (light + 0.05) > 3 for light in lights[:4])
@@ -335,3 +336,54 @@ def test_needs_no_display_and_no_pyplot() -> None:
         from fast_momentum import plot
         assert "matplotlib.pyplot" not in sys.modules
     """)
+
+
+def test_a_method_has_one_colour(axes: Axes) -> None:
+    drawn = {name: [1.0, 0.5] for name in ["Nesterov", "new", "heavy ball, lr 1", "heavy ball, lr 2", "old"]}
+    styles = {line.get_label(): line for line in plot.loss_curves(axes, drawn).lines}
+    for label, line in styles.items():
+        of_method = [style["color"] for name, style in plot.METHODS.items() if label.startswith(name)]
+        assert [line.get_color()] == of_method or line.get_color() not in [
+            style["color"] for style in plot.METHODS.values()
+        ]
+    one, two = styles["heavy ball, lr 1"], styles["heavy ball, lr 2"]
+    assert one.get_marker() != two.get_marker()
+    assert len({(line.get_color(), line.get_marker()) for line in styles.values()}) == len(drawn)
+
+
+def test_seven_of_one_method(axes: Axes) -> None:
+    lines = plot.loss_curves(axes, {f"Adam {k}": [1.0, 0.5] for k in range(7)}).lines
+    assert len({line.get_marker() for line in lines}) == 7
+
+
+@pytest.mark.parametrize("draw", [trajectories, loss_curves, predictions])
+def test_direct_labels(draw: Callable[..., Axes], axes: Axes) -> None:
+    """Each within the axes, on no other, and in a colour like that of its curve that can be read."""
+    axes.figure.set_size_inches(plot.WIDTH, plot.WIDTH)
+    draw(axes)
+    lines = {line.get_label(): line for line in axes.lines if not line.get_label().startswith("_")}
+    assert plot.direct_labels(axes) is axes
+    assert axes.get_legend() is None
+    assert {text.get_text() for text in axes.texts} == set(lines)
+    boxes = [text.get_window_extent() for text in axes.texts]
+    for k, box in enumerate(boxes):
+        assert (box.min >= axes.bbox.min).all()
+        assert (box.max <= axes.bbox.max).all()
+        assert not any(box.overlaps(other) for other in boxes[:k])
+    for text in axes.texts:
+        ink, curve = np.array(to_rgb(text.get_color())), np.array(to_rgb(lines[text.get_text()].get_color()))
+        assert luminance(ink) <= 1.05 / 4.5 - 0.05 + 0.02
+        np.testing.assert_allclose(np.cross(ink, curve), 0, atol=1e-12)  # the same hue
+
+
+def test_a_direct_label_is_nearest_to_its_own_curve(axes: Axes) -> None:
+    x = np.linspace(0, 1, 50)
+    plot.loss_curves(axes, {"up": (x, 1 + x), "flat": (x, 0 * x + 1), "down": (x, 1 - x)}, log=False)
+    plot.direct_labels(axes)
+    for text in axes.texts:
+        place = text.get_window_extent().get_points().mean(axis=0)
+        gaps = {
+            line.get_label(): np.hypot(*(axes.transData.transform(line.get_xydata()) - place).T).min()
+            for line in axes.lines
+        }
+        assert min(gaps, key=lambda label: gaps[label]) == text.get_text()

@@ -2,7 +2,8 @@
 matplotlib.
 
 Each function draws into the `Axes` that it is handed, labels them and returns them. Colours are those of Okabe and
-Ito, which the colour-blind tell apart; line styles and markers differ as well, for print without colour.
+Ito, which the colour-blind tell apart; line styles and markers differ as well, for print without colour. A method has the
+same colour wherever its name begins a label, that of `METHODS`.
 """
 
 from __future__ import annotations
@@ -14,18 +15,31 @@ import numpy as np
 try:
     from matplotlib import colormaps
     from matplotlib.axes import Axes
+    from matplotlib.colors import to_rgb
+    from matplotlib.patheffects import withStroke
 except ImportError as error:
     _message = "fast_momentum.plot must have matplotlib; pip install 'fast-momentum[plot]'"
     raise ImportError(_message) from error
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
+    from matplotlib.lines import Line2D
+    from matplotlib.text import Text
     from numpy.typing import ArrayLike, NDArray
 
     Array = NDArray[np.float64]
 
-__all__ = ["STYLES", "loss_curves", "predictions", "rate_map", "trajectories"]
+__all__ = [
+    "METHODS",
+    "STYLES",
+    "WIDTH",
+    "direct_labels",
+    "loss_curves",
+    "predictions",
+    "rate_map",
+    "trajectories",
+]
 
 # Keywords of `Axes.plot`. Those that differ most in lightness come first; seven is as many as the eye tells apart.
 STYLES: tuple[dict[str, Any], ...] = (
@@ -38,9 +52,39 @@ STYLES: tuple[dict[str, Any], ...] = (
     {"color": "#56B4E9", "linestyle": (0, (1, 3)), "marker": "X"},
 )
 
+# How each method looks, in every picture.
+METHODS = {
+    "gradient descent": STYLES[0],
+    "heavy ball": STYLES[1],
+    "Nesterov": STYLES[3],
+    "Adam": STYLES[4],
+}
+
+WIDTH = 5.0  # inches of a picture: shown as wide as a phone, its letters are still 8 pixels high
+
 RATES = (0, 0.2, 0.4, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 0.98, 1)  # finer where a small difference is many steps
 GRID = 201  # points a side at which contours are computed
 MARKERS = 40  # at most so many on a path
+PIXELS = 4.0  # between places that are tried for a label
+
+
+def styles(labels: Iterable[str]) -> list[dict[str, Any]]:
+    """A style for each label: that of the method whose name it begins with, else the next one that none of them has.
+
+    A second curve of one method has its colour, and a line and a marker of its own. Beside methods, what is none takes
+    first what is no method's.
+    """
+    methods = [next((name for name in METHODS if label.startswith(name)), None) for label in labels]
+    used = [METHODS[name] for name in methods if name]
+    left = [style for style in STYLES if style not in used]
+    free = iter(sorted(left, key=lambda style: style in METHODS.values()) if used else left)
+    found: list[dict[str, Any]] = []
+    for name in methods:
+        style = METHODS[name] if name else next(free)
+        if style in found:
+            style = {**next(free), "color": style["color"]}
+        found.append(style)
+    return found
 
 
 def trajectories(
@@ -120,7 +164,7 @@ def trajectories(
         levels = list(height.min() + np.ptp(height) * np.linspace(0, 1, levels + 1) ** 2)
     axes.contourf(x, y, height, levels, cmap="Greys", alpha=0.35, extend="both", zorder=0)
     axes.contour(x, y, height, levels, colors="0.6", linewidths=0.6, linestyles="solid", zorder=1)
-    for (label, path), style in zip(points.items(), STYLES, strict=False):
+    for (label, path), style in zip(points.items(), styles(points), strict=True):
         every = -(-len(path) // MARKERS) | 1  # odd, so that a zigzag shows markers on both sides
         axes.plot(*path.T, label=label, markersize=3.5, markevery=every, linewidth=1.4, zorder=2, **style)
         axes.plot(
@@ -264,9 +308,9 @@ def loss_curves(
     checked_axes(axes)
     checked_number("curves", len(curves))
     checked = {label: checked_curve(label, curve, log) for label, curve in curves.items()}
-    for k, (label, curve) in enumerate(checked.items()):
+    for k, (style, (label, curve)) in enumerate(zip(styles(checked), checked.items(), strict=True)):
         every = (0.03 * k, 0.2)  # of the diagonal: markers of neighbouring curves stay apart
-        axes.plot(*curve, label=label, markersize=5, markevery=every, linewidth=1.6, **STYLES[k])
+        axes.plot(*curve, label=label, markersize=5, markevery=every, linewidth=1.6, **style)
     if log:
         axes.set_yscale("log")
     return finished(with_grid(axes), xlabel, ylabel, title)
@@ -327,14 +371,114 @@ def predictions(
     checked_axes(axes)
     checked_number("curves", len(curves))
     checked = {label: checked_prediction(label, curve) for label, curve in curves.items()}
-    for k, (label, (x, measured, predicted)) in enumerate(checked.items()):
-        axes.plot(x, predicted, linewidth=1.4, **{**STYLES[k], "marker": ""})
-        points = {**STYLES[k], "linestyle": "none"}
+    for k, (style, (label, (x, measured, predicted))) in enumerate(
+        zip(styles(checked), checked.items(), strict=True)
+    ):
+        axes.plot(x, predicted, linewidth=1.4, **{**style, "marker": ""})
+        points = {**style, "linestyle": "none"}
         every = (0.02 * k, 0.06)  # of the diagonal: the line below stays visible
         axes.plot(x, measured, label=label, markersize=4.5, markevery=every, **points)
     finished(with_grid(axes), xlabel, ylabel, title, legend=False)
     axes.legend(title="lines predicted, markers measured")
     return axes
+
+
+def direct_labels(axes: Axes) -> Axes:
+    """Write the label of each curve beside it, in its colour, in place of a legend.
+
+    Each label goes where it covers no other curve and no other label, and is nearest to its own; where that cannot be, to
+    where it covers the least. Call it when the picture is complete and has its size.
+
+    Parameters
+    ----------
+    axes : matplotlib.axes.Axes
+        With labelled lines. Their legend is removed.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+        `axes`.
+
+    Raises
+    ------
+    TypeError
+        If `axes` are no `Axes`.
+
+    Examples
+    --------
+    >>> from matplotlib.figure import Figure
+    >>> from fast_momentum import plot
+    >>> axes = Figure(layout="constrained").subplots()
+    >>> _ = plot.loss_curves(axes, {"heavy ball": [1, 0.1, 0.01], "gradient descent": [1, 0.5, 0.2]})
+    >>> [text.get_text() for text in plot.direct_labels(axes).texts]
+    ['heavy ball', 'gradient descent']
+    """
+    checked_axes(axes)
+    if (legend := axes.get_legend()) is not None:
+        legend.remove()
+    axes.figure.draw_without_rendering()  # type: ignore[union-attr]  # now the curves are where they will be
+    labels = [str(line.get_label()) for line in axes.lines]
+    curves = [dense(axes, line) for line in axes.lines]
+    taken = [text.get_window_extent().padded(2).extents for text in axes.texts]
+    for k, (label, line) in enumerate(zip(labels, list(axes.lines), strict=True)):
+        if label.startswith("_") or not len(curves[k]):
+            continue
+        text = axes.text(
+            0.5, 0.5, label, transform=axes.transAxes, fontsize="small", va="center", ha="center"
+        )
+        text.set(color=readable(line.get_color()), in_layout=False, zorder=6)
+        text.set_path_effects([withStroke(linewidth=2.5, foreground="white")])
+        others = np.concatenate([np.empty((0, 2)), *(curve for i, curve in enumerate(curves) if i != k)])
+        x, y = axes.transAxes.inverted().transform(best_place(axes, text, curves[k], others, taken))
+        text.set_position((x, y))
+        taken.append(text.get_window_extent().padded(2).extents)
+    return axes
+
+
+def dense(axes: Axes, line: Line2D) -> Array:
+    """Points along a line, in pixels, as far as they are within the axes; between markers without a line is nothing."""
+    points = np.asarray(line.get_transform().transform(line.get_xydata()), np.float64)
+    if line.get_linestyle() != "None" and len(points) > 1:
+        gaps = np.hypot(*np.diff(points, axis=0).T)
+        counts = np.where(np.isfinite(gaps), np.clip(np.ceil(gaps / PIXELS), 1, 1000), 1).astype(int)
+        at = np.concatenate([k + np.arange(n) / n for k, n in enumerate(counts)] + [[len(points) - 1.0]])
+        points = np.column_stack([np.interp(at, np.arange(len(points)), column) for column in points.T])
+    with np.errstate(invalid="ignore"):
+        return points[((points >= axes.bbox.min) & (points <= axes.bbox.max)).all(axis=1)]
+
+
+def best_place(
+    axes: Axes, text: Text, curve: Array, others: Array, taken: Sequence[tuple[float, ...]]
+) -> Array:
+    """The centre of the label, in pixels."""
+    extent = text.get_window_extent()
+    half = np.array([extent.width, extent.height]) / 2
+    low, high = np.array(axes.bbox.min) + half + 2, np.array(axes.bbox.max) - half - 2
+    points = curve[:: max(1, len(curve) // 150)]
+    sides = np.array([(x, y) for x in (-1, 0, 1) for y in (-1, 0, 1) if x or y]) * (half + 4)
+    centres = (points[:, None] + sides).reshape(-1, 2)
+    inside = ((centres >= low) & (centres <= high)).all(axis=1)
+    if not inside.any():
+        return np.asarray(np.clip(curve[-1], low, high))
+    centres = centres[inside]
+    # In pixels: how far each point of a curve is from the label; and the place on the curve from other curves, up to 40.
+    gaps = np.maximum(abs(centres[:, None] - np.concatenate([others, curve])) - half, 0).max(axis=2)
+    room = gaps[:, : len(others)].min(axis=1, initial=40)
+    apart = np.hypot(*np.moveaxis(points[:, None] - others, 2, 0)).min(axis=1, initial=40)
+    clear = np.repeat(apart, len(sides))[inside]
+    boxes = np.array(taken).reshape(-1, 2, 2)
+    middles, halves = boxes.mean(axis=1), np.ptp(boxes, axis=1) / 2
+    covered = (abs(centres[:, None] - middles) < half + halves).all(axis=2).sum(axis=1)
+    crossed = (gaps < 2).sum(axis=1)
+    cost = 1000 * covered + 20 * crossed + 400 * (clear < 3) - 2 * clear - room
+    return np.asarray(centres[int(np.argmin(cost))])
+
+
+def readable(colour: Any) -> tuple[float, ...]:
+    """Darker, until its contrast to white is 4.5, which WCAG 2.2 asks of text."""
+    rgb = np.array(to_rgb(colour))
+    luminance = np.dot([0.2126, 0.7152, 0.0722], rgb**2.2)
+    return tuple(rgb * min(1.0, (0.17 / luminance) ** (1 / 2.2))) if luminance else tuple(rgb)
 
 
 def with_grid(axes: Axes) -> Axes:
