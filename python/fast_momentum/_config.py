@@ -28,8 +28,8 @@ def show_config(mode: str = "stdout") -> dict[str, Any] | None:
     Returns
     -------
     dict or None
-        With the version, compiler, dtypes, the instruction sets built (and whether this CPU may use each), the one
-        in use and the flags that its kernels were compiled with, the threading layer and the number of threads asked for.
+        With the version, compiler, the dtypes in which it computes, and those in which what is computed in float32 can be
+        stored, the instruction sets built (and whether this CPU may use each), the one in use and the flags that its kernels were compiled with, the threading layer and the number of threads asked for.
 
     Raises
     ------
@@ -41,6 +41,8 @@ def show_config(mode: str = "stdout") -> dict[str, Any] | None:
     >>> import fast_momentum as fm
     >>> fm.show_config("dicts")["dtypes"]
     ['float32', 'float64', 'complex64', 'complex128']
+    >>> fm.show_config("dicts")["float32 stored as"]
+    ['float16', 'bfloat16', 'int8']
     """
     if mode not in ("stdout", "dicts"):
         msg = f"mode must be 'stdout' or 'dicts', not {mode!r}"

@@ -84,12 +84,13 @@ py::list rules_table() {
 py::dict config() {
     py::dict found;
     for (const Isa& isa : isas()) found[isa.name] = isa.found && !isa.disabled;
-    py::list dtypes;
+    py::list dtypes, narrow;
     for (const DtypeKernels& dtype : isa_in_use().kernels->dtypes) dtypes.append(dtype.name);
+    for (const Storage& storage : isa_in_use().kernels->storages) narrow.append(storage.name);
     return py::dict("version"_a = FAST_MOMENTUM_VERSION, "compiler"_a = FAST_MOMENTUM_COMPILER,
-                    "dtypes"_a = dtypes, "instruction sets"_a = found, "in use"_a = isa_in_use().name,
-                    "flags"_a = isa_in_use().kernels->flags, "threading layer"_a = threading_layer(),
-                    "threads"_a = requested_threads());
+                    "dtypes"_a = dtypes, "float32 stored as"_a = narrow, "instruction sets"_a = found,
+                    "in use"_a = isa_in_use().name, "flags"_a = isa_in_use().kernels->flags,
+                    "threading layer"_a = threading_layer(), "threads"_a = requested_threads());
 }
 
 void def_settings(py::class_<State>& cls) {

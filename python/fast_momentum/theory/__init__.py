@@ -1,8 +1,9 @@
 """What momentum does on a quadratic, in closed form: rates, limits, the best hyperparameters, noise, and conversions;
 and how long a step of Adam is.
 
-Everything is computed from the constants with which `fast_momentum.step` works, for all forms and options. The numbers
-may be arrays, which broadcast against each other; where all are scalars, a scalar is returned.
+Everything that takes hyperparameters is computed from the constants with which `fast_momentum.step` works, for all forms
+and the options of the rule; the options of the whole update (clip_norm, clip_value, average_decay and so on) have no part in
+it. The numbers may be arrays, which broadcast against each other; where all are scalars, a scalar is returned.
 """
 
 from ._adaptive import (

@@ -78,7 +78,8 @@ def describe(state: State, curvature: tuple[float, float]) -> Description:
         both), half_life (of the error, in steps), memory (half-life of a gradient in the velocity, in steps),
         effective_lr, stability_limit, distance_to_limit (the factor by which lr may grow) and optimal, a `Tuning` for
         the form and the dampening of the state: that of ``nesterov_quadratic`` where nesterov is True, else that of
-        ``heavy_ball``. A coupled weight decay adds to the curvature; a decoupled one is left out of optimal.
+        ``heavy_ball``. A coupled weight decay adds to the curvature; a decoupled one is left out of optimal. Options of the
+        whole update, such as clip_norm, are left out of all: where they act, steps are others.
 
     Raises
     ------

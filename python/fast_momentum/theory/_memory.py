@@ -138,7 +138,8 @@ def effective_lr(**hyperparameters: Unpack[Hyperparameters]) -> Any:
 
         lr_outside   lr*(1 - dampening)/(1 - momentum)      lr_inside   lr/(1 - momentum)      ema   lr
 
-    Where momentum changes and this is kept, slow progress stays as fast as it was.
+    Where momentum changes and this is kept, slow progress stays as fast as it was, as long as lr stays below
+    `stability_limit`, which falls with momentum.
 
     Parameters
     ----------

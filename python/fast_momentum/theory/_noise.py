@@ -17,11 +17,13 @@ if TYPE_CHECKING:
 def stationary_covariance(
     curvature: ArrayLike, noise: ArrayLike, **hyperparameters: Unpack[Hyperparameters]
 ) -> Any:
-    """Return the covariance of param and velocity in the long run, S, where gradients have independent noise::
+    """Return the covariance of param and velocity in the long run, S, where noise is added to gradients::
 
         S = R @ S @ R.T + noise * outer(b, b)         R = iteration_matrix(curvature, ...)
 
-    a discrete Lyapunov equation, with b what a unit of gradient changes (param, velocity) by in one step.
+    a discrete Lyapunov equation, with b what a unit of gradient changes (param, velocity) by in one step. The noise has mean
+    0, is independent from step to step, and has the same variance everywhere. That of mini-batches changes with the
+    parameters; near a minimum that does not fit all examples it is nearly so.
 
     Parameters
     ----------
@@ -45,8 +47,8 @@ def stationary_covariance(
 
     References
     ----------
-    .. [1] Mandt, S., Hoffman, M. D., Blei, D. M., "Stochastic gradient descent as approximate Bayesian inference", JMLR
-       18, 2017, section 4, on stationary distributions.
+    .. [1] Gitman, I., Lang, H., Zhang, P., Xiao, L., "Understanding the role of momentum in stochastic gradient methods",
+       NeurIPS 2019, on stationary distributions.
 
     Examples
     --------
@@ -75,13 +77,13 @@ def stationary_covariance(
 def heavy_ball_variance(
     curvature: ArrayLike, noise: ArrayLike, *, lr: ArrayLike, momentum: ArrayLike = 0.9
 ) -> tuple[Any, Any]:
-    """Return the variances of param and velocity in the long run, where gradients have independent noise::
+    """Return the variances of param and velocity in the long run, where noise is added to gradients::
 
         param      lr*noise*(1 + m) / (l*(1 - m)*(2*(1 + m) - lr*l))
         velocity   2*noise / ((1 - m)*(2*(1 + m) - lr*l))
 
     with l = `curvature` and m = `momentum`, in the form lr_outside without options; `stationary_covariance` is the same
-    for all of them.
+    for all of them, and says of which noise.
 
     Parameters
     ----------
@@ -104,8 +106,8 @@ def heavy_ball_variance(
 
     References
     ----------
-    .. [1] Mandt, S., Hoffman, M. D., Blei, D. M., "Stochastic gradient descent as approximate Bayesian inference", JMLR
-       18, 2017, section 4, on stationary distributions.
+    .. [1] Gitman, I., Lang, H., Zhang, P., Xiao, L., "Understanding the role of momentum in stochastic gradient methods",
+       NeurIPS 2019, on stationary distributions.
 
     Examples
     --------
@@ -150,8 +152,8 @@ def nesterov_threshold(curvature: ArrayLike, momentum: ArrayLike) -> Any:
 
     References
     ----------
-    .. [1] Sutskever, I., Martens, J., Dahl, G., Hinton, G., "On the importance of initialization and momentum in deep
-       learning", ICML 2013, for the original form.
+    .. [1] Nesterov, Y., "A method of solving a convex programming problem with convergence rate O(1/k^2)", Soviet Math.
+       Dokl. 27, 1983, for the method; the comparison is computed here.
 
     Examples
     --------

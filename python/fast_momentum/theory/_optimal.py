@@ -57,7 +57,7 @@ METHODS: dict[str, Callable[[Array, Array], tuple[Array, Array, Array]]] = {
 def optimal(
     l_min: ArrayLike, l_max: ArrayLike, *, method: str = "heavy_ball", form: str = "lr_outside"
 ) -> Tuning:
-    """Return the hyperparameters with the best rate for curvatures from `l_min` to `l_max`::
+    """Return hyperparameters for curvatures from `l_min` to `l_max`, and their rate on quadratics::
 
         method               lr                                   momentum                           rate
         gradient_descent     2/(l_min + l_max)                    0                                  (k - 1)/(k + 1)
@@ -65,9 +65,11 @@ def optimal(
         nesterov             1/l_max                              (sqrt(k) - 1)/(sqrt(k) + 1)        1 - 1/sqrt(k)
         nesterov_quadratic   4/(3*l_max + l_min)                  (sqrt(3k+1) - 2)/(sqrt(3k+1) + 2)  1 - 2/sqrt(3k+1)
 
-    with ``k = l_max/l_min``. These are rates on quadratics. Gradient descent has the same one on all smooth, strongly
-    convex functions, for which the constants of ``nesterov`` are made, too; the heavy ball can fail to converge
-    there [2]_.
+    with ``k = l_max/l_min``. These are rates in the long run, and the smallest of their method but for those of ``nesterov``:
+    its constants are made for all smooth, strongly convex functions, where the distance is guaranteed to shrink to
+    ``sqrt(1 - 1/sqrt(k))`` per step [3]_, up to a constant factor. Gradient descent has the same rate there as on quadratics;
+    the heavy ball can fail to converge [2]_, and whatever its constants it is not faster than gradient descent by more than a
+    constant factor on all of these functions [4]_.
 
     Parameters
     ----------
@@ -93,6 +95,8 @@ def optimal(
     .. [1] Polyak, B. T., "Some methods of speeding up the convergence of iteration methods", 1964.
     .. [2] Lessard, L., Recht, B., Packard, A., "Analysis and design of optimization algorithms via integral quadratic
        constraints", SIAM J. Optim. 26, 2016; its Proposition 1 has the two Nesterov methods.
+    .. [3] Nesterov, Y., "Introductory Lectures on Convex Optimization", 2004, section 2.2.
+    .. [4] Goujaud, B., Taylor, A., Dieuleveut, A., "Provable non-accelerations of the heavy-ball method", 2023.
 
     Examples
     --------

@@ -25,9 +25,10 @@ def to_physics(lr: ArrayLike, momentum: ArrayLike, mass: ArrayLike = 1.0) -> Phy
 
         time_step = sqrt(lr*mass)          drag = (1 - momentum)*mass/time_step
 
-    It obeys ``mass*x'' = -drag*x' - gradient``, with backward differences for x', forward ones for the next position.
-    The velocity of the form lr_inside is the displacement in one time step (with the other sign); lr_outside has the
-    same path.
+    It obeys ``mass*x'' = -drag*x' - gradient``, with the difference to the last position for x'. With that to the next one
+    [1]_ it would be another ball, ``lr = time_step^2/(mass + drag*time_step)``, ``momentum = mass/(mass + drag*time_step)``: one
+    for every drag, and without mass where momentum is 0. Both are the same in the limit of small time steps. The velocity of
+    the form lr_inside is the displacement in one time step, with the other sign; lr_outside has the same path at constant lr.
 
     Parameters
     ----------
@@ -68,7 +69,7 @@ def from_physics(mass: ArrayLike, drag: ArrayLike, time_step: ArrayLike) -> tupl
 
         lr = time_step^2/mass             momentum = 1 - drag*time_step/mass
 
-    in these time steps; `to_physics` is the inverse.
+    in these time steps, with the difference to the last position for the drag; `to_physics` is the inverse.
 
     Parameters
     ----------
@@ -116,7 +117,8 @@ def continuous_trajectory(
 
         x'' + drag*x' + curvature*x = 0         x(0) = start,  x'(0) = velocity
 
-    Steps tend to it as lr goes to 0, at ``time = steps*sqrt(lr)`` and ``drag = (1 - momentum)/sqrt(lr)``, which is kept.
+    Steps tend to it as lr goes to 0, at ``time = steps*sqrt(lr)`` and ``drag = (1 - momentum)/sqrt(lr)``, which is kept. Where
+    momentum is kept, they tend to gradient flow instead, ``start*exp(-curvature*steps*lr/(1 - momentum))`` [2]_.
 
     Parameters
     ----------
@@ -141,6 +143,7 @@ def continuous_trajectory(
     ----------
     .. [1] Su, W., Boyd, S., Candes, E. J., "A differential equation for modeling Nesterov's accelerated gradient method",
        JMLR 17, 2016, on the scaling of time.
+    .. [2] Kovachki, N. B., Stuart, A. M., "Continuous time analysis of momentum methods", JMLR 22, 2021.
 
     Examples
     --------

@@ -30,8 +30,9 @@ def single_step(distance: float, variance: float, l_min: float, l_max: float) ->
         momentum = max(x**2, ((sqrt(kappa) - 1) / (sqrt(kappa) + 1))**2)
         lr = (1 - sqrt(momentum))**2 / l_min
 
-    The first bound of momentum minimises the expected squared distance after one step, the second is the least
-    momentum for which the heavy ball contracts by its root over the whole range of curvature.
+    The first bound of momentum minimises ``momentum*distance**2 + lr**2*variance``, which takes the place of the expected
+    squared distance after one step; the second is the least momentum for which the heavy ball contracts by its root, in the
+    long run, over the whole range of curvature.
 
     Parameters
     ----------
@@ -94,8 +95,9 @@ class YellowFin:
     the average of ``mean(|g|) / mean(|g|**2)``. `single_step` makes lr and momentum of them, and lr is reduced over
     the first ``10*window`` steps (slow start). The first step is made with the state's own lr and momentum.
 
-    Squared gradient norms are curvatures for the negative logarithm of a likelihood only. On a quadratic they have
-    another unit, so that the result depends on the scale of the loss; docs/howto/tuning.md has measurements.
+    Squared gradient norms are curvatures for the negative logarithm of a likelihood only: there, near the minimum, their mean
+    is the trace of the Hessian, the sum of all curvatures and not the largest or the smallest. On a quadratic they have another
+    unit, so that the result depends on the scale of the loss; docs/howto/tuning.md has measurements.
     The published program clips gradients besides, which is left to you.
 
     Parameters
