@@ -155,3 +155,25 @@ def test_bfloat16_moves_by_steps_above_a_256th_to_a_512th() -> None:
             moved = (p - p * np.float32(share)).astype(ml_dtypes.bfloat16) != p.astype(ml_dtypes.bfloat16)
             assert bool(moved) or share < 1 / 256
             assert not moved or share > 1 / 513
+
+
+# ---- docs/family.md ----
+
+
+def test_second_moments_in_bfloat16() -> None:
+    """The root of the second moment over what it should be, 8000 steps after the gradients have become ten times smaller."""
+    ml_dtypes = pytest.importorskip("ml_dtypes")
+    rng = np.random.default_rng(0)
+    w = np.zeros(500, "f4")
+    states = {name: fm.adam(w, lr=0.0, velocity_dtype=name) for name in ("float32", "bfloat16")}
+    nearest = np.zeros(500, ml_dtypes.bfloat16)
+    for t in range(12_000):
+        g = (rng.standard_normal(500) * (1.0 if t < 4000 else 0.1)).astype("f4")
+        for state in states.values():
+            fm.step(w, g, state)
+        nearest = (np.float32(0.999) * nearest.astype("f4") + np.float32(0.001) * g * g).astype(nearest.dtype)
+    moments = [*(state.second_moment for state in states.values()), nearest.astype("f4")]
+    for moment, mean, spread in zip(moments, [1.016, 1.015, 11.9], [0.016, 0.023, 0.24], strict=True):
+        root = np.sqrt(moment) / 0.1
+        assert root.mean() == pytest.approx(mean, rel=0.01)
+        assert root.std() == pytest.approx(spread, rel=0.1)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import json
 import math
 import pickle
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -710,6 +712,14 @@ def of_the_optimum(problem: Any, make: Any, most: int = 10, dtype: Any = np.floa
     return iterations(problem, make, most * optimum, dtype, **options) / optimum
 
 
+@functools.cache
+def steps_told_and_found(spectrum: str, kappa: float, seed: int) -> tuple[int, int]:
+    problem = quadratic(spectrum, kappa, seed)
+    best = theory.optimal(*problem[3:])
+    told = iterations(problem, lambda _: lambda *_: None, 10**5, lr=best.lr, momentum=best.momentum)
+    return told, iterations(problem, tuning.AutoTuner, 10 * told)
+
+
 SPECTRA = ["uniform", "log-uniform", "two-point"]
 
 
@@ -718,9 +728,30 @@ SPECTRA = ["uniform", "log-uniform", "two-point"]
     ("kappa", "factor"), [(2, 1.5), (10, 1.5), (30, 1.5), (100, 1.5), (1e3, 3), (1e4, 3)]
 )
 def test_autotuner_comes_near_the_optimum(kappa: float, factor: float, spectrum: str) -> None:
-    ratios = [of_the_optimum(quadratic(spectrum, kappa, seed), tuning.AutoTuner) for seed in SEEDS]
-    print(f"kappa {kappa:g}, {spectrum}: mean {np.mean(ratios):.2f}, worst {max(ratios):.2f}")
-    assert max(ratios) <= factor
+    for seed in SEEDS:
+        told, found = steps_told_and_found(spectrum, kappa, seed)
+        assert found <= factor * told
+
+
+def test_table_of_the_page() -> None:
+    """Counts, but BLAS may round otherwise on another machine: within 1 % of what is printed there."""
+    page = (ROOT / "docs" / "howto" / "tuning.md").read_text()
+    rows = re.findall(r"^\| (\d+) \| (\d+) \| (\d+) \| (\d\.\d\d) \| (\d\.\d\d) \|$", page, re.MULTILINE)
+    assert [float(row[0]) for row in rows] == [2, 10, 30, 100, 1e3, 1e4]
+    for kappa, *printed in rows:
+        steps = np.array(
+            [steps_told_and_found(spectrum, float(kappa), seed) for spectrum in SPECTRA for seed in SEEDS]
+        )
+        ratios = steps[:, 1] / steps[:, 0]
+        computed = [*steps.mean(axis=0), ratios.mean(), ratios.max()]
+        for figure, value, half in zip(printed, computed, [0.5, 0.5, 0.005, 0.005], strict=True):
+            assert abs(float(figure) - value) <= 0.01 * value + half
+
+
+@pytest.mark.parametrize(("kappa", "told", "found"), [(1.02, 3, 5), (1.1, 4, 7), (1.5, 7, 10)])
+def test_autotuner_near_kappa_1(kappa: float, told: int, found: int) -> None:
+    steps = np.array([steps_told_and_found("uniform", kappa, seed) for seed in SEEDS])
+    assert tuple(steps.max(axis=0)) == (told, found)
 
 
 @pytest.mark.parametrize("options", [{"form": "lr_inside"}, {"form": "ema"}, {"lr": 10.0}], ids=str)
@@ -829,12 +860,15 @@ def test_autotuner_on_logistic_regression(seed: int) -> None:
     w = np.zeros(10)
     state = fm.init(w, lr=1e-5)
     tuner = tuning.AutoTuner(state)
+    first = np.linalg.norm(loss_and_gradient(w)[1])
     for _ in range(400):
         _, g = loss_and_gradient(w)
+        if np.linalg.norm(g) < 1e-6 * first:
+            break
         tuner(w, g)
         fm.step(w, g, state)
     assert tuner.noisy is False
-    assert np.linalg.norm(loss_and_gradient(w)[1]) < 1e-6 * np.linalg.norm(loss_and_gradient(0 * w)[1])
+    assert 90 < state.step_count < 200
 
 
 def rosenbrock(p: Any) -> tuple[float, Any]:
@@ -859,7 +893,12 @@ def test_autotuner_in_a_curved_valley() -> None:
     """It is slow there, and does not diverge; the curvature along the valley is negative at first."""
     losses = losses_with_the_autotuner(rosenbrock, np.array([-1.2, 1.0]), 5000)
     assert losses.max() == losses[0]
-    assert losses[-1] < 0.5
+    assert 0.1 < losses[-1] < 0.5
+    p = np.array([-1.2, 1.0])
+    state = fm.init(p, lr=0.003)
+    for _ in range(1000):
+        fm.step(p, rosenbrock(p)[1], state)
+    assert rosenbrock(p)[0] < 1e-12
 
 
 def test_autotuner_where_the_curvature_vanishes() -> None:
