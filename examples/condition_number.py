@@ -4,7 +4,7 @@ The price of a condition number
 
 On a quadratic whose curvatures lie between :math:`l_{min}` and :math:`l_{max}`, the condition number
 :math:`\kappa = l_{max}/l_{min}` decides how many steps are needed. With the best lr and momentum of each method, the
-factors by which the error shrinks per step are
+factors per step to which the error shrinks in the long run are
 
 .. math::
 

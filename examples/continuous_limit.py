@@ -18,7 +18,8 @@ One also reads that the time is :math:`t = k\,\text{lr}` and that :math:`(1 - \t
 has to stay constant. With this scaling the iterates do not converge. In the time :math:`t` their frequency
 grows like :math:`1/\sqrt{\text{lr}}`, while their envelope stays :math:`e^{-ct/2}`, because drag against
 inertia, :math:`(1 - \text{momentum}) / \sqrt{\text{lr}} = c \sqrt{\text{lr}}`, vanishes. The error does not
-fall.
+fall. (With the momentum itself kept, :math:`t = k\,\text{lr}` is right, and the limit is gradient flow with
+:math:`\text{lr}/(1 - \text{momentum})`: N. B. Kovachki, A. M. Stuart, Continuous time analysis of momentum methods, 2021.)
 
 The limit is that of B. T. Polyak, *Some methods of speeding up the convergence of iteration methods*, USSR
 Computational Mathematics and Mathematical Physics 4(5), 1964; its numbers are those of

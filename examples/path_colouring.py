@@ -8,14 +8,14 @@ towards its neighbours:
 .. math:: f(x) = \tfrac12 (x_1 - 1)^2 + \tfrac12 \sum_{i=1}^{n-1} (x_i - x_{i+1})^2
 
 The gradient at a node depends on its neighbours only, so that a step moves the colour on by one node. After
-:math:`k` steps every node beyond the first :math:`k` is still exactly zero, whatever the method and its
-constants: no first-order method colours the last node before step :math:`n`. The best value that is possible
+:math:`k` steps every node beyond the first :math:`k` is still exactly zero, whatever the constants, of each method that
+starts at zero and moves within the span of the gradients: none colours the last node before step :math:`n`. The best value that is possible
 with :math:`k` coloured nodes is :math:`f = 1/(2(k + 1))`, a straight ramp, and the heavy ball attains it for
 :math:`k < n` if step :math:`k` has :math:`\text{lr} = k/(k+1)` and momentum :math:`(k-1)/(k+1)`, in the form
 ``lr_inside``. Its iterates are those of the conjugate gradient method.
 
 With constants that are the best in the long run, gradient descent needs about :math:`2 n^2` steps until every
-node is within 0.1, the heavy ball about :math:`2.7 n`: the condition number of the path grows like
+node is within 0.1, the heavy ball about :math:`2.7 n`: the condition number of the path tends to
 :math:`(4n/\pi)^2`, and momentum pays for its root only. Nesterov's method, with its best constants for
 quadratics, needs about :math:`4.6 n` steps.
 

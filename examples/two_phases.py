@@ -3,7 +3,7 @@ The two phases of stochastic descent
 ====================================
 
 Minimise :math:`l p^2 / 2` with gradients that carry independent noise of variance :math:`n`. At first the gradient is
-much larger than the noise: in this phase, the transient, the mean of :math:`p` shrinks by the rate with each step, as
+much larger than the noise: in this phase, the transient, the mean of :math:`p` goes the way that it goes
 without noise. Later :math:`p` is about as large as what the noise keeps alive. In the second phase, of fine-tuning, the
 loss stays at a floor. For momentum :math:`m`, the variance of :math:`p` is then
 

@@ -128,6 +128,17 @@ def test_a_floor_needs_noise_that_stays(noise: float, least: float, most: float)
     assert least <= np.mean(losses[1500:]) < most
 
 
+# ---- docs/theory/adam.md ----
+
+
+def test_sign_descent_stays_within_lr() -> None:
+    p = np.linspace(-0.05, 0.05, 11)
+    state = fm.signum(p, lr=0.01, momentum=0.0)
+    for _ in range(100):
+        fm.step(p, p.copy(), state)
+    assert (abs(p) <= 0.01).all()
+
+
 # ---- docs/theory/errors.md, docs/howto ----
 
 

@@ -43,7 +43,7 @@ class AutoTuner:
     the minimum, makes the steps ten times as long, up to three times. A smooth function is probed again when its
     l_max has grown to ten times that of the last probes, as that is how noise looks that begins later.
 
-    **One smooth function**: the heavy ball's best constants for the range of curvature, ::
+    **One smooth function**: the heavy ball's best constants on quadratics for the range of curvature, ::
 
         lr = (2 / (sqrt(l_min) + sqrt(l_max)))**2
         momentum = ((sqrt(l_max) - sqrt(l_min)) / (sqrt(l_max) + sqrt(l_min)))**2
