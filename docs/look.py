@@ -1,4 +1,4 @@
-"""Photograph every page of the built site, on a desktop and on a phone, in Debian's Chromium.
+"""Photograph every page of the built site, on a desktop, in the dark, and on a phone, in Debian's Chromium.
 
     nox -s look
 
@@ -10,14 +10,19 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from playwright.sync_api import sync_playwright
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
 
-WINDOWS = {"desktop": {"width": 1280, "height": 900}, "phone": {"width": 390, "height": 844}}
+DESKTOP = {"width": 1280, "height": 900}
+WINDOWS: dict[str, dict[str, Any]] = {
+    "desktop": {"viewport": DESKTOP},
+    "dark desktop": {"viewport": DESKTOP, "color_scheme": "dark"},
+    "phone": {"viewport": {"width": 390, "height": 844}, "is_mobile": True},
+}
 CHROMIUM = "/usr/bin/chromium"
 
 # Code and tables scroll by themselves; text, headings and pictures must fit.
@@ -44,15 +49,14 @@ def main(site: Path, pictures: Path) -> int:
     bad = []
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        for window, size in WINDOWS.items():
-            context = browser.new_context(viewport=size, is_mobile=window == "phone", device_scale_factor=1)
+        for window, options in WINDOWS.items():
+            context = browser.new_context(device_scale_factor=1, **options)
             for path in pages:
                 name = path.relative_to(site).with_suffix("").as_posix().replace("/", "-")
-                picture = pictures / f"{name}-{window}.png"
+                picture = pictures / f"{name}-{window.replace(' ', '-')}.png"
                 page = context.new_page()
-                bad += [
-                    f"{name} on a {window}: {fault}" for fault in faults(page, path, picture, size["width"])
-                ]
+                width = options["viewport"]["width"]
+                bad += [f"{name} on a {window}: {fault}" for fault in faults(page, path, picture, width)]
                 page.close()
         browser.close()
     print("\n".join(bad) or f"{len(pages)} pages, looks fine to a program; now look at {pictures}")

@@ -7,9 +7,9 @@ eps is a gradient: the size below which Adam no longer makes all steps equally l
 .. math:: p = p - \text{lr}\,\frac{g}{|g| + \text{eps}}
 
 a gradient far above eps counts by its sign alone, as in sign descent, and one far below it in proportion, as in momentum
-with an lr of lr/eps. On the left is the step that gradients from 1e-8 to 1e4 make, for four eps.
+with an lr of lr/eps. Above is the step that gradients from 1e-8 to 1e4 make, for four eps.
 
-On the right is the loss :math:`p^2/2`, with lr 0.01. Near the minimum the second moment falls, and the lr of the momentum
+Below is the loss :math:`p^2/2`, with lr 0.01. Near the minimum the second moment falls, and the lr of the momentum
 step that Adam makes, :math:`\text{lr}/(\sqrt{s} + \text{eps})`, grows, until that step diverges. What is found:
 
 - With eps = 0 Adam stays at this edge: p keeps a distance of lr/36 (root mean square) in bursts of up to a quarter of lr.

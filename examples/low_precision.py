@@ -19,7 +19,7 @@ and short, and say nothing about long ones. One rounding to bfloat16 is off by u
 velocity, one to int8 by up to 1/254 of the largest velocity among 256 neighbours: there, small velocities among
 large ones become 0.
 
-On the right, what rounding of the *parameters* does: 200 000 steps with a gradient of 1 and lr
+In the last picture, what rounding of the *parameters* does: 200 000 steps with a gradient of 1 and lr
 :math:`10^{-9}`, from 1. Each is far less than half the distance from 1 to the next float32, and plain
 float32 loses all of them. With ``compensated=True`` none is lost.
 """

@@ -25,8 +25,8 @@ steps are the first case.
 
 The look-ahead has to be where the velocity carries the parameters, :math:`\theta - \text{lr}\,b\,v`. One also
 reads :math:`\theta - b\,v`, with a :math:`v` that is free of lr. The determinant of its iteration is
-:math:`b(1 - \lambda)`, without lr: it diverges for every :math:`\lambda > 1 + 1/b`, however small lr is. On
-the right it is measured; with lr = 0.1 it diverges from 2 on already.
+:math:`b(1 - \lambda)`, without lr: it diverges for every :math:`\lambda > 1 + 1/b`, however small lr is. In
+the second picture it is measured; with lr = 0.1 it diverges from 2 on already.
 """
 
 from __future__ import annotations

@@ -12,9 +12,9 @@ factor per step, the rate: the larger spectral radius of the two iteration matri
    lr = \left(\frac{2}{\sqrt{l_{min}} + \sqrt{l_{max}}}\right)^2, \qquad
    m = \left(\frac{\sqrt{\kappa} - 1}{\sqrt{\kappa} + 1}\right)^2.
 
-Here, :math:`\kappa = 10`. On the left, `step` was run for every point, and the rate measured as the slope of the
+Here, :math:`\kappa = 10`. Above, `step` was run for every point, and the rate measured as the slope of the
 logarithm of the norm of parameters and velocity together; a ratio of successive errors would be useless where they
-oscillate. On the right is the prediction, with the regime of the slower direction: overdamped where the flat direction
+oscillate. Below is the prediction, with the regime of the slower direction: overdamped where the flat direction
 creeps, underdamped where both oscillate (the rate is then :math:`\sqrt{m}`, whatever the lr), alternating where the
 steep direction changes sides with each step, divergent beyond :math:`lr = 2(1 + m)/l_{max}`.
 
