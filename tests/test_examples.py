@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import re
 import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
+import fast_momentum as fm
 from fast_momentum import _core
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
@@ -83,3 +87,50 @@ def test_train_digits_refuses_a_rule_that_there_is_not(tmp_path: Path) -> None:
     assert done.returncode == 2
     for rule in ("momentum", *RULES):
         assert rule in done.stderr
+
+
+@pytest.mark.skipif("FAST_MOMENTUM_SANITIZED" in os.environ, reason="90 trainings, which are many")
+def test_table_of_the_tutorial() -> None:
+    """Held-out accuracies, which hang on the roundings of the BLAS."""
+    pytest.importorskip("sklearn")
+    threadpoolctl = pytest.importorskip("threadpoolctl")
+    spec = importlib.util.spec_from_file_location("train_digits", EXAMPLES / "train_digits.py")
+    assert spec is not None
+    assert spec.loader is not None
+    example = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(example)
+    digits = example.load_digits()
+    x, x_test, y, y_test = example.train_test_split(
+        (digits.data / 16).astype(np.float32),
+        digits.target,
+        test_size=0.25,
+        random_state=0,
+        stratify=digits.target,
+    )
+
+    def accuracy(seed: int, make: Any, **options: Any) -> float:
+        rng = np.random.default_rng(seed)
+        layers = example.new_layers(rng)
+        state = make(layers, **options)
+        for _ in range(10):
+            for batch in np.array_split(rng.permutation(len(x)), len(x) // example.BATCH):
+                fm.step(layers, example.loss_and_gradient(layers, x[batch], y[batch])[1], state)
+        return 100 * float(example.accuracy(layers, x_test, y_test))
+
+    page = (EXAMPLES.parent / "docs" / "tutorial.md").read_text()
+    number, cell = r"(\d\.\d+)", r"(\d\d|below 90)"
+    pattern = rf"^\| {number} \| {cell} \| {cell} \| {number} \| {cell} \|$"
+    rows = re.findall(pattern, page, re.MULTILINE)
+    assert len(rows) == 6
+    with threadpoolctl.threadpool_limits(1), np.errstate(divide="ignore"):
+        for lr, plain, nesterov, adam_lr, adam in rows:
+            for printed, make, options in [
+                (plain, fm.init, {"lr": float(lr)}),
+                (nesterov, fm.init, {"lr": float(lr), "nesterov": True}),
+                (adam, fm.adam, {"lr": float(adam_lr)}),
+            ]:
+                mean = np.mean([accuracy(seed, make, **options) for seed in range(5)])
+                if printed == "below 90":
+                    assert mean < 90
+                else:
+                    assert mean == pytest.approx(float(printed), abs=2.5)
