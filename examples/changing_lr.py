@@ -19,8 +19,8 @@ Neither is wrong, but they are not the same. On :math:`x^2/2` with noisy gradien
 - After the drop the mean loss of ``lr_inside`` *rises* first, to more than three times of what it was,
   because the velocity still has the size of the old noise and the small lr is slow to call it back. It takes
   23 steps to be below the old loss again. In ``lr_outside`` the loss falls from the first step.
-- After the restart ``lr_outside`` multiplies what it has gathered by ten at once and has the large loss
-  back after five steps. ``lr_inside`` gathers speed again, and needs about 25.
+- After the restart ``lr_outside`` multiplies what it has gathered by ten at once and is at the large loss
+  after five steps, around which it swings for a while. ``lr_inside`` gathers speed again, and is at 94 % of it after 25.
 
 Both are predicted by the theory, from the covariance of parameter and velocity.
 """

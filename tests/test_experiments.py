@@ -667,6 +667,9 @@ def test_changing_lr_under_noise() -> None:
     assert np.flatnonzero(inside[drop:restart] > inside[drop - 1])[-1] + 2 == 23
     assert outside[drop] < outside[drop - 1]
     assert outside[drop:restart].max() < outside[drop - 1]
+    before = inside[drop - 1]
+    assert outside[restart + 4] > 0.98 * before  # after five steps
+    assert inside[restart + 14] < 0.85 * before < 0.93 * before < inside[restart + 24] < 0.95 * before
 
 
 def test_low_precision_gradients() -> None:
