@@ -61,6 +61,17 @@ EXPERIMENTS = [
     "adam_eps",
     "adam_ravine",
     "low_precision",
+    "momentum_map",
+    "digits_momentum",
+    "convex_rates",
+    "root_locus",
+    "early_stopping",
+    "games",
+    "saddle_counts",
+    "initialisation",
+    "linear_svm",
+    "logistic_regression",
+    "bandit",
 ]
 sphinx_gallery_conf = {
     "examples_dirs": "../examples",

@@ -114,6 +114,55 @@ PRINTED = {
         "100        121 (lr 0.067)            1",
         "1000       121 (lr 0.067)            ",
     ],
+    "momentum_map": [
+        "63 / 13 = 4.8 ",
+        "5,794 / 130 = 44.5\n",
+        "3.16             537 / 470 = 1.1         310 / 271 = 1.1         645 / 203 = 3.2",
+    ],
+    "digits_momentum": [
+        "batches of  32, momentum 0.0: best lr 0.8, loss 0.1",
+        "batches of  32, momentum 0.9: best lr 0.08, loss 0.09",
+        "batches of 256, momentum 0.0: best lr 0.8, loss 0.2",
+    ],
+    "convex_rates": [
+        "gradient descent          falls as k^-1.00;",
+        "Nesterov, (k - 1)/(k + 2) falls as k^-2.05;",
+        "kappa 1000: Nesterov, with restarts      loss 1e-19 at step 1000\n",
+        "restarts at 332, 441, 532, 657, 755, 895\n",
+        "heavy ball        -1.802, 2.116, 0.647, -1.802, 2.116, 0.647\n",
+    ],
+    "root_locus": [
+        "s = 0.04: critical at m = 0.64;",
+        "momentum  0.0: phase margin 90 degrees at 0.010 per step, 156 steps of delay; converges with 156\n",
+        "momentum  0.9: phase margin 53 degrees at 0.080 per step, 11 steps of delay; converges with 11\n",
+    ],
+    "early_stopping": [
+        "gradient descent: share off that of the ridge by 0.21, largest share 1.00\n",
+        "ridge: least excess error 0.0585 at 0.0031\n",
+        "heavy ball, same lr: least excess error 0.0724 at step 36,",
+    ],
+    "games": [
+        "simultaneous: rate 1.020 at -0.5, 1.086 at -0.1, 1.118 at 0, 1.157 at 0.1, 1.604 at 0.9\n",
+        "alternating : rate 0.963 at -0.5, 0.981 at -0.1, 1.000 at 0, 1.032 at 0.1, 1.557 at 0.9\n",
+    ],
+    "saddle_counts": [
+        "random matrices of size  2: all positive 0.14",
+        "network, step    0: loss 0.4146",
+        "network, step 3000: loss 0.0000",
+    ],
+    "initialisation": ["momentum  0.0: training loss 2.30", "momentum  0.5: training loss 2.30"],
+    "linear_svm": [
+        "scikit-learn: loss 0.07540, 0 errors\n",
+        "gradient descent: loss 0.0754",
+        "heavy ball: loss 0.0754",
+        "after 2000 steps, 0 errors\n",
+    ],
+    "logistic_regression": [
+        "condition number, at the most: 3,321\n",
+        "gradient descent: relative distance 0.5 after 100 steps, 0.2 after 1000\n",
+        "Nesterov: relative distance 0.7 after 100 steps, ",
+    ],
+    "bandit": ["momentum 0.0: best lr 0.4, regret 0.2", "momentum 0.9: best lr 0.04, regret 0.2"],
 }
 
 
@@ -779,3 +828,220 @@ def test_adam_does_not_see_a_ravine_along_the_axes() -> None:
         for kappa in (1.0, 1024.0)
     ]
     np.testing.assert_array_equal(*ways)
+
+
+# ---- when momentum helps ----
+
+
+def test_momentum_map_without_noise_is_what_the_rates_say() -> None:
+    module, found = load("momentum_map"), found_in("momentum_map")
+    gain = found.gain()
+    assert (gain >= 1).all()
+    assert (np.diff(gain[0]) > 0).all()
+    assert gain[0, -1] / 1e4**0.5 == pytest.approx(0.45, abs=0.01)
+    # The slowest direction, one of ten, is at the rate to the power of the steps: a tenth of its square, the rest gone.
+    for column, kappa in enumerate(module.KAPPAS[4:], 4):
+        rate = theory.optimal(1.0, kappa, method="gradient_descent").rate
+        longest = np.log(module.NEAR * module.DIRECTIONS) / (2 * np.log(rate))
+        assert longest < found.plain[0, column] < 1.3 * longest
+
+
+def test_momentum_map_with_noise() -> None:
+    module, found = load("momentum_map"), found_in("momentum_map")
+    assert ((found.gain()[-1, :7] > 1.08) & (found.gain()[-1, :7] < 1.25)).all()  # up to kappa 100
+    assert (np.diff(found.plain, axis=0) >= -1e-9).all()
+    assert (np.diff(found.heavy, axis=0) >= -1e-9).all()
+    # At the floor that is asked for, effective lrs follow from the noise alone, whatever the condition number is.
+    assert (np.diff(found.plain[-1, :7]) < 0).all()
+    assert module.NOISES[-1] == pytest.approx(10**0.5)
+
+
+def test_momentum_map_moments_are_those_of_steps() -> None:
+    import fast_momentum as fm
+
+    module = load("momentum_map")
+    lr, momentum, steps, copies = 0.01, 0.8, 30, 20_000
+    rng, p = np.random.default_rng(0), np.ones((copies, 2))
+    curvature = np.array([1.0, 50.0])
+    state = fm.init(p, lr=lr, momentum=momentum)
+    for _ in range(steps):
+        fm.step(p, curvature * p + 2.0 * rng.standard_normal(p.shape), state)
+    power = np.linalg.matrix_power(module.moments(curvature, np.array(lr), np.array(momentum)), steps)
+    expected = power[:, 0, 0] + 4.0 * power[:, 0, 3]
+    for k in range(2):
+        error = (p[:, k] ** 2).std() / copies**0.5
+        assert abs((p[:, k] ** 2).mean() - expected[k]) < 5 * error
+
+
+def test_digits_momentum() -> None:
+    found = found_in("digits_momentum")
+    for batch, most in ((32, 0.8), (256, 0.45)):
+        plain, heavy = (run.losses[run.best()].mean() for run in found[batch].values())
+        assert heavy < most * plain
+    for runs in found.values():  # where lr is small, the effective lr counts
+        plain, heavy = runs.values()
+        assert heavy.losses[0].mean() == pytest.approx(plain.losses[0].mean(), rel=0.25)
+        assert plain.best() < len(plain.lrs) - 1
+        assert 0.93 < plain.accuracies[plain.best()].mean() < heavy.accuracies[heavy.best()].mean() < 0.97
+
+
+def test_digits_momentum_gradient() -> None:
+    module = load("digits_momentum")
+    params = {name: part.astype(float) for name, part in module.new_params().items()}
+    rng = np.random.default_rng(1)
+    x, y = rng.random((module.SEEDS, 5, 64)), rng.integers(0, 10, (module.SEEDS, 5))
+    _, grads = module.loss_and_grads(params, x, y)
+    for name, part in params.items():
+        direction, h = rng.standard_normal(part.shape), 1e-6
+        ends = [
+            module.loss_and_grads({**params, name: part + sign * h * direction}, x, y)[0] for sign in (1, -1)
+        ]
+        slopes = (grads[name] * direction).sum(axis=(1, 2))
+        np.testing.assert_allclose((ends[0] - ends[1]) / (2 * h), slopes, rtol=1e-3, atol=1e-6)
+
+
+# ---- convex ----
+
+
+def test_convex_rates_stay_below_their_bounds() -> None:
+    found = found_in("convex_rates")
+    for loss, bound in zip(found.convex.values(), found.bounds.values(), strict=True):
+        assert (loss[1:] <= bound).all()
+
+
+def test_convex_rates_restart_is_faster_than_waves_and_slower_than_to_know() -> None:
+    plain, waves, restarted, known = (loss[-1] for loss in found_in("convex_rates").strong.values())
+    assert known < 1e-5 * restarted < 1e-10 * waves < 1e-10 * plain
+
+
+def test_convex_rates_cycle() -> None:
+    module, found = load("convex_rates"), found_in("convex_rates")
+    plain, heavy, nesterov = found.cycle.values()
+    np.testing.assert_allclose(heavy[-3:], heavy[-6:-3], atol=1e-12)
+    assert np.ptp(heavy[-3:]) > 3
+    assert max(abs(plain[-1]), abs(nesterov[-1])) < 1e-9
+    x = np.linspace(-1, 4, 501)
+    slopes = np.array([module.slope(each) for each in x])
+    curvature = np.diff(slopes) / np.diff(x)
+    assert curvature.min() == pytest.approx(1)
+    assert curvature.max() == pytest.approx(25)
+
+
+# ---- bridges ----
+
+
+def test_root_locus() -> None:
+    module, found = load("root_locus"), found_in("root_locus")
+    for momentum, roots in zip(module.MOMENTA[::50], found.roots[::50], strict=True):
+        expected = np.roots([1, module.S - 1 - momentum, momentum])
+        np.testing.assert_allclose(np.sort_complex(roots), np.sort_complex(expected), atol=1e-9)
+    for one in found.margins.values():
+        assert one.survived == one.allowed
+        assert 0 < one.degrees <= 90.5
+
+
+def test_early_stopping() -> None:
+    module, found = load("early_stopping"), found_in("early_stopping")
+    k, l = module.SHOWN, module.CURVATURES
+    plain, same_effective, same_lr, ridge = found.filters.values()
+    np.testing.assert_allclose(plain, 1 - (1 - l) ** k, atol=1e-12)
+    np.testing.assert_allclose(ridge, l / (l + 1 / k), rtol=1e-12)
+    assert abs(plain - ridge).max() < 0.21 + 0.005
+    assert abs(same_effective - ridge).max() < 0.24 + 0.005
+    assert same_lr.max() > 1.5
+    least = [risks.min() for risks in found.risks.values()]
+    assert least[0] < 1.05 * found.ridge.min()
+    assert least[1] < 1.05 * found.ridge.min()
+    assert least[2] == pytest.approx(1.2 * least[0], rel=0.02)
+    assert 4.5 < found.risks["gradient descent"].argmin() / found.risks["heavy ball, same lr"].argmin() < 5.5
+    rng = np.random.default_rng(3)
+    problem = module.draw_problem(rng)
+    options = module.METHODS["heavy ball, same lr"]
+    measured = module.run(problem, **options)[50]
+    assert measured == pytest.approx(module.risk(module.share(problem[0], 50, **options), problem), rel=1e-9)
+
+
+def test_games_runs_are_powers_of_the_matrices() -> None:
+    module, found = load("games"), found_in("games")
+    for name, matrix_of in (("simultaneous", module.simultaneous), ("alternating", module.alternating)):
+        for momentum in (-0.5, 0.0, 0.9):
+            matrix = matrix_of(module.LR, momentum)
+            path = module.run(momentum, name == "alternating", 12)
+            expected = [np.linalg.matrix_power(matrix, k) @ [1, 1, 0, 0] for k in range(13)]
+            np.testing.assert_allclose(path, np.array(expected)[:, :2], rtol=1e-10, atol=1e-12)
+    positive = module.MOMENTA > 1e-9
+    assert (found.rates["alternating"][positive] > 1).all()
+    assert (found.rates["alternating"][(module.MOMENTA > -0.6) & (module.MOMENTA < -1e-9)] < 1).all()
+    assert (found.rates["simultaneous"] > 1).all()
+    assert found.least_simultaneous > 1
+
+
+# ---- numbers ----
+
+
+def test_saddle_counts() -> None:
+    module, found = load("saddle_counts"), found_in("saddle_counts")
+    exact = {1: 1 / 2, 2: (2 - 2**0.5) / 4}
+    for n, share in zip(module.SIZES, found.minima, strict=True):
+        if n in exact:
+            assert abs(share - exact[n]) < 5 * (exact[n] / module.MATRICES) ** 0.5
+    assert (np.diff(found.minima) <= 0).all()
+    assert found.minima[-1] == 0
+    assert (abs(found.negative - 0.5) < 0.01).all()
+    assert (np.diff(found.losses, axis=1) < 0).all()
+    assert ((found.below() > 0.3) & (found.below() < 0.45)).all()
+    relative = (-found.spectra[..., 0] / found.spectra[..., -1]).max(axis=0)
+    assert (np.diff(relative) < 0).all()
+    assert relative[-1] < 1e-4
+
+
+def test_saddle_counts_gradient() -> None:
+    module = load("saddle_counts")
+    w, h = np.random.default_rng(0).standard_normal(70), 1e-6
+    shifts = h * np.eye(70)
+    slope = [
+        (module.loss_and_gradient(w + e)[0] - module.loss_and_gradient(w - e)[0]) / (2 * h) for e in shifts
+    ]
+    np.testing.assert_allclose(module.loss_and_gradient(w)[1], slope, atol=1e-8)
+
+
+def test_initialisation() -> None:
+    module, found = load("initialisation"), found_in("initialisation")
+    best = found.best()
+    guess = np.log(10)
+    assert (best[0] > 0.5 * guess).all()  # signals fade, whatever the momentum
+    assert best[0, 0] > 0.99 * guess
+    good = list(module.SCALES).index(1.0)
+    plain, _, heavy, _ = best[good]
+    assert heavy < plain / 2 < 0.1
+    assert best.min() == heavy
+
+
+# ---- tasks ----
+
+
+def test_linear_svm_is_that_of_scikit_learn() -> None:
+    found = found_in("linear_svm")
+    assert set(found.errors.values()) == {0}
+    for losses in found.losses.values():
+        assert found.least * (1 - 1e-6) < losses[-1] < found.least * 1.001
+
+
+def test_logistic_regression_is_that_of_scikit_learn() -> None:
+    plain, nesterov = found_in("logistic_regression").distances.values()
+    assert nesterov[-1] < 2e-6
+    assert 0.1 < plain[-1] < 0.2
+    assert plain[100] < nesterov[100]
+
+
+def test_bandit() -> None:
+    module, found = load("bandit"), found_in("bandit")
+    plain, heavy = found.values()
+    difference = plain.regrets[plain.best()] - heavy.regrets[heavy.best()]  # the same bandits and draws
+    assert abs(difference.mean()) < 3 * difference.std() / module.POLICIES**0.5
+    for run in (plain, heavy):
+        means = run.regrets.mean(axis=1)
+        assert 0 < run.best() < len(means) - 1
+        assert means[run.best() + 1] > means[run.best()] < means[run.best() - 1]
+    # At about the same lr, 0.4 and 0.32
+    assert heavy.regrets[-1].mean() > 2 * plain.regrets[2].mean()
