@@ -19,6 +19,10 @@ def nested(w: NDArray[np.float32], b: NDArray[np.float64]) -> None:
     state.load_state_dict(state.state_dict(), strict=False)
     count: int = state.step_count + len(point)
     fm.set_num_threads(count)
+    result: fm.OptimizeResult = fm.minimize(
+        lambda p: (0.0, p), params, rule=fm.adam, lr=0.1, bounds=(0, None)
+    )
+    print(result.x, result["fun"])
 
 
 def refused_by_the_checker(w: NDArray[np.int64], x: NDArray[np.float64]) -> None:

@@ -2,7 +2,7 @@
 
 `init` makes a `State`, `step` updates parameters and state; `reference` is the same in plain NumPy. `theory` has
 closed forms, `tuning` finds lr and momentum, and `plot` draws; they are imported when they are first used, and so is what
-`save` and `load` need.
+`save`, `load` and `minimize` need.
 """
 
 import importlib
@@ -26,12 +26,15 @@ if TYPE_CHECKING:
     from . import plot as plot
     from . import theory, tuning
     from ._files import Checkpoints, DamagedFileError, load, restore, save
+    from ._minimize import OptimizeResult, minimize
 
 __all__ = [
     "Checkpoints",
     "DamagedFileError",
+    "OptimizeResult",
     "get_include",
     "load",
+    "minimize",
     "reference",
     "restore",
     "save",
@@ -42,20 +45,22 @@ __all__ = [
 __all__ += _core.__all__
 
 _LAZY = ("plot", "theory", "tuning")  # plot is not in __all__, as it needs matplotlib
-_OF_FILES = (
-    "Checkpoints",
-    "DamagedFileError",
-    "load",
-    "restore",
-    "save",
-)  # which need half of Python's library
+_FROM = {  # what needs half of Python's library
+    "Checkpoints": "._files",
+    "DamagedFileError": "._files",
+    "OptimizeResult": "._minimize",
+    "load": "._files",
+    "minimize": "._minimize",
+    "restore": "._files",
+    "save": "._files",
+}
 
 
 def __getattr__(name: str) -> Any:
     if name in _LAZY:
         return importlib.import_module(f".{name}", __name__)
-    if name in _OF_FILES:
-        return getattr(importlib.import_module("._files", __name__), name)
+    if name in _FROM:
+        return getattr(importlib.import_module(_FROM[name], __name__), name)
     msg = f"module {__name__!r} has no attribute {name!r}"
     raise AttributeError(msg)
 
