@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import math
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,11 @@ BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
 
 
 def loaded(name: str) -> Any:
-    spec = importlib.util.spec_from_file_location(name, BENCHMARKS / f"{name}.py")
+    spec = importlib.util.spec_from_file_location(f"benchmarks_{name}", BENCHMARKS / f"{name}.py")
     assert spec
     assert spec.loader
     module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # where dataclasses look for it
     spec.loader.exec_module(module)
     return module
 
@@ -111,3 +113,40 @@ def test_contenders_make_the_same_step_of_adam(name: str) -> None:
         calls[name]()
     np.testing.assert_allclose(problem.params, expected, rtol=0, atol=4e-7)
     np.testing.assert_allclose(problem.state.second_moment, state.second_moment, rtol=1e-5)
+
+
+# ---- minimizers ----
+
+SMALL = {"logistic": (60, 5), "denoising": (16,), "sparse": (20, 30), "batches": (400, 5, 100)}
+
+
+@pytest.mark.parametrize("name", ["rosenbrock", *SMALL])
+def test_minimizers_get_gradients(name: str) -> None:
+    optimize = pytest.importorskip("scipy.optimize")
+    problem = getattr(loaded("minimizers"), name)(*SMALL.get(name, ()))
+    point = problem.start + np.random.default_rng(0).uniform(0.1, 0.2, problem.start.shape)
+    value, grad = problem.fun(point)
+    assert value > (problem.minimum or -math.inf)
+    wanted = optimize.approx_fprime(point, lambda x: problem.fun(x)[0], 1e-7)
+    np.testing.assert_allclose(grad, wanted, atol=1e-4 * np.abs(wanted).max())
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_minimizers_reach_the_minimum(name: str) -> None:
+    pytest.importorskip("scipy.optimize")
+    module = loaded("minimizers")
+    problem = getattr(module, name)(*SMALL[name])
+    problem.gap = max(problem.gap, 0.05 if name == "batches" else 0)
+    found = module.raced(problem, 1)
+    assert list(found) == list(problem.contenders)
+    assert all(seconds > 0 and evaluations > 0 for seconds, evaluations in found.values())
+
+
+def test_minimizers_table_is_of_these_problems() -> None:
+    pytest.importorskip("scipy.optimize")
+    module = loaded("minimizers")
+    rows = module.PAGE.read_text().split(module.BEGIN)[1].split(module.END)[0].splitlines()
+    measured = [row.split(" | ")[0].removeprefix("| ") for row in rows if row.startswith("| ")]
+    assert list(dict.fromkeys(measured[1:])) == [
+        "Rosenbrock's function", "logistic regression", "denoising an image", "sparse regression, l1", "large data, batches",
+    ]  # fmt: skip
