@@ -620,16 +620,35 @@ def test_tied_parameters_are_one_array() -> None:
     assert list(pytorch.arrays(model)) == ["0.weight"]
 
 
+def test_a_step_of_a_sparse_gradient_is_that_of_its_rows() -> None:
+    """SparseAdam steps rows alone, too; what it does with them is rounded in another order."""
+    torch.manual_seed(0)
+    ours, theirs = torch.nn.Embedding(9, 4, sparse=True), torch.nn.Embedding(9, 4, sparse=True)
+    theirs.load_state_dict(ours.state_dict())
+    optimizer = torch.optim.SparseAdam(theirs.parameters(), lr=0.1)
+    params = pytorch.arrays(ours)
+    state = fm.adam(params, lr=0.1)
+    for tokens in ([1, 7, 1], [7, 3], [1, 1, 1, 8]):
+        for embedding in (ours, theirs):
+            embedding.zero_grad()
+            embedding(torch.tensor(tokens)).square().sum().backward()
+        grads = pytorch.grads(ours)
+        assert isinstance(grads["weight"], fm.Rows)
+        assert np.shares_memory(grads["weight"].values, ours.weight.grad._values().numpy())
+        fm.step(params, grads, state)
+        optimizer.step()
+    np.testing.assert_allclose(params["weight"], theirs.weight.detach().numpy(), rtol=1e-5)
+
+
 def test_refused_tensors() -> None:
-    embedding = torch.nn.Embedding(3, 2, sparse=True)
-    embedding(torch.tensor([1])).sum().backward()
-    dense = torch.zeros(2)
+    dense, torn = torch.zeros(2), torch.zeros(2, 2, requires_grad=True)
+    torn.grad = torch.eye(2).to_sparse()
     for function, tensors, message in [
         (pytorch.arrays, {"a": [dense, torch.zeros(2, device="meta")]}, "tensors['a'][1] must be on the CPU, not meta; .cpu() makes a copy"),
         (pytorch.arrays, [torch.zeros(2, dtype=torch.bfloat16)], "tensors[0] must have dtype torch.float32 or torch.float64, not torch.bfloat16; .float() makes a copy"),
         (pytorch.arrays, torch.zeros(2, dtype=torch.complex64), "tensors must have dtype torch.float32 or torch.float64, not torch.complex64"),
         (pytorch.arrays, torch.zeros(2).to_sparse(), "tensors must be dense, not torch.sparse_coo; .to_dense() makes a copy"),
-        (pytorch.grads, embedding, "tensors['weight'].grad must be dense, not torch.sparse_coo"),
+        (pytorch.grads, [torn], "tensors[0].grad must be dense, not torch.sparse_coo"),
         (pytorch.arrays, [np.zeros(2)], "tensors[0] must be a torch.Tensor, not numpy.ndarray"),
         (pytorch.grads, [np.zeros(2)], "tensors[0] must be a torch.Tensor, not numpy.ndarray"),
     ]:  # fmt: skip

@@ -77,7 +77,7 @@ def test_docstring_names_every_parameter(name: str) -> None:
 
 def test_public_names() -> None:
     assert set(fm.__all__) == {
-        "Checkpoints", "ConcurrentStepError", "DamagedFileError", "NonFiniteGradientError", "OptimizeResult", "State",
+        "Checkpoints", "ConcurrentStepError", "DamagedFileError", "NonFiniteGradientError", "OptimizeResult", "Rows", "State",
         "__version__", "get_include", "get_num_threads", "global_norm", "init", "load", "lookahead", "minimize", "reference", "restore", "save",
         "set_num_threads", "show_config", "step", "theory", "tuning",
         *(row["made_by"] for row in _core.rules),

@@ -31,6 +31,9 @@ CALLS = {
     "step": "fm.step(params, grads, state)",
     "step with options": "fm.step(params, grads, state, grad_scale=0.5, zero_grads=False)",
     "clipped step": "fm.step(params, grads, clipped)",
+    "step of rows": "fm.step(params, {'a': rows, 'b': grads['b']}, state)",
+    "clipped step of rows": "fm.step(params, {'a': rows, 'b': grads['b']}, clipped)",
+    "rows": "fm.Rows(indices, grads['a'])",
     "lookahead": "fm.lookahead(params, state)",
     "lookahead by keyword": "fm.lookahead(params=params, state=state, out=None)",
     "global_norm": "fm.global_norm(grads)",
@@ -68,6 +71,8 @@ live = ctypes.c_long.in_dll(library, "live")
 
 params = {"a": np.ones(5, np.float32), "b": [np.ones((2, 3)), np.ones(2)]}
 grads = {"a": np.ones(5, np.float32), "b": [np.full((2, 3), 2.0), None]}
+indices = np.arange(100)[::-1] % 5
+rows = fm.Rows(indices, np.ones(100, np.float32))
 states = {
     "state": fm.init(params, lr={"a": 0.1, "b": 0.2}),
     "clipped": fm.adam(params, lr=0.1, clip_norm=0.5),

@@ -1,14 +1,14 @@
 # The compiled module, typed; `mypy.stubtest` holds it against the real one.
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal, TypeAlias, TypeVar, final
+from typing import Any, Literal, Self, TypeAlias, TypeVar, final
 
 import numpy as np
 from numpy.typing import NDArray
 
 _Arrays: TypeAlias = NDArray[np.inexact[Any]] | Sequence[_Arrays] | Mapping[Any, _Arrays]
 _Grads: TypeAlias = (
-    NDArray[np.inexact[Any]] | np.inexact[Any] | Sequence[_Grads] | Mapping[Any, _Grads] | None
+    NDArray[np.inexact[Any]] | np.inexact[Any] | Rows | Sequence[_Grads] | Mapping[Any, _Grads] | None
 )
 _Prefix: TypeAlias = float | np.number[Any] | NDArray[Any] | Sequence[_Prefix] | Mapping[Any, _Prefix]
 _Bound: TypeAlias = float | np.number[Any] | NDArray[Any] | Sequence[_Bound] | Mapping[Any, _Bound] | None
@@ -25,6 +25,7 @@ _T = TypeVar("_T")
 __all__ = [
     "ConcurrentStepError",
     "NonFiniteGradientError",
+    "Rows",
     "State",
     "__version__",
     "accelerated",
@@ -45,6 +46,15 @@ __version__: str
 
 class ConcurrentStepError(RuntimeError): ...
 class NonFiniteGradientError(FloatingPointError): ...
+
+@final
+class Rows:
+    def __new__(cls, indices: NDArray[np.integer[Any]], values: NDArray[np.floating[Any]]) -> Self: ...
+    @property
+    def indices(self) -> NDArray[np.integer[Any]]: ...
+    @property
+    def values(self) -> NDArray[np.floating[Any]]: ...
+    def __getnewargs__(self) -> tuple[NDArray[np.integer[Any]], NDArray[np.floating[Any]]]: ...
 
 @final
 class State:

@@ -587,7 +587,7 @@ class State:
             of_rule[HISTORIES[self.rule]] = self.histories
         return {name: {path_of(keys): n for keys, n in of.items()} for name, of in of_rule.items()}
 
-    def _worked_on(self, keys: Keys, param: Array) -> Array:
+    def _worked_on(self, keys: Keys, param: Array, rows: Any = ...) -> Array:
         """What a step takes for `param`: the master copy, which first takes up what the user has changed."""
         if keys not in self.master:
             return _widened(param)
@@ -595,13 +595,13 @@ class State:
         with np.errstate(all="ignore"):
             stored = round_to(master, param.dtype.name).astype(param.dtype)
         changed = stored.view(np.uint16) != param.view(np.uint16)
-        master[...] = np.where(changed, _widened(param), master)
+        master[rows] = np.where(changed, _widened(param), master)[rows]
         return master
 
-    def _write(self, keys: Keys, param: Array, values: Array) -> None:
-        param[...] = round_to(values, param.dtype.name)
+    def _write(self, keys: Keys, param: Array, values: Array, rows: Any = ...) -> None:
+        param[rows] = round_to(values, param.dtype.name)[rows]
         if keys in self.master:
-            self.master[keys][...] = values
+            self.master[keys][rows] = values[rows]
 
 
 def init(
@@ -854,6 +854,9 @@ def step(
         coefficient = 1 if norm <= clip_norm else clip_norm/norm
         average = average_decay*average + (1-average_decay)*p
 
+    A gradient may be `fast_momentum.Rows`: the sum of what is given for each row, in the order of rows, takes the place of
+    the gradient above; what the step makes of other rows is left out.
+
     Parameters of 16 bits are rounded copies of float32 ones that the state holds, and that follow where a parameter
     was changed since. `compensated` ones have instead, with ``D`` what `update` subtracts, and Kahan's ``c`` zero at
     first, rounded to the dtype of `params` as ``p`` is::
@@ -874,7 +877,9 @@ def step(
     >>> w
     array([0.9, 0.9, 0.9])
     """
-    whole = {keys: np.asarray(at(grads, keys)) for keys in state.steps if at(grads, keys) is not None}
+    leaf = {keys: at(grads, keys) for keys in state.steps if at(grads, keys) is not None}
+    rows = {keys: np.unique(grad.indices) for keys, grad in leaf.items() if hasattr(grad, "indices")}
+    whole = {keys: _summed(grad) if keys in rows else np.asarray(grad) for keys, grad in leaf.items()}
     dtypes = {keys: _working(param) for keys, param in leaves(params)}
     scaled = [prepare(_flat(grad), dtypes[keys], grad_scale=grad_scale) for keys, grad in whole.items()]
     given = {keys: _reals(grad) for keys, grad in whole.items()}
@@ -886,16 +891,17 @@ def step(
     if state.nonfinite == "skip" and not finite:
         state.skipped_steps += 1
     else:
-        _step_all(params, given, state, grad_scale, prox)
+        _step_all(params, given, rows, state, grad_scale, prox)
         state.step_count += 1
     if zero_grads:
-        for grad in given.values():
-            grad[...] = 0
+        for keys, grad in leaf.items():
+            (grad.values if keys in rows else grad)[...] = 0
 
 
 def _step_all(
     params: Any,
     given: dict[Keys, Any],
+    rows: dict[Keys, Array],
     state: State,
     grad_scale: float,
     prox: Callable[[Any], None] | None,
@@ -916,7 +922,9 @@ def _step_all(
         state.average = mapped(_widened, params)
     for keys, param in _each(params):
         working = _working(param)
-        if keys in prepared:
+        if keys in rows:
+            _step_one(keys, param, _spread(prepared[keys], rows[keys], param), state, rows[keys])
+        elif keys in prepared:
             _step_one(keys, param, prepared[keys], state)
         if decay is not None:
             average = _reals(at(state.average, keys))
@@ -931,16 +939,34 @@ def _settings(keys: Keys, state: State) -> dict[str, Any]:
     return h
 
 
-def _step_one(keys: Keys, param: Array, grad: Array, state: State) -> None:
+def _summed(grad: Any) -> Array:
+    """The sum for each row that there is, in the order of rows."""
+    _, first, place = np.unique(grad.indices, return_index=True, return_inverse=True)
+    values = _widened(grad.values)
+    sums, later = values[first], np.ones(len(place), bool)
+    later[first] = False
+    with np.errstate(all="ignore"):
+        np.add.at(sums, place[later], values[later])  # one by one, in their order
+    return sums
+
+
+def _spread(grad: Array, rows: Array, param: Array) -> Array:
+    """A gradient of the whole array, with zeros in other rows, in which nothing of the step is kept."""
+    whole = np.zeros(param.shape, grad.dtype)
+    whole[rows] = grad
+    return whole
+
+
+def _step_one(keys: Keys, param: Array, grad: Array, state: State, rows: Any = ...) -> None:
     compensation = _reals(state.compensation[keys]) if state.compensated else None
     h, age = _settings(keys, state), Age(state.steps[keys], state.histories[keys])
-    before = state._worked_on(keys, param)
+    before = state._worked_on(keys, param, rows)
     slots = {name: _reals(at(getattr(state, name), keys)) for name in state.keeps}
     displacement, new = _displacement(state.rule, state.form, before, grad, slots, age, h)
     with np.errstate(all="ignore"):
         if compensation is None:
             after = (before - displacement).astype(before.dtype)
-            state._write(keys, param, _boxed(after, h["lower"], h["upper"]))
+            state._write(keys, param, _boxed(after, h["lower"], h["upper"]), rows)
         else:  # what rounding had taken off too much is put back, and the other way round
             displacement = displacement.astype(before.dtype) + _widened(compensation)
             state._write(keys, param, before - displacement)
@@ -948,11 +974,10 @@ def _step_one(keys: Keys, param: Array, grad: Array, state: State) -> None:
             compensation[...] = round_to(lost, compensation.dtype.name)
             state._write(keys, param, _boxed(_widened(param), h["lower"], h["upper"]))
     for name, values in new.items():
-        slot, dtype_name = slots[name], state.velocity_dtype or before.dtype.name
-        slot[...] = (
-            dither(values, dtype_name, age.steps) if name in DITHERED and dtype_name in NARROW else values
-        )
-        slot[...] = round_to(slot, dtype_name)
+        dtype_name = state.velocity_dtype or before.dtype.name
+        if name in DITHERED and dtype_name in NARROW:
+            values = dither(values, dtype_name, age.steps)
+        slots[name][rows] = round_to(values, dtype_name)[rows]
     state.steps[keys] += 1
     if state.rule == "adam":
         decays = h["nesterov"] and h["momentum_decay"] is not None

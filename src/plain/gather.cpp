@@ -12,7 +12,7 @@ template <class Run>
 void for_each_run(const Order& order, std::size_t begin, std::size_t n, const Run& run) {
     const Dimension& last = order.dimensions[order.n_dimensions - 1];
     const auto step = [&](const Dimension& dim, std::size_t i) {
-        return static_cast<std::ptrdiff_t>(i) * dim.strides[order.operand];
+        return static_cast<std::ptrdiff_t>(i) * dim.strides[order.operand] * order.unit;
     };
     for (const std::size_t end = begin + n; begin < end;) {
         const std::size_t in_run = begin % last.size, length = std::min(end - begin, last.size - in_run);
@@ -20,7 +20,7 @@ void for_each_run(const Order& order, std::size_t begin, std::size_t n, const Ru
         std::size_t rest = begin / last.size;
         for (unsigned d = order.n_dimensions - 1; d-- > 0; rest /= order.dimensions[d].size)
             first += step(order.dimensions[d], rest % order.dimensions[d].size);
-        run(first, last.strides[order.operand], length);
+        run(first, last.strides[order.operand] * order.unit, length);
         begin += length;
     }
 }

@@ -11,7 +11,8 @@ namespace fast_momentum {
 struct Order {
     const Dimension* dimensions;
     unsigned n_dimensions;
-    unsigned operand;  // whose strides count
+    unsigned operand;         // whose strides count
+    std::ptrdiff_t unit = 1;  // of these strides, in bytes
 };
 
 // Elements [begin, begin + n).

@@ -1,6 +1,7 @@
 #include "plain/run.hpp"
 
 #include "plain/pass.hpp"
+#include "plain/row_steps.hpp"
 #include "plain/strided.hpp"
 #include "plain/threads.hpp"
 
@@ -27,6 +28,19 @@ void run_piece(const Work& work, const Slice& slice, std::size_t begin, std::siz
     run_strided(work, slice, begin, n);
 }
 
+// A piece of an update holds whole rows, where it is one of rows.
+std::size_t piece_of(const Update& update) {
+    if (!update.rows) return update_piece;
+    const std::size_t row = update.rows->row_elements();
+    return (update_piece + row - 1) / row * row;
+}
+
+void run_piece(const Work& work, const Update& update, std::size_t begin, std::size_t n) {
+    if (!update.rows) return run_update(work, update, begin, n);
+    const std::size_t row = update.rows->row_elements();
+    run_rows(work, update, begin / row, n / row);
+}
+
 // The part [begin, end) of all elements, of which those of `item` begin at `first`, moved to seams that
 // neighbours agree on: run(begin, n) for the elements of the item.
 template <class Run>
@@ -50,8 +64,8 @@ void run_part(const Work& work, std::size_t total, std::size_t part, std::size_t
         first += slice.n;
     }
     for (const Update& update : work.updates) {
-        run_share(begin, end, first, update.n, update_piece,
-                  [&](std::size_t at, std::size_t n) { run_update(work, update, at, n); });
+        run_share(begin, end, first, update.n, piece_of(update),
+                  [&](std::size_t at, std::size_t n) { run_piece(work, update, at, n); });
         first += update.n;
     }
 }
@@ -63,9 +77,8 @@ int threads_for(std::size_t bytes) {
 }
 
 void run(const Work& work, int threads) noexcept {
-    if (threads == 1) {
+    if (threads == 1 && work.updates.empty()) {
         for (const Slice& slice : work.slices) run_piece(work, slice, 0, slice.n);
-        for (const Update& update : work.updates) run_update(work, update, 0, update.n);
         return;
     }
     std::size_t total = 0;

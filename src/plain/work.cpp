@@ -4,6 +4,8 @@
 #include <cstdlib>
 #include <utility>
 
+#include "kernels/compilers.hpp"
+
 namespace fast_momentum {
 
 namespace {
@@ -85,9 +87,15 @@ void put_rows_before_columns(std::vector<Dimension>& dims) {
 
 void Work::clear() {
     slices.clear();
-    updates.clear();
+    if (!updates.empty()) clear_updates();
     dimensions.clear();
     operand_bytes = update_bytes = n_sums = 0;
+}
+
+// Apart, as the registers that it needs would be saved for each call that has slices alone.
+OUTLINED void Work::clear_updates() {
+    updates.clear();
+    rows.clear();
 }
 
 void Work::add_dense(const Slice& slice) {
@@ -127,6 +135,22 @@ void Work::add_update(Update update, const std::ptrdiff_t* const (&strides)[2], 
         });
         dimensions.insert(dimensions.end(), dims.begin(), dims.end());
     }
+    push(update);
+}
+
+void Work::add_rows(Update update, const std::ptrdiff_t* const (&strides)[2], const std::ptrdiff_t* order,
+                    const std::ptrdiff_t* shape, int ndim) {
+    update.first_dimension = dimensions.size();
+    const auto itemsize = static_cast<std::ptrdiff_t>(update.slots[Slot::velocity].itemsize(*update.dtype));
+    for (int d = 0; d < ndim; ++d)
+        if (d == 0 || shape[d] != 1)
+            dimensions.push_back(
+                {static_cast<std::size_t>(shape[d]), {strides[0][d], strides[1][d], order[d] / itemsize}});
+    push(update);
+}
+
+void Work::push(const Update& given) {
+    Update update = given;
     update.n_dimensions = static_cast<unsigned>(dimensions.size() - update.first_dimension);
     const auto bytes = [&](const Operand& operand) {
         return operand.data ? operand.itemsize(*update.dtype) : 0;

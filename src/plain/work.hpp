@@ -2,9 +2,11 @@
 #pragma once
 
 #include <cstddef>
+#include <memory>
 #include <vector>
 
 #include "kernels/kernels.hpp"
+#include "plain/rows.hpp"
 #include "plain/tables.hpp"
 
 namespace fast_momentum {
@@ -62,6 +64,9 @@ struct Update {
     // dtype of the iterate; and where the sums of its blocks begin.
     char* candidate = nullptr;
     std::size_t first_sum = 0;
+    // Those that alone are stepped, n elements: then the partner has the values of these rows, and the first
+    // dimension goes from row to row; those within a row are in C order. nullptr: all of the array.
+    const Rows* rows = nullptr;
 };
 
 // Two of them come before an accelerated step, and write no array of the user's: `propose` writes to where
@@ -98,6 +103,7 @@ constexpr std::size_t sum_block = 512;
 struct Work {
     std::vector<Slice> slices;
     std::vector<Update> updates;
+    std::vector<std::unique_ptr<Rows>> rows;  // of those updates that have some
     std::vector<Dimension> dimensions;
     std::size_t n_sums = 0;            // of the updates
     mutable std::vector<double> sums;  // where they are wanted; each is of a block that one thread works on
@@ -117,6 +123,13 @@ struct Work {
     // that the state's arrays have.
     void add_update(Update update, const std::ptrdiff_t* const (&strides)[2], const std::ptrdiff_t* order,
                     const std::ptrdiff_t* shape, int ndim);
+    // The same for one that has rows.
+    void add_rows(Update update, const std::ptrdiff_t* const (&strides)[2], const std::ptrdiff_t* order,
+                  const std::ptrdiff_t* shape, int ndim);
+
+  private:
+    void clear_updates();
+    void push(const Update& update);
 };
 
 }  // namespace fast_momentum

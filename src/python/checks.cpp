@@ -1,12 +1,16 @@
 #include "python/checks.hpp"
 
+#include <algorithm>
 #include <cstdint>
 #include <cstring>
+#include <memory>
 #include <utility>
 
 #include "plain/isa.hpp"
+#include "plain/row_steps.hpp"
 #include "python/disjoint.hpp"
 #include "python/messages.hpp"
+#include "python/rows.hpp"
 
 namespace fast_momentum {
 
@@ -39,6 +43,7 @@ class Checker {
         call.bounds.begin(roles * model_.size() + kept.made.size());
     }
 
+    bool is_array(PyObject* object) const { return types_.is_array(object); }
     const DtypeKernels& dtype(std::size_t i) const { return dtypes_[unsigned(model_[i].dtype)]; }
 
     // `stored` becomes as what it is stored.
@@ -61,14 +66,35 @@ class Checker {
         return array;
     }
 
-    // A gradient may be a NumPy scalar where the parameter is 0-d: operations on 0-d arrays return scalars.
     // It is zeroed afterwards if `is_written`.
     template <bool whole>
     INLINED Memory gradient(std::size_t i, const DtypeKernels& dtype, PyObject* object, bool is_written,
                             Stored& stored) {
         if (whole && is_written) return memory_of(checked<true, true>(Role::grads, i, dtype, object, stored));
-        if (model_[i].ndim == 0 && types_.is_scalar(object)) return scalar_gradient(i, object);
         return memory_of(checked<false, whole>(Role::grads, i, dtype, object, stored));
+    }
+
+    // A gradient may be a NumPy scalar where the parameter is 0-d: operations on 0-d arrays return scalars.
+    OUTLINED Memory scalar_gradient(std::size_t i, PyObject* object) {
+        const bool is_written = call_.work.pass.zeroes_grads;
+        if (is_written || model_[i].ndim > 0 || !types_.is_scalar(object))
+            refuse_type(object, name(Role::grads, i), is_written);
+        call_.has_rest = true;
+        const py::object descr = dtype_of_scalar(object);
+        const int number = py::detail::array_descriptor_proxy(descr.ptr())->type_num;
+        if (number == dtype(i).number && dtype(i).reals > 1) {
+            void* data = &call_.scalars.emplace_back();
+            copy_of_scalar(object, descr.ptr(), data, dtype(i).reals * dtype(i).itemsize);
+            return {static_cast<char*>(data), nullptr, contiguous};
+        }
+        if (number == dtype(i).number && dtype(i).itemsize == sizeof(double))
+            return scalar(value_of_scalar(object, descr.ptr()));
+        if (dtype(i).place == Dtype::float32 &&
+            (number == dtype(i).number || number == float16_number || types_.is_bfloat16(descr.ptr())))
+            return scalar(static_cast<float>(value_of_scalar(object, descr.ptr())));
+        throw py::type_error(name(Role::grads, i) + " must be a numpy." + dtype(i).name +
+                             " or a 0-d array of that, as " + name(Role::params, i) + " is, not " +
+                             type_name(object));
     }
 
     Memory velocity_of(std::size_t i) const {
@@ -97,14 +123,7 @@ class Checker {
     // `partner`: the gradient, or what lookahead() writes; none where its data is nullptr.
     void add_update(std::size_t i, Memory param, Memory partner, Stored partner_stored,
                     const Coefficients* coefficients) {
-        Update update{};
-        update.dtype = &dtype(i);
-        update.coefficients = coefficients;
-        update.n = model_[i].size;
-        update.param = {param.data, storage_of(kept_.params.stored[i]), nullptr};
-        update.partner = {partner.data, storage_of(partner_stored), nullptr};
-        update.slots = kept_.operands(i);
-        if (!call_.candidates.empty()) update.candidate = call_.candidates[i];
+        const Update update = update_of(i, param, partner, partner_stored, coefficients);
         if (!partner.data) partner = param;
         const bool dense = (param.contiguity & partner.contiguity & model_[i].contiguity) != 0;
         call_.work.add_update(update,
@@ -117,6 +136,35 @@ class Checker {
         call_.norm.add({grad.data, storage_of(stored), nullptr}, dtype(i), model_[i].size,
                        grad.contiguity ? nullptr : in_reals(i, grad.strides), model_.shape(i),
                        model_[i].n_axes);
+    }
+
+    // A gradient of some rows, which are sorted and, if that is asked for, added up before anything is
+    // written. Apart, as what it needs would be made room for in each call.
+    OUTLINED void add_rows(std::size_t i, Memory param, const RowsObject& given,
+                           const Coefficients* coefficients) {
+        check_takes_rows(i);
+        call_.has_rest = true;
+        const auto path = [&] { return name(Role::grads, i) + ".indices"; };
+        const std::size_t n = check_indices(given.indices, path);
+        Stored stored = Stored::native;
+        const ArrayStruct& values = checked_values(i, n, given.values, stored);
+        const std::ptrdiff_t* shape = model_.shape(i);
+        const auto n_rows = static_cast<std::size_t>(shape[0]);
+        const std::size_t row_elements = n_rows > 0 ? model_[i].size / n_rows : 0;
+        auto read = std::make_unique<Rows>(n, row_elements);
+        read_indices(given.indices, n_rows, *read, path, [&] { return name(Role::params, i); });
+        if (n * row_elements == 0) return;
+        read->sort(n_rows);
+        Rows& rows = *call_.work.rows.emplace_back(std::move(read));
+        Update update = update_of(i, param, memory_of(values), stored, coefficients);
+        update.n = rows.n_distinct() * row_elements;
+        update.rows = &rows;
+        call_.work.add_rows(update, {in_reals(i, param.strides), in_reals(i, values.strides)},
+                            model_.strides(i), shape, model_[i].n_axes);
+        if (!call_.work.pass.looks_first()) return;
+        add_up(call_.work, call_.work.updates.back(), rows);
+        call_.norm.add({reinterpret_cast<char*>(rows.sums.data()), nullptr, nullptr}, dtype(i), update.n,
+                       nullptr, nullptr, 0);
     }
 
     // No array that is written may share memory with another one. Nearly always their bounds tell.
@@ -136,30 +184,63 @@ class Checker {
         return longer.data();
     }
 
+    Update update_of(std::size_t i, Memory param, Memory partner, Stored partner_stored,
+                     const Coefficients* coefficients) const {
+        Update update{};
+        update.dtype = &dtype(i);
+        update.coefficients = coefficients;
+        update.n = model_[i].size;
+        update.param = {param.data, storage_of(kept_.params.stored[i]), nullptr};
+        update.partner = {partner.data, storage_of(partner_stored), nullptr};
+        update.slots = kept_.operands(i);
+        if (!call_.candidates.empty()) update.candidate = call_.candidates[i];
+        return update;
+    }
+
+    void check_takes_rows(std::size_t i) const {
+        const auto refuse = [&](const char* where) { refuse_rows(name(Role::grads, i), where); };
+        if (model_[i].ndim == 0) refuse("or a scalar for a parameter without dimensions");
+        const Storage* velocity = kept_.operands(i)[Slot::velocity].storage;
+        if (velocity && velocity->has_scales)
+            refuse("where velocities are stored as int8, as elements of several rows share a scale");
+        if (kept_.has(Slot::iterate, i))
+            refuse("for the rule accelerated, whose parameters all move at each step");
+        if (kept_.has(Slot::compensation, i))
+            refuse(
+                "with compensated=True, as what rounding took from a row would wait for its next gradient");
+        if (call_.work.pass.averages())
+            refuse("while average_decay is set, as the average of each row moves at each step");
+    }
+
+    // The gradients of n rows.
+    const ArrayStruct& checked_values(std::size_t i, std::size_t n, PyObject* object, Stored& stored) {
+        const auto path = [&] { return name(Role::values, i); };
+        const bool is_written = call_.work.pass.zeroes_grads;
+        if (!types_.is_array(object)) refuse_type(object, path(), is_written);
+        const ArrayStruct& array = array_struct(object);
+        const std::size_t itemsize = checked_storage(Role::values, i, array, stored);
+        const std::ptrdiff_t* shape = model_.shape(i);
+        if (array.nd != model_[i].ndim || array.dimensions[0] != static_cast<std::ptrdiff_t>(n) ||
+            !std::equal(shape + 1, shape + array.nd, array.dimensions + 1)) {
+            std::vector<std::ptrdiff_t> wanted(shape, shape + model_[i].ndim);
+            wanted[0] = static_cast<std::ptrdiff_t>(n);
+            throw py::value_error(path() + " must have the shape of the rows of " + name(Role::params, i) +
+                                  " at .indices, " + shape_text(wanted.data(), model_[i].ndim) + ", not " +
+                                  shape_text(array.dimensions, array.nd));
+        }
+        if (!(array.flags & aligned)) refuse_misaligned(path(), itemsize, is_written);
+        if (is_written && !(array.flags & writeable)) refuse_read_only(path());
+        const Region elements = region_of(object, dtype(i), is_written);
+        if (is_written && !(array.flags & contiguous)) check_own_elements(elements, path());
+        if (!elements.empty()) call_.bounds.add(elements.span());
+        return array;
+    }
+
     template <class T>
     Memory scalar(T value) {
         char* data = reinterpret_cast<char*>(&call_.scalars.emplace_back());
         std::memcpy(data, &value, sizeof value);
         return {data, nullptr, contiguous};
-    }
-
-    Memory scalar_gradient(std::size_t i, PyObject* object) {
-        call_.has_rest = true;
-        const py::object descr = dtype_of_scalar(object);
-        const int number = py::detail::array_descriptor_proxy(descr.ptr())->type_num;
-        if (number == dtype(i).number && dtype(i).reals > 1) {
-            void* data = &call_.scalars.emplace_back();
-            copy_of_scalar(object, descr.ptr(), data, dtype(i).reals * dtype(i).itemsize);
-            return {static_cast<char*>(data), nullptr, contiguous};
-        }
-        if (number == dtype(i).number && dtype(i).itemsize == sizeof(double))
-            return scalar(value_of_scalar(object, descr.ptr()));
-        if (dtype(i).place == Dtype::float32 &&
-            (number == dtype(i).number || number == float16_number || types_.is_bfloat16(descr.ptr())))
-            return scalar(static_cast<float>(value_of_scalar(object, descr.ptr())));
-        throw py::type_error(name(Role::grads, i) + " must be a numpy." + dtype(i).name +
-                             " or a 0-d array of that, as " + name(Role::params, i) + " is, not " +
-                             type_name(object));
     }
 
     // Gradients that are worked on in float32 may be stored in another way than the parameters. Returns the
@@ -168,8 +249,8 @@ class Checker {
         const bool as_worked_on = has_dtype(array, dtype(i));
         stored = as_worked_on ? Stored::native : narrow_storage(array);
         const bool is_one = as_worked_on || stored != Stored::native;
-        const bool fits = role == Role::grads ? as_worked_on || dtype(i).place == Dtype::float32
-                                              : stored == kept_.params.stored[i];
+        const bool fits = is_gradient(role) ? as_worked_on || dtype(i).place == Dtype::float32
+                                            : stored == kept_.params.stored[i];
         if (!is_one || !fits) refuse_storage(role, i, array);
         return Found{&dtype(i), stored}.itemsize();
     }
@@ -182,16 +263,16 @@ class Checker {
 
     [[noreturn]] void refuse_storage(Role role, std::size_t i, const ArrayStruct& array) const {
         const Storage* narrow = storage_of(kept_.params.stored[i]);
-        const char* wanted = role != Role::grads && narrow ? narrow->name : dtype(i).name;
+        const char* wanted = !is_gradient(role) && narrow ? narrow->name : dtype(i).name;
         const int number =
-            role != Role::grads && narrow
+            !is_gradient(role) && narrow
                 ? (kept_.params.stored[i] == Stored::float16 ? float16_number : types_.bfloat16_number.load())
                 : dtype(i).number;
         const std::string requirement = role == Role::params ? std::string(wanted) + ", as in init()"
-                                        : role == Role::grads && narrow
+                                        : is_gradient(role) && narrow
                                             ? "float32, float16 or bfloat16"
                                             : std::string(wanted) + ", as " + name(Role::params, i) + " has";
-        refuse_dtype(array, name(role, i), requirement, wanted, number, role != Role::grads);
+        refuse_dtype(array, name(role, i), requirement, wanted, number, !is_gradient(role));
     }
 
     [[noreturn]] void refuse_shape(Role role, std::size_t i, const ArrayStruct& array) const {
@@ -199,7 +280,9 @@ class Checker {
                                     role == Role::params ? "" : name(Role::params, i));
     }
 
-    std::string name(Role role, std::size_t i) const { return name_of(role) + kept_.params.tree.path(i); }
+    std::string name(Role role, std::size_t i) const {
+        return name_of(role) + kept_.params.tree.path(i) + part_of(role);
+    }
 
     const Kept& kept_;
     const Arrays& model_;
@@ -219,15 +302,24 @@ void check_arrays(Checker& checker, const Kept& kept, const Constants& constants
         Stored stored = Stored::native;
         const ArrayStruct& param =
             checker.checked<true, whole>(Role::params, i, dtype, call.params[i], stored);
+        const Coefficients* coefficients = constants.of(i, steps[i]);
         PyObject* given = call.partners[i];
-        if (given == Py_None) {
-            if (whole && pass.averages())
-                checker.add_update(i, memory_of(param), {}, Stored::native, nullptr);
-            continue;
+        const bool is_array = checker.is_array(given);
+        if (!is_array) {
+            if (given == Py_None) {
+                if (whole && pass.averages())
+                    checker.add_update(i, memory_of(param), {}, Stored::native, nullptr);
+                continue;
+            }
+            if (is_rows(given)) {
+                checker.add_rows(i, memory_of(param), rows_of(given), coefficients);
+                continue;
+            }
         }
         stored = Stored::native;
-        const Memory grad = checker.gradient<whole>(i, dtype, given, whole && pass.zeroes_grads, stored);
-        const Coefficients* coefficients = constants.of(i, steps[i]);
+        const Memory grad = is_array
+                                ? checker.gradient<whole>(i, dtype, given, whole && pass.zeroes_grads, stored)
+                                : checker.scalar_gradient(i, given);
         if (whole && pass.looks_first()) checker.add_to_norm(i, grad, stored);
         if ((!whole || plan.slices) && stored == Stored::native)
             checker.add_slice(i, memory_of(param), grad, checker.velocity_of(i), dtype.itemsize,

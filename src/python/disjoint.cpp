@@ -3,6 +3,7 @@
 #include <vector>
 
 #include "python/messages.hpp"
+#include "python/rows.hpp"
 
 namespace fast_momentum {
 
@@ -26,18 +27,22 @@ void check_disjoint(const Kept& kept, const Leaves& params, const Leaves& partne
     struct Name {
         const char* container;
         std::size_t i;
+        const char* part;  // of what lies there
     };
     std::vector<Region> regions;
     std::vector<Name> names;
-    const auto add = [&](const char* container, std::size_t i, const Region& region) {
+    const auto add = [&](const char* container, std::size_t i, const Region& region, const char* part = "") {
         regions.push_back(region);
-        names.push_back({container, i});
+        names.push_back({container, i, part});
     };
     for (std::size_t i = 0; i < kept.size(); ++i) {
         const DtypeKernels& dtype = kept.model().dtype(i);
         add(name_of(Role::params), i, region_of(params[i], dtype, written.params));
         if (partners.size() > 0 && numpy_types().is_array(partners[i]))
             add(name_of(role), i, region_of(partners[i], dtype, written.partners));
+        if (partners.size() > 0 && is_rows(partners[i]))
+            add(name_of(role), i, region_of(rows_of(partners[i]).values, dtype, written.partners),
+                part_of(Role::values));
         for (const Slot& slot : all_slots)
             if (kept.has(slot.place, i))
                 add(slot.name, i, kept.slots[slot.place]->region(i, written.slot(slot.place)));
@@ -49,8 +54,8 @@ void check_disjoint(const Kept& kept, const Leaves& params, const Leaves& partne
     const std::string way_out = is_grad(first) || is_grad(second) ? "; pass a copy of the gradient"
                                 : role == Role::out               ? "; pass other arrays as out"
                                                                   : "; give each array once";
-    const std::string first_name = first.container + kept.params.tree.path(first.i);
-    const std::string second_name = second.container + kept.params.tree.path(second.i);
+    const std::string first_name = first.container + kept.params.tree.path(first.i) + first.part;
+    const std::string second_name = second.container + kept.params.tree.path(second.i) + second.part;
     const std::string requirement = second_name + " must share no memory with " + first_name;
     if (clash.verdict == Verdict::unknown)
         throw py::value_error("cannot prove that " + first_name + " and " + second_name +

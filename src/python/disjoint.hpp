@@ -9,11 +9,18 @@
 
 namespace fast_momentum {
 
-// What an array is in a call.
-enum class Role { params, grads, out };
+// What an array is in a call. `values` are those of gradients of some rows.
+enum class Role { params, grads, values, out };
 
+constexpr bool is_gradient(Role role) {
+    return role == Role::grads || role == Role::values;
+}
 constexpr const char* name_of(Role role) {
-    return role == Role::params ? "params" : role == Role::grads ? "grads" : "out";
+    return role == Role::params ? "params" : role == Role::out ? "out" : "grads";
+}
+// Follows the place of a leaf.
+constexpr const char* part_of(Role role) {
+    return role == Role::values ? ".values" : "";
 }
 
 // Which arrays a call writes.

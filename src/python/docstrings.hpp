@@ -296,7 +296,7 @@ grads : same structure as `params`
     The gradients, of the same shapes and dtypes, or of float16 or bfloat16 where the parameter is worked on in float32;
     lists and tuples match each other, dicts match by key. Not modified (but see `zero_grads`), and may be read-only,
     broadcast or given twice. A NumPy scalar will do for a 0-d array. None leaves an array (writable all the same), its
-    velocity and its first step as they are; a call with nothing but None counts as a step.
+    velocity and its first step as they are; a call with nothing but None counts as a step. `Rows` steps some rows alone.
 state : State
     From `init`. Its velocities, its average and its counters are updated.
 grad_scale : float, default 1.0
@@ -332,6 +332,47 @@ against.
 array([0.71, 0.71, 0.71])
 >>> state.velocity
 array([1.9, 1.9, 1.9])
+)doc";
+
+constexpr const char* rows_doc = R"doc(Rows(indices, values)
+--
+
+The gradient of some rows of an array, as a leaf of the `grads` of `step`::
+
+    grad[indices[i]] = values[i]        those of equal indices added up in their order
+
+Only these rows of the parameter, and of what the state keeps for it, are read and written: no weight decay and no
+decay of the velocity happen to the others. The gradients of one row are added up in the dtype that the array is worked
+on in, with one rounding an addition, before anything else happens to them; clipping sees the sums. The number of steps
+that decides about a first step and about corrections is that of the array. There must be no `average_decay`, no
+compensation and no velocities in int8.
+
+Parameters
+----------
+indices : ndarray
+    Of one dimension and any integer dtype, from 0 to below ``len(param)``, in any order. They are copied and checked
+    before anything is written. Empty ones make a step of nothing.
+values : ndarray
+    Of the shape ``(len(indices), *param.shape[1:])``, any strides, and a dtype that a gradient of the parameter may
+    have. `zero_grads` fills them with zeros.
+
+Notes
+-----
+The two arrays are looked at by `step`, and are not copied before. TensorFlow and PyTorch's SparseAdam step rows alone,
+too, under the name of lazy updates.
+
+Examples
+--------
+>>> import numpy as np
+>>> import fast_momentum as fm
+>>> table = np.zeros((4, 2))
+>>> state = fm.init(table, lr=1.0)
+>>> fm.step(table, fm.Rows(np.array([3, 0, 3]), np.array([[1.0, 1.0], [2.0, 2.0], [4.0, 4.0]])), state)
+>>> table
+array([[-2., -2.],
+       [ 0.,  0.],
+       [ 0.,  0.],
+       [-5., -5.]])
 )doc";
 
 constexpr const char* lookahead_doc = R"doc(lookahead(params, state, out=None)

@@ -6,12 +6,6 @@ namespace fast_momentum {
 
 namespace {
 
-std::string shape_text(const std::ptrdiff_t* shape, int ndim) {
-    std::string text = "(";
-    for (int d = 0; d < ndim; ++d) text += std::to_string(shape[d]) + (d + 1 < ndim ? ", " : "");
-    return text + (ndim == 1 ? ",)" : ")");
-}
-
 std::string type_way_out(py::handle object, bool is_written) {
     const auto is_of = [&](const py::object& type) {
         return PyObject_TypeCheck(object.ptr(), reinterpret_cast<PyTypeObject*>(type.ptr()));
@@ -51,14 +45,19 @@ std::string astype_way_out(const ArrayStruct& array, const char* wanted, bool is
     return kind == 'c' ? "; its imaginary parts would be lost, so give init() complex params" : "";
 }
 
-// float16, >f4, [('x', '<f4')]
+}  // namespace
+
+std::string shape_text(const std::ptrdiff_t* shape, int ndim) {
+    std::string text = "(";
+    for (int d = 0; d < ndim; ++d) text += std::to_string(shape[d]) + (d + 1 < ndim ? ", " : "");
+    return text + (ndim == 1 ? ",)" : ")");
+}
+
 std::string dtype_text(const ArrayStruct& array) {
     constexpr std::size_t most = 80;
     const std::string text = text_of(py::str(py::handle(array.descr)));
     return text.size() <= most ? text : text.substr(0, most) + "...";
 }
-
-}  // namespace
 
 std::string copy_way_out(const std::string& made_by, bool is_written) {
     return is_written ? "; keep a copy in its place, made by " + made_by
@@ -103,6 +102,11 @@ void refuse_shape(const ArrayStruct& array, const Arrays& arrays, std::size_t i,
     throw py::value_error(
         path + " must have the shape " + (model.empty() ? "it had in init()" : "of " + model) + ", " +
         shape_text(arrays.shape(i), arrays[i].ndim) + ", not " + shape_text(array.dimensions, array.nd));
+}
+
+void refuse_rows(const std::string& path, const char* where) {
+    throw py::value_error(path + " must be an array " + where +
+                          ", not Rows; add them up in an array of zeros, with numpy.add.at()");
 }
 
 void refuse_misaligned(const std::string& path, std::size_t itemsize, bool is_written) {

@@ -15,6 +15,7 @@
 #include "python/ending.hpp"
 #include "python/numpy_types.hpp"
 #include "python/prefix.hpp"
+#include "python/rows.hpp"
 #include "python/signature.hpp"
 #include "python/state.hpp"
 #include "python/step.hpp"
@@ -434,6 +435,7 @@ PYBIND11_MODULE(_core_of_main, m, py::mod_gil_not_used()) {
                     [](const py::args&, const py::kwargs&) { throw py::type_error(from_its_class); });
     refuse_instances(state);
 
+    def_rows(m, rows_doc);
     def_makers(m);
     def_step(m);
     def(m, "global_norm", [](const Arguments& a) { return global_norm(a[0]); }, global_norm_doc, {{"grads"}});
@@ -444,7 +446,7 @@ PYBIND11_MODULE(_core_of_main, m, py::mod_gil_not_used()) {
         set_num_threads_doc, {{"threads"}});
 
     py::list names;
-    for (const char* name : {"ConcurrentStepError", "NonFiniteGradientError", "State", "__version__",
+    for (const char* name : {"ConcurrentStepError", "NonFiniteGradientError", "Rows", "State", "__version__",
                              "get_num_threads", "global_norm", "lookahead", "set_num_threads", "step"})
         names.append(name);
     for (const Rule& rule : all_rules())

@@ -326,6 +326,9 @@ def arrays(tensors: Any) -> Any:
 def grads(tensors: Any) -> Any:
     """Return NumPy arrays over the memory of the gradients of tensors, without a copy.
 
+    A sparse gradient, as ``torch.nn.Embedding(..., sparse=True)`` has, becomes `fast_momentum.Rows`, so that the step is
+    one of these rows alone, as in ``torch.optim.SparseAdam``.
+
     Take them anew for each step: ``zero_grad()`` drops the gradients, and ``backward()`` makes new ones.
 
     Parameters
@@ -335,13 +338,13 @@ def grads(tensors: Any) -> Any:
 
     Returns
     -------
-    ndarray or None, or list, tuple or dict
+    ndarray, Rows or None, or list, tuple or dict
         The same containers. None where a tensor has no gradient.
 
     Raises
     ------
     TypeError
-        As in `arrays`, for the gradients.
+        As in `arrays`, for the gradients and for the values of sparse ones; or such a one has no whole rows.
 
     See Also
     --------
@@ -585,7 +588,11 @@ def _mapped(function: Any, tensors: Any, keys: Keys = ()) -> Any:
 def _gradient(tensor: Any, keys: Keys) -> Any:
     if not isinstance(tensor, torch.Tensor):
         return _array(tensor, keys)
-    return _array(tensor.grad, keys, ".grad")
+    grad = tensor.grad
+    if grad is not None and grad.layout is torch.sparse_coo and grad.sparse_dim() == 1:
+        # Not those of coalesce(), which would add up what Rows adds up.
+        return _core.Rows(grad._indices()[0].numpy(), _array(grad._values(), keys, ".grad"))
+    return _array(grad, keys, ".grad")
 
 
 def _array(tensor: Any, keys: Keys, suffix: str = "") -> Any:
