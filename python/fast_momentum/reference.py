@@ -942,7 +942,7 @@ def _settings(keys: Keys, state: State) -> dict[str, Any]:
 def _summed(grad: Any) -> Array:
     """The sum for each row that there is, in the order of rows."""
     _, first, place = np.unique(grad.indices, return_index=True, return_inverse=True)
-    values = _widened(grad.values)
+    values = np.ascontiguousarray(_widened(grad.values))  # the norm reads sums in C order
     sums, later = values[first], np.ones(len(place), bool)
     later[first] = False
     with np.errstate(all="ignore"):
