@@ -74,10 +74,14 @@ void Norm::each_block(int threads, const OfBlock& of_block) noexcept {
     in_parallel(threads, part_of_all);
 }
 
-double Norm::sum_of_squares(double scale, double factor, int threads) noexcept {
+void Norm::sum_blocks(double scale, double factor, int threads) noexcept {
     each_block(threads, [&](const DtypeKernels& dtype, const char* values, std::size_t n) {
         return dtype.stages.squares(values, n, scale, factor);
     });
+}
+
+double Norm::sum_of_squares(double scale, double factor, int threads) noexcept {
+    sum_blocks(scale, factor, threads);
     return sum_of_blocks(blocks_);
 }
 

@@ -28,6 +28,9 @@ class Norm {
     };
     // Of all elements times `scale`. No allocation.
     Found norm(double scale, int threads) noexcept;
+    // The sum of squares of each block, of elements times `scale` and `factor`. No allocation.
+    void sum_blocks(double scale, double factor, int threads) noexcept;
+    const std::vector<double>& blocks() const { return blocks_; }
     // Whether all elements times `scale` are finite.
     bool finite(double scale, int threads) noexcept;
 

@@ -86,7 +86,8 @@ struct Pass {
     bool wants(Setting::Name option) const { return settings && settings->has(option); }
     bool averages() const { return wants(Setting::average_decay); }
     bool prepares_grads() const {
-        return grad_scale != 1 || wants(Setting::clip_norm) || wants(Setting::clip_value);
+        return grad_scale != 1 || clip_coefficient != 1 || wants(Setting::clip_norm) ||
+               wants(Setting::clip_value);
     }
     // Whether the gradients are looked at before anything is written.
     bool looks_first() const { return wants(Setting::clip_norm) || nonfinite() != Nonfinite::propagate; }

@@ -27,8 +27,9 @@ constexpr std::size_t alignment = 64;  // of each velocity
 constexpr std::size_t page = 4096;     // of the block of memory
 constexpr std::size_t most_bytes = std::size_t(PTRDIFF_MAX) / 2 / alignment * alignment;
 
-// A stride of an array in memory, for items of another size.
+// A stride of an array in memory, for items of another size; of arrays that have no memory, 0.
 std::ptrdiff_t scaled(std::ptrdiff_t stride, std::size_t itemsize, std::size_t other) {
+    if (itemsize == 0) return 0;
     return stride / static_cast<std::ptrdiff_t>(itemsize) * static_cast<std::ptrdiff_t>(other);
 }
 
@@ -388,6 +389,7 @@ void Kept::make_slots(const Rule& rule, const Values& settings, const Leaves& le
 }
 
 std::vector<Stored> Kept::stored_as(const Slot& slot, const Values& settings) const {
+    if (params.kept_elsewhere) return std::vector<Stored>(size(), Stored::absent);
     if (slot.as == Slot::params) return params.stored;
     std::vector<Stored> stored(size(), slot.as == Slot::velocity_dtype || slot.as == Slot::dithered
                                            ? Stored(static_cast<unsigned>(settings[Setting::velocity_dtype]))
@@ -405,7 +407,8 @@ bool Kept::has_narrow_params() const {
 
 void Kept::make_room_for_average() {
     if (slots[Slot::average]) return;
-    slots[Slot::average].emplace(model(), std::vector<Stored>(size(), Stored::native));
+    const Stored stored = params.kept_elsewhere ? Stored::absent : Stored::native;
+    slots[Slot::average].emplace(model(), std::vector<Stored>(size(), stored));
     point();
 }
 

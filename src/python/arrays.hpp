@@ -33,6 +33,7 @@ struct Params {
     std::vector<Dtype> dtypes;   // that each array is worked on in
     std::vector<Stored> stored;  // and as what it is stored
     std::vector<Axes> axes;
+    bool kept_elsewhere = false;  // all that a State keeps for them: it has no memory of its own
 
     // For messages: "float32, the dtype of params[0]".
     std::string worked_in(std::size_t i) const;

@@ -355,7 +355,7 @@ void Call::clear() {
 }
 
 Params checked_params(Tree tree, const Leaves& leaves) {
-    Params params = {std::move(tree), {}, {}, {}};
+    Params params = {std::move(tree), {}, {}, {}, false};
     for (std::size_t i = 0; i < leaves.size(); ++i) {
         const Found found = found_dtype(leaves[i], [&] { return "params" + params.tree.path(i); }, true);
         params.dtypes.push_back(found.dtype->place);
@@ -428,7 +428,8 @@ void check_params(const Kept& kept, Call& call, bool written) {
 }
 
 py::object empty_like(const Kept& kept, std::size_t i, py::handle param) {
-    if (kept.params.stored[i] == Stored::native) return kept.model().empty(i);
+    if (kept.params.stored[i] == Stored::native && !kept.params.kept_elsewhere)
+        return kept.model().empty(i);
     if (!numpy_types().is_array(param.ptr())) return py::none();
     return py::module_::import("numpy").attr("empty_like")(param);
 }

@@ -10,16 +10,6 @@
 
 namespace fast_momentum {
 
-namespace {
-
-py::list listed(const Leaves& leaves) {
-    py::list list;
-    for (std::size_t i = 0; i < leaves.size(); ++i) list.append(py::handle(leaves[i]));
-    return list;
-}
-
-}  // namespace
-
 // Of each array: slot, number, how it is stored if not as it is worked on, items, scales if it has some, and
 // the range that its values must lie in where the arrays have made so many steps.
 py::list State::memory(bool with_average, const std::vector<long long>& steps) const {

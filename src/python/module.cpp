@@ -222,7 +222,8 @@ const std::vector<py::str>& setting_names() {
 }
 
 // What the function that makes a State of a rule, in any of its forms, does with a call.
-std::unique_ptr<State> make(const Rule& rule, const py::args& args, const py::kwargs& kwargs) {
+std::unique_ptr<State> make(const Rule& rule, const py::args& args, const py::kwargs& kwargs,
+                            bool kept_elsewhere = false) {
     const std::vector<py::str>& names = setting_names();
     const bool by_name = args.empty() && kwargs.contains("params");
     Given given;
@@ -242,7 +243,8 @@ std::unique_ptr<State> make(const Rule& rule, const py::args& args, const py::kw
     }
     if (n_found != kwargs.size()) refuse_keywords(rule, kwargs);
     if (!is_good) refuse_call(rule.made_by, signature_of(rule), args.size(), kwargs);
-    return State::init(rule, by_name ? py::object(kwargs["params"]) : py::object(args[0]), given);
+    return State::init(rule, by_name ? py::object(kwargs["params"]) : py::object(args[0]), given,
+                       kept_elsewhere);
 }
 
 void def_makers(py::module_& m) {
@@ -320,6 +322,27 @@ void def_step(py::module_& m) {
                                  reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(call_step)),
                                  METH_FASTCALL | METH_KEYWORDS, step_doc};
     m.attr("step") = owned(PyCFunction_NewEx(&method, nullptr, m.attr("__name__").ptr()));
+}
+
+// For what steps the arrays of a State elsewhere: fast_momentum.mpi.
+void def_shares(py::module_& m) {
+    m.def(
+        "kept_elsewhere",
+        [](const std::string& rule, py::handle params, const py::kwargs& settings) {
+            const Rule* row = find_rule(rule.c_str());
+            if (!row) throw py::value_error("there is no such rule");
+            return wrapped(make(*row, py::make_tuple(params), settings, true));
+        },
+        "A State of a rule that has none of its arrays: it checks and counts.",
+        py::call_guard<StandardArithmetic>());
+    m.def("step_elsewhere", &step_elsewhere, "step() of such a State; `use` makes it, once all is checked.",
+          py::call_guard<StandardArithmetic>());
+    m.def("clipped_step", &clipped_step, "step() with a coefficient by which a norm clips.",
+          py::call_guard<StandardArithmetic>());
+    m.def("sums_of_squares", &sums_of_squares, "Of each block of which global_norm() is formed.",
+          py::call_guard<StandardArithmetic>());
+    m.def("all_finite", &all_finite, "Whether all elements times a scale are.",
+          py::call_guard<StandardArithmetic>());
 }
 
 void def_c_api(py::module_& m) {
@@ -455,6 +478,7 @@ PYBIND11_MODULE(_core_of_main, m, py::mod_gil_not_used()) {
     m.attr("__all__") = names;
 
     def_c_api(m);
+    def_shares(m);
     m.def(
         "unpickled",
         [](py::handle containers, py::handle rest) { return wrapped(State::unpickled(containers, rest)); },

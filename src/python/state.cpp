@@ -25,10 +25,13 @@ State::State(const Rule& rule, Params params, const Leaves& leaves, const Given&
     kept_.make_slots(*rule_, in_force_.common(), leaves);
 }
 
-std::unique_ptr<State> State::init(const Rule& rule, py::handle params, const Given& given) {
+std::unique_ptr<State> State::init(const Rule& rule, py::handle params, const Given& given,
+                                   bool kept_elsewhere) {
     Leaves leaves;
     Tree tree(params, "params", leaves);
-    std::unique_ptr<State> state(new State(rule, checked_params(std::move(tree), leaves), leaves, given));
+    Params checked = checked_params(std::move(tree), leaves);
+    checked.kept_elsewhere = kept_elsewhere;
+    std::unique_ptr<State> state(new State(rule, std::move(checked), leaves, given));
     state->check_init(state->in_force_);
     state->kept_constants();
     for (const Slot::Name slot : {Slot::master, Slot::iterate})

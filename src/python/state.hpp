@@ -63,7 +63,9 @@ struct Progress {
 class State {
   public:
     // Checks what only the function that makes a State refuses, too. `rule` is any form of it.
-    static std::unique_ptr<State> init(const Rule& rule, py::handle params, const Given& given);
+    // Kept elsewhere, it says what it would keep, checks and counts, and has none of the arrays.
+    static std::unique_ptr<State> init(const Rule& rule, py::handle params, const Given& given,
+                                       bool kept_elsewhere = false);
     std::unique_ptr<State> copy();
 
     const Tree& tree() const { return kept_.params.tree; }

@@ -1,5 +1,8 @@
 #include "python/step.hpp"
 
+#include <pybind11/numpy.h>
+#include <pybind11/stl.h>
+
 #include <optional>
 #include <utility>
 
@@ -216,6 +219,49 @@ void step(py::handle params, py::handle grads, py::handle state_, py::handle gra
     finish_step(state, call);
 }
 
+namespace {
+
+// Fills state.call with what is asked for, or throws.
+Plan checked_call(State& state, py::handle params, py::handle grads, const Pass& pass) {
+    Call& call = state.call;
+    state.tree().match(params, "params", "init()", call.params);
+    state.tree().match(grads, "grads", "params", call.partners);
+    call.work.pass = pass;
+    const Plan plan(state.kept(), pass);
+    check_step(state.kept(), state.kept_constants(), state.steps(), plan, call);
+    return plan;
+}
+
+}  // namespace
+
+void clipped_step(py::handle params, py::handle grads, py::handle state_, py::handle grad_scale,
+                  double clip_coefficient) {
+    State& state = checked_state(state_);
+    const Mark::Hold hold(state.mark, Mark::writing);
+    const Cleared cleared(state.call);
+    const Constants& constants = state.kept_constants();
+    Pass pass = state.pass(grad_scale, {});
+    pass.clip_coefficient = clip_coefficient;
+    const Plan plan = checked_call(state, params, grads, pass);
+    if (!plan.plain) return WholeStep(state, params, grads, constants, plan).make({});
+    finish_step(state, state.call);
+}
+
+void step_elsewhere(py::handle params, py::handle grads, py::handle state_, py::handle grad_scale,
+                    py::handle zero_grads, const py::object& use) {
+    State& state = checked_state(state_);
+    const Mark::Hold hold(state.mark, Mark::writing);
+    const Cleared cleared(state.call);
+    const Call& call = state.call;
+    state.kept_constants();
+    checked_call(state, params, grads, state.pass(grad_scale, zero_grads));
+    const auto found = called(use, py::make_tuple(listed(call.params), listed(call.partners)))
+                           .cast<std::pair<bool, std::optional<double>>>();
+    state.set_grad_norm(found.second);
+    if (!found.first) return state.count_skipped_step();
+    state.finish_step(call.partners);
+}
+
 py::object lookahead(py::handle params, py::handle state_, py::object out) {
     State& state = checked_state(state_);
     const Mark::Hold hold(state.mark, Mark::reading);
@@ -227,7 +273,7 @@ py::object lookahead(py::handle params, py::handle state_, py::object out) {
     state.tree().match(out, "out", "params", call.partners);
     call.work.pass.task = Task::lookahead;
     check_lookahead(state.kept(), constants, call);
-    run_unlocked(call.work);
+    if (!state.kept().params.kept_elsewhere) run_unlocked(call.work);
     return out;
 }
 
@@ -240,17 +286,39 @@ void swap_average(State& state, py::handle params) {
     call.work.pass = {};
     call.work.pass.task = Task::swap_average;
     check_params(state.kept(), call, true);
-    run_unlocked(call.work);
+    if (!state.kept().params.kept_elsewhere) run_unlocked(call.work);
     state.toggle_swapped();
 }
 
-double global_norm(py::handle grads) {
+namespace {
+
+Norm checked_norm(py::handle grads) {
     Leaves leaves;
     const Tree tree(grads, "grads", leaves);
     Norm norm;
     check_norm(tree, leaves, norm);
+    return norm;
+}
+
+}  // namespace
+
+double global_norm(py::handle grads) {
+    Norm norm = checked_norm(grads);
     double found = 0;
     run_unlocked(norm.bytes(), [&](int threads) { found = norm.norm(1, threads).norm; });
+    return found;
+}
+
+py::array_t<double> sums_of_squares(py::handle grads, double scale, double factor) {
+    Norm norm = checked_norm(grads);
+    run_unlocked(norm.bytes(), [&](int threads) { norm.sum_blocks(scale, factor, threads); });
+    return py::array_t<double>(static_cast<py::ssize_t>(norm.blocks().size()), norm.blocks().data());
+}
+
+bool all_finite(py::handle grads, double scale) {
+    Norm norm = checked_norm(grads);
+    bool found = false;
+    run_unlocked(norm.bytes(), [&](int threads) { found = norm.finite(scale, threads); });
     return found;
 }
 

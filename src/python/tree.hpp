@@ -41,6 +41,12 @@ class Leaves {
     std::vector<PyObject*> items_;
 };
 
+inline py::list listed(const Leaves& leaves) {
+    py::list list;
+    for (std::size_t i = 0; i < leaves.size(); ++i) list.append(py::handle(leaves[i]));
+    return list;
+}
+
 // Where a container lies, written out only when a message needs it.
 struct Path {
     const Path* parent;
