@@ -43,13 +43,15 @@ def _blocks_of(part: Part) -> Iterator[NDArray[Any]]:
     return blocks(part.array.T if part.order == "F" else part.array)
 
 
-def _memory_of(array: NDArray[Any]) -> memoryview:
+def memory_of(array: NDArray[Any]) -> memoryview:
     return memoryview(array.reshape(-1).view(np.uint8))  # type: ignore[arg-type]  # a buffer before Python 3.12, too
 
 
 def bytes_of(part: Part) -> Iterator[memoryview]:
     """All bytes of the array, in the order of the file."""
-    return (_memory_of(np.ascontiguousarray(block)) for block in _blocks_of(part))
+    if part.source:
+        return part.source(part)
+    return (memory_of(np.ascontiguousarray(block)) for block in _blocks_of(part))
 
 
 def checksum_of(part: Part, checksum: int = 0) -> int:
@@ -69,20 +71,26 @@ def read_into(name: str, part: Part, read: Callable[[memoryview], None]) -> None
     """Fill the memory of `part` with the bytes of its array, which read() gives, in the order of the file."""
     for block in _blocks_of(part):
         made = block if block.flags.c_contiguous else np.empty(block.shape, block.dtype)
-        memory = _memory_of(made)
+        memory = memory_of(made)
         read(memory)
         check_values(name, part, memory)
         if made is not block:
             block[...] = made
 
 
-def look_at(name: str, part: Part, read: Callable[[memoryview], None]) -> None:
-    """At all those bytes, and at what they say."""
+def look_at(
+    name: str,
+    part: Part,
+    read: Callable[[memoryview], None],
+    use: Callable[[int, memoryview], None] = lambda _begin, _memory: None,
+) -> None:
+    """At all those bytes, and at what they say; use(begin, memory) may take over some, which begin there."""
     memories = itertools.cycle([memoryview(bytearray(min(PIECE, part.n_bytes))) for _ in range(2)])
     for begin in range(0, part.n_bytes, PIECE):
         memory = next(memories)[: part.n_bytes - begin]
         read(memory)
         check_values(name, part, memory)
+        use(begin, memory)
 
 
 class Reading:

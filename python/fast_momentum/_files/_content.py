@@ -24,7 +24,7 @@ from .._containers import leaves
 from ._structure import decoded, encoded
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable, Iterator
 
     from numpy.typing import NDArray
 
@@ -72,6 +72,9 @@ class Part:
     low: float = -math.inf
     high: float = math.inf
     may_change: bool = False  # while it is written, as nothing holds other threads back
+    source: Callable[[Part], Iterator[memoryview]] | None = (
+        None  # of its bytes, where they are not in memory here
+    )
 
     @property
     def array(self) -> NDArray[Any]:

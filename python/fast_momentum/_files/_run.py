@@ -101,29 +101,52 @@ def save(path: Path, params: Any, state: _core.State, extra: Any = None) -> None
     >>> print(params["w"], state.step_count, extra)
     [0.9 0.9 0.9] 1 {'epoch': 1}
     """
-    name, form = _checked_name(path)
+    name, form = checked_name(path)
     check_state(state)
     check_extra(extra)
 
     def use(description: dict[str, Any], arrays: list[NDArray[Any]], memory: list[Any]) -> None:
-        paths, places = _paths_and_places(params, arrays)
-        description["paths"] = paths
-        count = itertools.count()
-        structure = encoded(mapped(lambda _: next(count), params), "params")
-        parts = form.prepared(parts_of(paths, arrays, memory))
-        content = Content(structure, orders_of(arrays, memory), description, parts, extra)
-        header = header_of(content.in_order_of(places), _core.__version__)
+        paths, _ = paths_and_places(params, arrays)
+        write(
+            name,
+            form,
+            params,
+            arrays,
+            description,
+            parts_of(paths, arrays, memory),
+            orders_of(arrays, memory),
+            extra,
+        )
+
+    state._lend(params, use)
+
+
+def write(
+    name: str,
+    form: Any,
+    params: Any,
+    arrays: list[NDArray[Any]],
+    description: dict[str, Any],
+    parts: dict[str, Part],
+    orders: list[list[int]],
+    extra: Any,
+) -> None:
+    """One file, of what has been checked; `arrays` are those of `params` in the order of the state."""
+    description["paths"], places = paths_and_places(params, arrays)
+    count = itertools.count()
+    structure = encoded(mapped(lambda _: next(count), params), "params")
+    parts = form.prepared(parts)
+    content = Content(structure, orders, description, parts, extra)
+    header = header_of(content.in_order_of(places), _core.__version__)
+    try:
         with replacing(name) as beside:
             form.write(beside, header, parts)
-
-    try:
-        state._lend(params, use)
     except OSError as error:
         error.add_note(f"while saving {name!r}")
         raise
 
 
-def _paths_and_places(params: Any, arrays: list[NDArray[Any]]) -> tuple[tuple[str, ...], list[int]]:
+def paths_and_places(params: Any, arrays: list[NDArray[Any]]) -> tuple[tuple[str, ...], list[int]]:
     """The path of each array, with its keys as they come back; and the numbers of the arrays in the order of params."""
     numbers = {id(array): number for number, array in enumerate(arrays)}
     found = {numbers[id(array)]: path_of(plain_keys(keys, "params")) for keys, array in leaves(params)}
@@ -178,7 +201,7 @@ def load(path: Path) -> tuple[Any, _core.State, Any]:
     >>> fm.load(path)[1].average
     [array([0., 0.], dtype=float32)]
     """
-    with _opened(path) as (reader, content):
+    with opened(path) as (reader, content):
         reader.check(content)
         arrays = [
             _new_array(content.arrays[f"params{path}"], axes)
@@ -190,7 +213,7 @@ def load(path: Path) -> tuple[Any, _core.State, Any]:
         def use(params: list[NDArray[Any]], memory: list[Any]) -> None:
             wanted = parts_of(content.paths, params, memory)
             check_fits(content, wanted)
-            _fill(reader, as_in(content, wanted))
+            fill_parts(reader, as_in(content, wanted))
 
         state._fill(params, content.description(), use)
     return params, state, content.extra
@@ -249,11 +272,11 @@ def restore(path: Path, params: Any, state: _core.State) -> Any:
     """
     check_state(state)
     mine, paths = state._lend(
-        params, lambda description, arrays, _: (description, _paths_and_places(params, arrays)[0])
+        params, lambda description, arrays, _: (description, paths_and_places(params, arrays)[0])
     )
-    with _opened(path) as (reader, content):
+    with opened(path) as (reader, content):
         reader.check(content)
-        _check_kind(content.state, mine)
+        check_kind(content.state, mine)
         check_names("params", content.paths, paths)
         places = {path: place for place, path in enumerate(content.paths)}
         content = content.in_order_of([places[path] for path in paths])
@@ -263,9 +286,9 @@ def restore(path: Path, params: Any, state: _core.State) -> Any:
             check_fits(content, wanted)
             check_scales(content, memory)
             wanted = as_in(content, wanted)
-            _verify(reader, wanted)
+            verify_parts(reader, wanted)
             try:
-                _fill(reader, wanted)
+                fill_parts(reader, wanted)
             except (ValueError, OSError) as error:
                 msg = f"{os.fsdecode(path)!r} has changed while it was read: params and state hold parts of both; restore another one"
                 raise OSError(msg) from error
@@ -276,15 +299,15 @@ def restore(path: Path, params: Any, state: _core.State) -> Any:
 
 def verify(path: Path) -> None:
     """Raise where load() would for what is in the file."""
-    with _opened(path) as (reader, content):
+    with opened(path) as (reader, content):
         reader.check(content)
-        _verify(reader, content.arrays)
+        verify_parts(reader, content.arrays)
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[tuple[Reader, Content]]:
+def opened(path: Path) -> Iterator[tuple[Reader, Content]]:
     """Whatever is refused names the file."""
-    name, form = _checked_name(path)
+    name, form = checked_name(path)
     if stat.S_ISFIFO(pathlib.Path(name).stat().st_mode):
         msg = f"path must be the name of a file, not that of a pipe, {name!r}"
         raise ValueError(msg)
@@ -303,13 +326,13 @@ def _opened(path: Path) -> Iterator[tuple[Reader, Content]]:
             raise type(error)(msg) from None
 
 
-def _verify(reader: Reader, parts: dict[str, Part]) -> None:
+def verify_parts(reader: Reader, parts: dict[str, Part]) -> None:
     for name, part in parts.items():
         with reader.opened(name, part) as read:
             look_at(name, part, read)
 
 
-def _fill(reader: Reader, parts: dict[str, Part]) -> None:
+def fill_parts(reader: Reader, parts: dict[str, Part]) -> None:
     for name, part in parts.items():
         with reader.opened(name, part) as read:
             read_into(name, part, read)
@@ -348,7 +371,7 @@ def _new_state(content: Content, params: Any) -> _core.State:
 # ---- what is given ----
 
 
-def _checked_name(path: Path) -> tuple[str, Any]:
+def checked_name(path: Path) -> tuple[str, Any]:
     try:
         name = os.fsdecode(path)
     except TypeError:
@@ -364,7 +387,7 @@ def _checked_name(path: Path) -> tuple[str, Any]:
     raise ValueError(msg)
 
 
-def _check_kind(saved: dict[str, Any], mine: dict[str, Any]) -> None:
+def check_kind(saved: dict[str, Any], mine: dict[str, Any]) -> None:
     """What is fixed when a State is made; here, as a message is to say how it is made."""
     row = next((row for row in _core.rules if row["rule"] == saved.get("rule")), None)
     if row and saved["rule"] != mine["rule"]:
