@@ -1,0 +1,60 @@
+"""fast_momentum.mpi on 1, 2, 3, 4 and 7 ranks of this machine: what they do is in mpi_cases.py.
+
+A hang is a failure: each case has its time there, and each program has its own here.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+
+MPIEXEC = os.environ.get("FAST_MOMENTUM_MPIEXEC") or shutil.which(
+    "mpiexec", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+)
+if MPIEXEC is None or importlib.util.find_spec("mpi4py") is None:
+    pytest.skip("needs mpi4py and an MPI: pip install mpi4py mpich", allow_module_level=True)
+
+pytestmark = pytest.mark.python_alone  # what is compiled is tested without ranks
+CASES = Path(__file__).with_name("mpi_cases.py")
+SECONDS = 500
+
+
+def run(n_ranks: int, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """A program of so many ranks, which may be more than there are processors."""
+    assert MPIEXEC is not None
+    environment = {**os.environ, "OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
+                   "OMPI_MCA_rmaps_base_oversubscribe": "1", "PRTE_MCA_rmaps_default_mapping_policy": ":oversubscribe"}  # fmt: skip
+    return subprocess.run(
+        [*MPIEXEC.split(), "-n", str(n_ranks), sys.executable, *arguments],
+        capture_output=True, text=True, check=False, timeout=SECONDS, env=environment,
+    )  # fmt: skip
+
+
+def names() -> list[str]:
+    """Of the cases, which only a program with mpi4py may import."""
+    lines = CASES.read_text().splitlines()
+    return [lines[i + 1][4:].split("(")[0] for i, line in enumerate(lines) if line == "@case"]
+
+
+@functools.cache
+def outcome(n_ranks: int) -> tuple[set[str], str]:
+    """The cases that have passed, all in one program; and what it has printed."""
+    with tempfile.TemporaryDirectory() as folder:
+        done = run(n_ranks, str(CASES), folder)
+    passed = {line.split()[1] for line in done.stdout.splitlines() if line.startswith("passed ")}
+    return passed, f"exit code {done.returncode}\n{done.stdout}\n{done.stderr}"
+
+
+@pytest.mark.parametrize("name", names())
+@pytest.mark.parametrize("n_ranks", [1, 2, 3, 4, 7])
+def test_case(n_ranks: int, name: str) -> None:
+    passed, printed = outcome(n_ranks)
+    assert name in passed, printed
