@@ -244,6 +244,29 @@ def adapters(session: nox.Session) -> None:
 
 
 @nox.session(default=False)
+def mpi(session: nox.Session) -> None:
+    """Many ranks, with MPICH from PyPI and with Open MPI from Debian (openmpi-bin); arguments go to pytest."""
+    session.install(*group("mpi"))
+    install_wheel(session)
+    tests = [
+        "python",
+        "-m",
+        "pytest",
+        "tests/test_mpi.py",
+        "tests/test_documents.py",
+        "-k",
+        "mpi",
+        *session.posargs,
+    ]
+    session.run(*tests)
+    other = shutil.which("mpiexec.openmpi") or session.error(
+        "mpiexec.openmpi missing: apt-get install openmpi-bin"
+    )
+    session.run(*tests, env={"FAST_MOMENTUM_MPIEXEC": other, "MPI4PY_MPIABI": "openmpi",
+                             "MPI4PY_LIBMPI": "libmpi.so.40"})  # fmt: skip
+
+
+@nox.session(default=False)
 def examples(session: nox.Session) -> None:
     """The example program. Arguments go to it."""
     session.install(*group("examples"))

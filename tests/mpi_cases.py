@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import faulthandler
 import itertools
+import os
+import signal
 import sys
 import threading
 import time
@@ -16,6 +18,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from mpi4py import MPI
 
 import fast_momentum as fm
@@ -31,6 +35,7 @@ N = COMM.size
 BLOCK = 4096
 SECONDS_OF_A_CASE = 100  # after which it hangs
 CASES: dict[str, Callable[[Path], None]] = {}
+ALONE: dict[str, Callable[[Path], None]] = {}  # each run for itself
 
 
 def case(function: Callable[[Path], None]) -> Callable[[Path], None]:
@@ -38,10 +43,15 @@ def case(function: Callable[[Path], None]) -> Callable[[Path], None]:
     return function
 
 
-def model(*, permuted: bool = False) -> Any:
+def alone(function: Callable[[Path], None]) -> Callable[[Path], None]:
+    ALONE[function.__name__] = function
+    return function
+
+
+def model(*, permuted: bool = False, rows: int = 3 * N) -> Any:
     """Arrays that are cut, that are not, and those of all kinds."""
     rng = np.random.default_rng(0)
-    cut = rng.standard_normal((3 * N, BLOCK + 100)).astype(np.float32)
+    cut = rng.standard_normal((rows, BLOCK + 100)).astype(np.float32)
     return {
         "cut": cut,
         "fortran": np.asfortranarray(rng.standard_normal((70, 130))),
@@ -566,13 +576,162 @@ def files_refused(folder: Path) -> None:
     mpi.restore(path, params, state)
 
 
+# ---- what runs for itself ----
+
+
+@st.composite
+def models(draw: st.DrawFn) -> list[Any]:
+    shapes = st.sampled_from(
+        [(), (0, 2), (5,), (3, 4), (BLOCK + 1,), (4 * BLOCK,), (70, 200), (5 * BLOCK + 9, 2)]
+    )
+    layouts: list[Callable[[Any], Any]] = [
+        np.asarray,
+        np.asfortranarray,
+        lambda a: a[..., ::-1] if a.ndim else a,
+    ]
+    layouts.append(lambda a: np.repeat(a, 2, axis=-1)[..., ::2] if a.ndim else a)
+    dtypes = st.sampled_from([np.float32, np.float64, *HALVES])
+    kinds = draw(st.lists(st.tuples(shapes, dtypes, st.sampled_from(layouts)), max_size=4))
+    rng = np.random.default_rng(0)
+    return [layout(rng.standard_normal(shape).astype(dtype)) for shape, dtype, layout in kinds]
+
+
+@st.composite
+def calls(draw: st.DrawFn) -> tuple[str, dict[str, Any]]:
+    row = draw(st.sampled_from(_core.rules))
+    options: dict[str, Any] = {"lr": 0.01} | ({"form": row["form"]} if row["form"] else {})
+    several = {
+        "clip_norm": st.sampled_from([0.5, 1e9, np.inf]),
+        "clip_value": st.just(0.5),
+        "average_decay": st.just(0.9),
+        "compensated": st.booleans(),
+        "maximize": st.booleans(),
+        "nonfinite": st.sampled_from(["skip", "propagate"]),
+        "velocity_dtype": st.sampled_from(["float16", "bfloat16", "int8"]),
+        "weight_decay": st.just(0.1),
+        "decoupled_weight_decay": st.booleans(),
+        "nesterov": st.booleans(),
+        "amsgrad": st.booleans(),
+        "centered": st.booleans(),
+    }
+    for name in draw(st.lists(st.sampled_from(sorted(several)), unique=True, max_size=4)):
+        if name in row["takes"]:
+            options[name] = draw(several[name])
+    return row["made_by"], options
+
+
+@alone
+def any_model(folder: Path) -> None:
+    """What one machine makes of it, or refuses, all ranks do; they draw the same examples, and judge them together."""
+
+    @settings(
+        max_examples=60,
+        deadline=None,
+        derandomize=True,
+        database=None,
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(models(), calls(), st.booleans(), st.booleans(), st.sampled_from([1.0, 0.3]), st.integers(0, 15))
+    def test(
+        params: list[Any],
+        call: tuple[str, dict[str, Any]],
+        average: bool,
+        sharded: bool,
+        scale: float,
+        without: int,
+    ) -> None:
+        rule, options = call
+        by_one, by_all = outcomes(params, rule, options, average, sharded, scale, without)
+        good = by_one[1] == by_all[1] and same(by_one[0], by_all[0])
+        assert COMM.allreduce(good, MPI.LAND), (rule, options, by_one[1], by_all[1])
+
+    test()
+
+
+def outcomes(
+    params: list[Any],
+    rule: str,
+    options: dict[str, Any],
+    average: bool,
+    sharded: bool,
+    scale: float,
+    without: int,
+) -> Any:
+    alone, spread = copied(params), copied(params)
+    try:
+        one = getattr(fm, rule)(alone, **options)
+    except (ValueError, TypeError) as error:
+        message = str(error)
+        try:
+            getattr(mpi, rule)(spread, COMM, **options)
+        except type(error) as refusal:
+            return (alone, message), (spread, str(refusal).removeprefix("rank 0: "))
+        return (alone, message), (spread, "nothing refused")
+    state = getattr(mpi, rule)(spread, COMM, average=average, sharded=sharded, deterministic=True, **options)
+    for t in range(2):
+        every = [
+            [None if without >> i & 1 else grad for i, grad in enumerate(grads_of(params, rank, t))]
+            for rank in range(N)
+        ]
+        fm.step(alone, mean(alone, every, average), one, grad_scale=scale)
+        mpi.step(spread, every[COMM.rank], state, grad_scale=scale)
+    return (alone, str(one.grad_norm)), (spread, str(state.grad_norm))
+
+
+def train_and_save(folder: Path, n_steps: int) -> Any:
+    params = model(rows=9)
+    state = mpi.adam(params, COMM, lr=0.01, sharded=True)
+    for t in range(n_steps):
+        mpi.step(params, grads_of(model(rows=9), COMM.rank, t), state)
+        mpi.save(folder / "run.npz", params, state, {"t": t})
+    return params, state
+
+
+@alone
+def killed_in_a_step(folder: Path) -> None:
+    params, state = train_and_save(folder, 3)
+    if COMM.rank == N - 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+    mpi.step(params, grads_of(model(rows=9), COMM.rank, 3), state)
+
+
+@alone
+def killed_while_saving(folder: Path) -> None:
+    """Rank 0 is sent the pieces of some arrays, and then no more."""
+    params, state = train_and_save(folder, 3)
+    mpi.step(params, grads_of(model(rows=9), COMM.rank, 3), state)
+    if COMM.rank == N - 1:
+        asked = iter(range(2))
+        pieces = type(COMM).bcast
+
+        class Dying(type(COMM)):  # type: ignore[misc]
+            def bcast(self, thing: Any, root: int = 0) -> Any:
+                if next(asked, None) is None:
+                    os.kill(os.getpid(), signal.SIGKILL)
+                return pieces(self, thing, root)
+
+        state._exchange.comm = Dying(COMM)
+    mpi.save(folder / "run.npz", params, state, {"t": 3})
+
+
+@alone
+def restored(folder: Path) -> None:
+    """On however many ranks there are: the last checkpoint, whole."""
+    params = model(rows=9)
+    state = mpi.adam(params, COMM, lr=1.0, sharded=True)
+    assert mpi.restore(folder / "run.npz", params, state) == {"t": 2}
+    assert (state.step_count, state.lr) == (3, 0.01)
+    mpi.step(params, grads_of(params, COMM.rank, 3), state)
+    check_alike(params)
+
+
 def main() -> None:
     folder = Path(sys.argv[1])
     for name in sys.argv[2:] or CASES:
         faulthandler.dump_traceback_later(SECONDS_OF_A_CASE, exit=True)
         begin = time.perf_counter()
         try:
-            CASES[name](folder)
+            {**CASES, **ALONE}[name](folder)
         except BaseException:  # noqa: BLE001 - of whatever kind, the others wait
             traceback.print_exc()
             print(f"rank {COMM.rank} of {N}, in {name}", file=sys.stderr, flush=True)

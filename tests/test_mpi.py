@@ -58,3 +58,18 @@ def outcome(n_ranks: int) -> tuple[set[str], str]:
 def test_case(n_ranks: int, name: str) -> None:
     passed, printed = outcome(n_ranks)
     assert name in passed, printed
+
+
+def test_any_model_on_three_ranks(tmp_path: Path) -> None:
+    done = run(3, str(CASES), str(tmp_path), "any_model")
+    assert "passed any_model" in done.stdout, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("when", ["killed_in_a_step", "killed_while_saving"])
+def test_a_rank_that_dies(tmp_path: Path, when: str) -> None:
+    """MPI ends the others; the last checkpoint is whole, and is restored on fewer ranks."""
+    done = run(3, str(CASES), str(tmp_path), when)
+    assert done.returncode != 0
+    assert "Traceback" not in done.stderr, done.stderr
+    done = run(2, str(CASES), str(tmp_path), "restored")
+    assert "passed restored" in done.stdout, done.stdout + done.stderr
