@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import importlib.util
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -24,13 +25,14 @@ if MPIEXEC is None or importlib.util.find_spec("mpi4py") is None:
 
 pytestmark = pytest.mark.python_alone  # what is compiled is tested without ranks
 CASES = Path(__file__).with_name("mpi_cases.py")
+EXAMPLES = Path(__file__).parents[1] / "examples" / "mpi"
 SECONDS = 500
 
 
 def run(n_ranks: int, *arguments: str) -> subprocess.CompletedProcess[str]:
     """A program of so many ranks, which may be more than there are processors."""
     assert MPIEXEC is not None
-    environment = {**os.environ, "OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
+    environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
                    "OMPI_MCA_rmaps_base_oversubscribe": "1", "PRTE_MCA_rmaps_default_mapping_policy": ":oversubscribe"}  # fmt: skip
     return subprocess.run(
         [*MPIEXEC.split(), "-n", str(n_ranks), sys.executable, *arguments],
@@ -73,3 +75,36 @@ def test_a_rank_that_dies(tmp_path: Path, when: str) -> None:
     assert "Traceback" not in done.stderr, done.stderr
     done = run(2, str(CASES), str(tmp_path), "restored")
     assert "passed restored" in done.stdout, done.stdout + done.stderr
+
+
+DOCTEST = """
+import doctest
+from fast_momentum import mpi
+for name in mpi.__all__:
+    for test in doctest.DocTestFinder(recurse=False).find(getattr(mpi, name), name, globs={}):
+        assert test.examples or name == "State", name
+        assert doctest.DocTestRunner().run(test).failed == 0, name
+print("passed")
+"""
+
+
+def test_examples_of_docstrings() -> None:
+    done = run(1, "-c", DOCTEST)
+    assert "passed" in done.stdout, done.stdout + done.stderr
+
+
+def test_diloco() -> None:
+    """Four ranks come at least as far as one machine in as many steps."""
+    pytest.importorskip("sklearn")
+    done = run(4, str(EXAMPLES / "diloco.py"))
+    losses = [float(loss) for loss in re.findall(r": loss ([\d.]+),", done.stdout)]
+    assert len(losses) == 2, done.stdout + done.stderr
+    assert losses[0] <= losses[1]
+    assert "Messages: 20 in place of 400" in done.stdout
+
+
+def test_evolution_strategy() -> None:
+    done = run(4, str(EXAMPLES / "evolution.py"))
+    found = re.search(r"from 1\.\d+ to ([\d.]+)", done.stdout)
+    assert found, done.stdout + done.stderr
+    assert float(found[1]) < 0.001

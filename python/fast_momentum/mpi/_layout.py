@@ -28,7 +28,9 @@ if TYPE_CHECKING:
 # wherever a share begins. int8 has a scale for each 256, which divide it.
 BLOCK = 4096
 BLOCKS_OF_A_RANK = 64  # of a bucket: cutting at a block leaves shares within a percent of one another
-SMALL = 1 << 16  # elements of all arrays below which every rank keeps all
+# Elements of all arrays below which every rank keeps all: on two ranks of one machine an allreduce and a full step took
+# less at a million, and more at ten (docs/decisions.md).
+SMALL = 1 << 21
 
 
 class Model(NamedTuple):
