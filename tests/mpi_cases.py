@@ -390,6 +390,16 @@ def different_at_first(folder: Path) -> None:
     good = np.ones((3, 4), np.float32)
     refused(TypeError, "rank 0: init() must not have the keyword beta1" if N == 1 else "must not have the keyword beta1",
             make(good, beta1=0.5))  # fmt: skip
+    refused(
+        TypeError,
+        "params['w'] must be real in fast_momentum.mpi, not complex64",
+        make(good.astype(np.complex64)),
+    )
+    refused(
+        ValueError,
+        "state.restart must be None",
+        lambda: mpi.accelerated(good, COMM, lr=0.1, restart="gradient"),
+    )
     if N == 1:
         return
     for name, array in [

@@ -428,8 +428,7 @@ void check_params(const Kept& kept, Call& call, bool written) {
 }
 
 py::object empty_like(const Kept& kept, std::size_t i, py::handle param) {
-    if (kept.params.stored[i] == Stored::native && !kept.params.kept_elsewhere)
-        return kept.model().empty(i);
+    if (kept.params.stored[i] == Stored::native && !kept.params.kept_elsewhere) return kept.model().empty(i);
     if (!numpy_types().is_array(param.ptr())) return py::none();
     return py::module_::import("numpy").attr("empty_like")(param);
 }

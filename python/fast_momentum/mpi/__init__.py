@@ -5,10 +5,11 @@ ranks, each rank steps its share, and all get all of the parameters. Every call 
 """
 
 from ._files import restore, save
-from ._state import State, adam, global_norm, init, lion, lookahead, qhm, rmsprop, signum, step
+from ._state import State, accelerated, adam, global_norm, init, lion, lookahead, qhm, rmsprop, signum, step
 
 __all__ = [
     "State",
+    "accelerated",
     "adam",
     "global_norm",
     "init",

@@ -87,7 +87,14 @@ class Bucket:
         return [end - begin for begin, end in zip(self.cuts, self.cuts[1:], strict=False)]
 
 
-def models_of(keys: Sequence[Keys], arrays: Sequence[Array]) -> list[Model]:
+def models_of(keys: Sequence[Keys], arrays: Sequence[Array], what: str = "params") -> list[Model]:
+    for of_one, array in zip(keys, arrays, strict=True):
+        if array.dtype.kind == "c":
+            msg = (
+                f"{what}{path_of(of_one)} must be real in fast_momentum.mpi, not {array.dtype}; "
+                f"pass views of its pairs of reals, .view(numpy.{array.real.dtype})"
+            )
+            raise TypeError(msg)
     return [
         Model(of_one, array.dtype, array.shape, tuple(axes_of(array)))
         for of_one, array in zip(keys, arrays, strict=True)

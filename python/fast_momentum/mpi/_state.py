@@ -185,6 +185,12 @@ class State:
         settings = [
             (name, getattr(self._book, name)) for name in row["takes"] if not _core.settings[name]["fixed"]
         ]
+        if dict(settings).get("restart") is not None:
+            msg = (
+                f"state.restart must be None in fast_momentum.mpi, not {dict(settings)['restart']!r}: a rank sees its share "
+                "alone; set it to None"
+            )
+            raise ValueError(msg)
         if self._known is None or self._known[0] != settings:
             for name, value in settings:
                 if name not in LOOKED_AT:
@@ -491,7 +497,7 @@ def global_norm(grads: Any, comm: Any, *, average: bool = True, deterministic: b
     with together(_checked_comm(comm)) as meeting:
         _core.all_finite(grads, 1.0)  # refuses what is none
         found = [(keys, np.asarray(grad)) for keys, grad in leaves(grads) if grad is not None]
-        models = models_of([keys for keys, _ in found], [grad for _, grad in found])
+        models = models_of([keys for keys, _ in found], [grad for _, grad in found], "grads")
         exchange = Exchange(
             comm, Layout(models, comm.size), deterministic=_checked_flag("deterministic", deterministic)
         )
@@ -572,3 +578,4 @@ def _maker(rule: str) -> Callable[..., State]:
 
 init, qhm, adam = _maker("momentum"), _maker("qhm"), _maker("adam")
 lion, signum, rmsprop = _maker("lion"), _maker("signum"), _maker("rmsprop")
+accelerated = _maker("accelerated")
