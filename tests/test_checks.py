@@ -440,7 +440,7 @@ def test_lr_has_no_default() -> None:
         fm.init(np.ones(100), lr=0.1, beta=0.9)
     with pytest.raises(
         TypeError,
-        match=r"^step\(\) must be called as step\(params, grads, state, \*, grad_scale=1\.0, zero_grads=False\), not ",
+        match=r"^step\(\) must be called as step\(params, grads, state, \*, grad_scale=1\.0, zero_grads=False, prox=None\), not ",
     ):
         fm.step(np.ones(100), np.ones(100))
 

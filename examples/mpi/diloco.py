@@ -5,7 +5,8 @@
 Each rank has a part of the digits and trains with an Adam of its own. Every 20 steps the way from the parameters that all
 share to its own is the gradient of an outer Nesterov step, which goes over all ranks; then all begin anew from its
 result. One message in 20 steps is sent in place of 20. One machine that makes as many steps by itself, with all
-of the digits, is the measure. After Douillard and others, https://arxiv.org/abs/2311.08105.
+of the digits and one rank's batches, is the measure. One that takes the batches of all four ranks together comes lower, and either
+generalises a little better (95 against 98 % of other digits). After Douillard and others, https://arxiv.org/abs/2311.08105.
 """
 
 from __future__ import annotations

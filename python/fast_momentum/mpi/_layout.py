@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 # wherever a share begins. int8 has a scale for each 256, which divide it.
 BLOCK = 4096
 BLOCKS_OF_A_RANK = 64  # of a bucket: cutting at a block leaves shares within a percent of one another
-# Elements of all arrays below which every rank keeps all: on two ranks of one machine an allreduce and a full step took
-# less at a million, and more at ten (docs/decisions.md).
+# Elements of all arrays below which every rank keeps all: on two ranks of one busy machine an allreduce and a full step
+# took less at a million, and more at ten; where between them they cross has not been measured (docs/decisions.md).
 SMALL = 1 << 21
 
 
