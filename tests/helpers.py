@@ -410,3 +410,22 @@ def run_python(code: str, timeout: float = 120, **environment: str) -> str:
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
+
+
+def least_squares(rng: np.random.Generator, n: int = 5) -> tuple[Array, Array, Array]:
+    """Complex `matrix`, `data` and what is nearest to solving ``matrix @ z = data``, for the gradients of libraries."""
+    parts = rng.normal(size=(2, 2 * n, n + 1))
+    both = parts[0] + 1j * parts[1]
+    matrix, data = both[:, :n], both[:, n]
+    return matrix, data, np.linalg.lstsq(matrix, data)[0]
+
+
+def numerical_gradient(function: Callable[[Array], float], z: Array, h: float = 1e-6) -> Array:
+    """df/dx + i df/dy of a real function of complex numbers, by central differences."""
+    gradient = np.zeros_like(z)
+    for k in range(z.size):
+        for direction in (1, 1j):
+            shift = np.zeros_like(z)
+            shift[k] = h * direction
+            gradient[k] += direction * (function(z + shift) - function(z - shift)) / (2 * h)
+    return gradient

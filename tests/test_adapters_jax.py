@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import fast_momentum as fm
-from helpers import run_python
+from helpers import least_squares, numerical_gradient, run_python
 
 jax = pytest.importorskip("jax")
 import jax.numpy as jnp
@@ -40,6 +40,24 @@ def test_a_training_loop() -> None:
         fm.step(params, {**grads, "frozen": None}, state)
     np.testing.assert_allclose(params["w"], 3, rtol=1e-3)
     assert params["frozen"].tolist() == [1, 1]
+
+
+def test_the_gradient_of_a_complex_array_is_the_conjugate_of_what_a_step_takes(
+    rng: np.random.Generator,
+) -> None:
+    """df/dx - i df/dy, as docs/howto/images.md says: with it as it is, the steps leave the minimum."""
+    with jax.enable_x64(True):
+        matrix, data, solution = least_squares(rng)
+        gradient = jax.jit(jax.grad(lambda z: (jnp.abs(matrix @ z - data) ** 2).sum()))
+        z = np.zeros(5, complex)
+        expected = numerical_gradient(lambda z: np.sum(abs(matrix @ z - data) ** 2), z)
+        np.testing.assert_allclose(np.conj(adapter.grads(gradient(z))), expected, rtol=1e-5, atol=1e-6)
+        for function, ends_there in [(np.conj, True), (np.asarray, False)]:
+            z = np.zeros(5, complex)
+            state = fm.init(z, lr=0.5 / np.linalg.norm(matrix, 2) ** 2, momentum=0.5)
+            for _ in range(1000):
+                fm.step(z, function(adapter.grads(gradient(z.copy()))), state)
+            assert np.allclose(z, solution, rtol=1e-9) == ends_there
 
 
 def test_parameters_have_to_be_numpys() -> None:

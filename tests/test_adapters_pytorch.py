@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import fast_momentum as fm
-from helpers import assert_bits, edit, random_like, run_python
+from helpers import assert_bits, edit, least_squares, numerical_gradient, random_like, run_python
 
 torch = pytest.importorskip("torch")
 
@@ -28,6 +28,7 @@ ROUNDED: list[dict[str, Any]] = [
     {"lr": 0.05, "momentum": 0.9, "dampening": 0.3, "weight_decay": 0.01},
     {"lr": 0.05, "momentum": 0.9, "nesterov": True, "weight_decay": 0.01, "maximize": True},
 ]
+TAKEN = "torch.float32, torch.float64, torch.complex64 or torch.complex128"
 SINGLE = {"foreach": False, "fused": False}
 
 
@@ -444,7 +445,7 @@ REFUSED_IMPORTS = {
         "state_dict['state'][0] must have step, square_avg, momentum_buffer, by its group, not step, square_avg"),
     "alpha 1": (lambda: of_another("RMSprop", alpha=1.0), ValueError, "rho must be in [0, 1), not 1.0"),
     "moment in bfloat16": (lambda: {**of_another("Adam"), "state": {0: {"step": 1, "exp_avg": torch.zeros(2), "exp_avg_sq": torch.zeros(2).bfloat16()}}}, TypeError,
-        "state_dict['state'][0]['exp_avg_sq'] must have dtype torch.float32 or torch.float64, not torch.bfloat16"),
+        f"state_dict['state'][0]['exp_avg_sq'] must have dtype {TAKEN}, not torch.bfloat16"),
     "moved": (lambda: without("momentum"), ValueError, "must have momentum, as a torch.optim.SGD has"),
     "differentiable": (lambda: saved(differentiable=True), ValueError,
         "state_dict['param_groups'][0] must not be differentiable, which a step here is not"),
@@ -459,7 +460,7 @@ REFUSED_IMPORTS = {
     "dtype": (lambda: with_buffer(torch.zeros(3, dtype=torch.float64)), TypeError,
         "the momentum_buffer must have dtype float32, as params[1] has, not float64"),
     "bfloat16": (lambda: with_buffer(torch.zeros(3, dtype=torch.bfloat16)), TypeError,
-        "state_dict['state'][1]['momentum_buffer'] must have dtype torch.float32 or torch.float64, not torch.bfloat16"),
+        f"state_dict['state'][1]['momentum_buffer'] must have dtype {TAKEN}, not torch.bfloat16"),
     "keys as JSON leaves them": (lambda: with_keys(str), ValueError,
         "state_dict['state'] must have no keys but the numbers in its param_groups, not '0'; JSON made strings of numbers: "
         "{int(key): kept for key, kept in state.items()}"),
@@ -547,6 +548,65 @@ def test_dampening_without_momentum_is_dropped_as_pytorch_does() -> None:
         [np.zeros(2, np.float32), np.zeros(3, np.float32)], saved(momentum=0, dampening=0.5)
     )
     assert (state.momentum, state.dampening) == (0, 0)
+
+
+# ---- complex tensors ----
+
+
+def test_the_gradient_of_a_complex_tensor_is_the_one_that_a_step_takes(rng: np.random.Generator) -> None:
+    """df/dx + i df/dy, as docs/howto/images.md says."""
+    matrix, data, solution = least_squares(rng)
+    tensors = [torch.tensor(z) for z in (matrix, data)]
+    z = torch.zeros(5, dtype=torch.complex128, requires_grad=True)
+    params = pytorch.arrays(z)
+    state = fm.init(params, lr=0.5 / np.linalg.norm(matrix, 2) ** 2, momentum=0.5)
+    for step in range(1000):
+        (tensors[0] @ z - tensors[1]).abs().square().sum().backward()
+        if step == 1:
+            expected = numerical_gradient(lambda z: np.sum(abs(matrix @ z - data) ** 2), params)
+            np.testing.assert_allclose(pytorch.grads(z), expected, rtol=1e-5, atol=1e-6)
+        fm.step(params, pytorch.grads(z), state)
+        z.grad = None
+    np.testing.assert_allclose(z.detach().numpy(), solution, rtol=1e-9)
+
+
+@pytest.mark.parametrize("dtype", [np.complex64, np.complex128], ids=str)
+@pytest.mark.parametrize(
+    ("name", "options"), [*(("SGD", {**options, **SINGLE}) for options in ROUNDED), *OTHERS], ids=str
+)
+def test_a_run_of_complex_tensors_moves_there_and_back(
+    name: str, options: dict[str, Any], dtype: Any, rng: np.random.Generator
+) -> None:
+    """Both see pairs of reals."""
+
+    def random(shape: tuple[int, ...]) -> Any:
+        parts = random_like((*shape, 2), dtype(0).real.dtype, rng)
+        return parts.view(dtype).reshape(shape)
+
+    def steps(optimizer: Any, state: fm.State | None = None) -> None:
+        for _ in range(4):
+            gradients = [random((4, 3)), random((5,))]
+            for tensor, gradient in zip(tensors, gradients, strict=True):
+                tensor.grad = torch.tensor(gradient)
+            optimizer.step()
+            if state is not None:
+                fm.step(params, gradients, state)
+
+    tolerance = tolerance_of(name, dtype)
+    cls = getattr(torch.optim, name)
+    tensors = [torch.tensor(random(shape), requires_grad=True) for shape in [(4, 3), (5,)]]
+    optimizer = cls(tensors, **{"lr": 0.05, **options})
+    steps(optimizer)
+    params = copies(tensors)
+    state = pytorch.import_state(params, optimizer.state_dict())
+    steps(optimizer, state)
+    assert_agree(params, tensors, tolerance)
+
+    tensors = [torch.tensor(p, requires_grad=True) for p in params]
+    resumed = cls(tensors, lr=1.0)
+    resumed.load_state_dict(pytorch.export_state(state, resumed))
+    steps(resumed, state)
+    assert_agree(params, tensors, tolerance)
 
 
 # ---- tensors as arrays ----
@@ -645,16 +705,17 @@ def test_refused_tensors() -> None:
     torn.grad = torch.eye(2).to_sparse()
     for function, tensors, message in [
         (pytorch.arrays, {"a": [dense, torch.zeros(2, device="meta")]}, "tensors['a'][1] must be on the CPU, not meta; .cpu() makes a copy"),
-        (pytorch.arrays, [torch.zeros(2, dtype=torch.bfloat16)], "tensors[0] must have dtype torch.float32 or torch.float64, not torch.bfloat16; .float() makes a copy"),
-        (pytorch.arrays, torch.zeros(2, dtype=torch.complex64), "tensors must have dtype torch.float32 or torch.float64, not torch.complex64"),
+        (pytorch.arrays, [torch.zeros(2, dtype=torch.bfloat16)], f"tensors[0] must have dtype {TAKEN}, not torch.bfloat16; .float() makes a copy"),
+        (pytorch.arrays, torch.zeros(2, dtype=torch.int64), f"tensors must have dtype {TAKEN}, not torch.int64"),
+        (pytorch.arrays, torch.zeros(2, dtype=torch.complex64).conj(), " Use tensor.resolve_conj().numpy() instead."),
         (pytorch.arrays, torch.zeros(2).to_sparse(), "tensors must be dense, not torch.sparse_coo; .to_dense() makes a copy"),
-        (pytorch.grads, [torn], "tensors[0].grad must be dense, not torch.sparse_coo"),
+        (pytorch.grads, [torn], "tensors[0].grad must be dense, not torch.sparse_coo; .to_dense() makes a copy"),
         (pytorch.arrays, [np.zeros(2)], "tensors[0] must be a torch.Tensor, not numpy.ndarray"),
         (pytorch.grads, [np.zeros(2)], "tensors[0] must be a torch.Tensor, not numpy.ndarray"),
     ]:  # fmt: skip
         with pytest.raises(TypeError, match="must") as caught:
             function(tensors)
-        assert message in str(caught.value)
+        assert str(caught.value).endswith(message)
     expanded = pytorch.arrays(torch.zeros(1).expand(3))
     with pytest.raises(ValueError, match="overlap"):
         fm.step(expanded, np.ones(3, np.float32), fm.init(expanded, lr=0.5))

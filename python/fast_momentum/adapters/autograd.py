@@ -41,7 +41,8 @@ def sgd(
     ----------
     grad : callable
         ``grad(x, i)``: the gradient at `x`, with its structure, in iteration ``i`` from 0. It is handed the arrays
-        that are stepped in place, so it must not keep, return or write them.
+        that are stepped in place, so it must not keep, return or write them. Of complex arrays it has to return
+        ``df/dx + i df/dy``, the conjugate of what ``autograd.grad`` makes.
     x0 : array_like, number, or list, tuple or dict of them, nested
         Where to begin; not changed. Integers become float64, and numbers arrays without dimensions.
     callback : callable, optional
@@ -129,7 +130,8 @@ def adam(
     Notes
     -----
     autograd divides both moments by their corrections, element by element. Here they are in the constants, so each step
-    agrees to a few roundings of what it takes from the parameters, and not bit for bit.
+    agrees to a few roundings of what it takes from the parameters, and not bit for bit. Complex arrays are stepped as
+    pairs of reals; autograd has complex squares of complex gradients, and divides by their root.
 
     References
     ----------
@@ -188,7 +190,7 @@ def rmsprop(
     Notes
     -----
     autograd multiplies by `step_size` before it divides, so each step agrees to the rounding of what it takes from the
-    parameters, and not bit for bit.
+    parameters, and not bit for bit. Complex arrays as in `adam`.
 
     References
     ----------
@@ -205,7 +207,7 @@ def rmsprop(
     state = fm.rmsprop(params, lr=step_size, rho=gamma, eps=eps)
     saved = state.state_dict()
     for path, second_moment in saved["second_moment"].items():
-        second_moment[...], saved["steps"][path] = 1, 1
+        second_moment[...], saved["steps"][path] = 1 + 1j if np.iscomplexobj(second_moment) else 1, 1
     state.load_state_dict(saved)
     return _minimised(grad, params, state, callback, num_iters)
 
@@ -292,5 +294,5 @@ def _parameter(leaf: Any) -> Any:
 
 
 def _gradients(tree: Any) -> Any:
-    """The gradient of an array without dimensions may be a float."""
-    return mapped(lambda leaf: np.asarray(leaf) if isinstance(leaf, float) else leaf, tree)
+    """The gradient of an array without dimensions may be a number of Python."""
+    return mapped(lambda leaf: np.asarray(leaf) if isinstance(leaf, (float, complex)) else leaf, tree)

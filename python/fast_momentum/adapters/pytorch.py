@@ -38,7 +38,7 @@ __all__ = ["arrays", "export_state", "grads", "import_state"]
 
 TESTED = "2.13.0"
 
-DTYPES = (torch.float32, torch.float64)
+DTYPES = (torch.float32, torch.float64, torch.complex64, torch.complex128)
 DEEPEST = 100
 
 
@@ -297,7 +297,7 @@ def arrays(tensors: Any) -> Any:
     Raises
     ------
     TypeError
-        Something is no tensor, or a tensor is sparse, not on the CPU, or neither float32 nor float64.
+        Something is no tensor, or a tensor is sparse, not on the CPU, or not float32, float64, complex64 or complex128.
 
     See Also
     --------
@@ -329,7 +329,8 @@ def grads(tensors: Any) -> Any:
     A sparse gradient, as ``torch.nn.Embedding(..., sparse=True)`` has, becomes `fast_momentum.Rows`, so that the step is
     one of these rows alone, as in ``torch.optim.SparseAdam``.
 
-    Take them anew for each step: ``zero_grad()`` drops the gradients, and ``backward()`` makes new ones.
+    Take them anew for each step: ``zero_grad()`` drops the gradients, and ``backward()`` makes new ones. Those of complex
+    tensors are ``df/dx + i df/dy``, as `fast_momentum.step` takes them.
 
     Parameters
     ----------
@@ -622,5 +623,9 @@ def _refusal(tensor: Any) -> str | None:
     if not tensor.is_cpu:
         return f"be on the CPU, not {tensor.device}; .cpu() makes a copy"
     if tensor.dtype not in DTYPES:
-        return f"have dtype torch.float32 or torch.float64, not {tensor.dtype}; .float() makes a copy"
+        *others, last = map(str, DTYPES)
+        way_out = (
+            "; .float() makes a copy" if tensor.is_floating_point() else ""
+        )  # float32 may not hold others
+        return f"have dtype {', '.join(others)} or {last}, not {tensor.dtype}{way_out}"
     return None
