@@ -64,6 +64,7 @@ EXPERIMENTS = [
     "momentum_map",
     "digits_momentum",
     "convex_rates",
+    "accelerated",
     "root_locus",
     "early_stopping",
     "games",
@@ -72,6 +73,9 @@ EXPERIMENTS = [
     "linear_svm",
     "logistic_regression",
     "bandit",
+    "ptychography",
+    "deblurring",
+    "sparse_regression",
 ]
 sphinx_gallery_conf = {
     "examples_dirs": "../examples",

@@ -163,6 +163,23 @@ PRINTED = {
         "Nesterov: relative distance 0.7 after 100 steps, ",
     ],
     "bandit": ["momentum 0.0: best lr 0.4, regret 0.2", "momentum 0.9: best lr 0.04, regret 0.2"],
+    "accelerated": [
+        "gradient descent           falls as k^-1.06\n",
+        "Nesterov, (k - 1)/(k + 2)  falls as k^-2.06\n",
+        "heavy ball                 -1.802, 2.116, 0.647\n",
+        "Nesterov, 2/3              0.000, 0.000, 0.000\n",
+    ],
+    "ptychography": [
+        "gradient descent          misfit 206; after 100 steps 0.13, after 300 0.029\n",
+        "heavy ball, momentum 0.9  misfit 206; after 100 steps 0.012, after 300 0.0011\n",
+        "times as long as a step\n",
+    ],
+    "deblurring": [
+        "where gradient descent ends, after 55\n",
+        "errors: blurred 0.424, no bound 0.331, positivity 0.182",
+        "times as long as a step\n",
+    ],
+    "sparse_regression": ["\n37 of 55 coefficients are not 0; at most ", "times as long as a step\n"],
 }
 
 
@@ -1045,3 +1062,100 @@ def test_bandit() -> None:
         assert means[run.best() + 1] > means[run.best()] < means[run.best() - 1]
     # At about the same lr, 0.4 and 0.32
     assert heavy.regrets[-1].mean() > 2 * plain.regrets[2].mean()
+
+
+# ---- accelerated steps ----
+
+
+def test_accelerated_stays_below_its_bounds() -> None:
+    found = found_in("accelerated")
+    plain, *growing = found.convex.values()
+    assert (plain[1:] < found.bounds["gradient descent"]).all()
+    for losses in growing:
+        assert (losses[1:] < found.bounds["Nesterov"]).all()
+
+
+def test_accelerated_has_the_power_of_each() -> None:
+    module, found = load("accelerated"), found_in("accelerated")
+    powers = [module.power(losses) for losses in found.convex.values()]
+    np.testing.assert_allclose(powers, [-1, -2, -2], atol=0.1)
+
+
+def test_accelerated_restart_brings_back_a_factor() -> None:
+    plain, growing, fista, restarted = found_in("accelerated").strong.values()
+    assert max(growing[-1], fista[-1]) < plain[-1] / 10
+    assert restarted[-1] < 1e-20 * growing[-1]
+
+
+def test_accelerated_is_the_loop_of_the_textbook() -> None:
+    """Of (k - 1)/(k + 2), in one variable that is no quadratic."""
+    module = load("accelerated")
+    x, y, expected = 3.3, 3.3, [3.3]
+    for k in range(1, module.STEPS_CYCLE + 1):
+        new = y - module.slope(y) / 25
+        x, y = new, new + (k - 1) / (k + 2) * (new - x)
+        expected.append(y)
+    points = found_in("accelerated").cycle["Nesterov, (k - 1)/(k + 2)"]
+    np.testing.assert_allclose(points, expected, rtol=1e-12, atol=1e-15)
+
+
+def test_accelerated_cycle() -> None:
+    heavy, *others = found_in("accelerated").cycle.values()
+    np.testing.assert_allclose(heavy[-3:], heavy[-6:-3], atol=1e-9)
+    assert np.ptp(heavy[-3:]) > 3
+    for points in others:
+        assert abs(points[-1]) < 1e-9
+
+
+# ---- images ----
+
+
+def test_ptychography_gradient() -> None:
+    """df/dx + i df/dy, along random directions."""
+    module, rng = load("ptychography"), np.random.default_rng(0)
+    beam = module.new_beam()
+    magnitudes = abs(module.waves(module.new_object(), beam))
+    at, direction = (rng.normal(size=(module.SIDE, module.SIDE, 2)).view(complex)[..., 0] for _ in range(2))
+    gradient = module.misfit_and_gradient(at, beam, magnitudes)[1]
+    above, below = (
+        module.misfit_and_gradient(at + h * direction, beam, magnitudes)[0] for h in (1e-5, -1e-5)
+    )
+    assert (above - below) / 2e-5 == pytest.approx(np.vdot(gradient, direction).real, rel=1e-5)
+
+
+def test_ptychography_momentum() -> None:
+    module, found = load("ptychography"), found_in("ptychography")
+    plain, heavy = found.misfits.values()
+    assert heavy[module.SHOWN] < plain[module.SHOWN] / 5
+    assert heavy[module.SHOWN] < plain[-1]
+    assert (heavy[2:50] > plain[2:50]).all()
+    middle = (slice(12, 44),) * 2  # where the digits are
+    target = found.object[middle]
+    errors = []
+    for image in found.images.values():
+        turned = image[middle] * np.exp(-1j * np.angle(np.vdot(target, image[middle])))
+        errors.append(np.linalg.norm(turned - target) / np.linalg.norm(target))
+    assert errors[1] < errors[0] / 2
+
+
+def test_deblurring() -> None:
+    module, found = load("deblurring"), found_in("deblurring")
+    plain, fista, restarted = (losses[-1] for losses in found.losses.values())
+    assert 0 <= 1000 * restarted < fista < plain / 1000
+    assert found.images["positivity"].min() == 0
+    assert found.images["no bound"].min() < -0.1
+    assert module.error(found, "positivity") < 0.6 * module.error(found, "no bound")
+
+
+def test_deblurring_by_total_variation() -> None:
+    pytest.importorskip("skimage")
+    module, found = load("deblurring"), found_in("deblurring")
+    assert module.error(found, "total variation") < 0.9 * module.error(found, "no bound")
+
+
+def test_sparse_regression_is_the_lasso_of_scikit_learn() -> None:
+    found = found_in("sparse_regression")
+    np.testing.assert_allclose(found.coefficients, found.of_scikit_learn, rtol=0, atol=1e-8)
+    np.testing.assert_array_equal(found.coefficients == 0, found.of_scikit_learn == 0)
+    plain, fista, restarted = (excess[100] for excess in found.excess.values())
+    assert restarted < fista / 10 < plain / 1000
