@@ -35,6 +35,7 @@ problems, 2009. A. Chambolle, An algorithm for total variation minimization and 
 
 from __future__ import annotations
 
+import importlib.util
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import matplotlib.pyplot as plt
@@ -44,17 +45,13 @@ import fast_momentum as fm
 from fast_momentum import plot
 from fast_momentum._bench.timing import interleaved
 
-try:
-    from skimage.restoration import denoise_tv_chambolle
-except ImportError:
-    denoise_tv_chambolle = None
-
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from numpy.typing import NDArray
 
     Array = NDArray[np.float64]
 
+HAS_SCIKIT_IMAGE = importlib.util.find_spec("skimage") is not None
 SIDE, BLUR, NOISE = 64, 1.5, 0.01  # of the image and of the blur in pixels; of values up to 1
 RIDGE = 1e-3
 STEPS, LONG = 500, 3000
@@ -116,14 +113,15 @@ def experiment() -> Found:
     for name, options in POSITIVE.items():
         images["positivity"], losses[name] = run(STEPS, lower=0.0, **options)
     least = run(LONG, lower=0.0, restart="gradient")[1].min()
-    if denoise_tv_chambolle is not None:
+    if HAS_SCIKIT_IMAGE:
         images["total variation"] = run(STEPS_TV, prox=total_variation, restart="gradient")[0]
     return Found(images, {name: values - least for name, values in losses.items()})
 
 
 def total_variation(candidate: Array) -> None:
     """The proximal map of lr times TV times the total variation, with lr = 1."""
-    candidate[...] = denoise_tv_chambolle(candidate, weight=TV, eps=1e-6, max_num_iter=100)
+    restoration: Any = importlib.import_module("skimage.restoration")
+    candidate[...] = restoration.denoise_tv_chambolle(candidate, weight=TV, eps=1e-6, max_num_iter=100)
 
 
 def error(found: Found, name: str) -> float:
@@ -173,7 +171,7 @@ def main() -> None:
         print(f"{name:24} above the least loss after {STEPS} steps {values[-1]:.1e}; "
               f"where gradient descent ends, after {there}")  # fmt: skip
     print("errors:", ", ".join(f"{name} {error(found, name):.3f}" for name in list(found.images)[1:]))
-    if denoise_tv_chambolle is None:
+    if not HAS_SCIKIT_IMAGE:
         print("no total variation: scikit-image is not installed")
     print(f"the lines of NumPy took {ratio():.1f} times as long as a step")
     draw(found).savefig("deblurring.png", dpi=150)

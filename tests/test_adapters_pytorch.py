@@ -687,7 +687,7 @@ def test_a_step_of_a_sparse_gradient_is_that_of_its_rows() -> None:
     theirs.load_state_dict(ours.state_dict())
     optimizer = torch.optim.SparseAdam(theirs.parameters(), lr=0.1)
     params = pytorch.arrays(ours)
-    state = fm.adam(params, lr=0.1)
+    state = fm.adam(params, lr=0.1, form="folded")
     for tokens in ([1, 7, 1], [7, 3], [1, 1, 1, 8]):
         for embedding in (ours, theirs):
             embedding.zero_grad()
