@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import gc
 import math
@@ -204,7 +205,9 @@ def test_bounds_can_be_set_and_are_read_back() -> None:
 BAD: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"lower": 1.0, "upper": 0.5}, ValueError, "lower must be at most upper, 0.5 for params['c'], not 1.0"),
     ({"lower": {"c": None, "w": 2.0}, "upper": {"c": 0.0, "w": 1.0}}, ValueError, "lower must be at most upper, 1.0 for params['w'], not 2.0"),
-    ({"lower": math.nan}, ValueError, "lower must be a number, or None for no bound, not nan"),
+    ({"lower": math.nan}, ValueError, "lower must be a number below inf, or None for no bound, not nan"),
+    ({"lower": math.inf}, ValueError, "lower must be a number below inf, or None for no bound, not inf"),
+    ({"upper": -math.inf}, ValueError, "upper must be a number above -inf, or None for no bound, not -inf"),
     ({"upper": "1"}, TypeError, "upper must be a real number, not str"),
     ({"upper": 1j}, TypeError, "upper must be a real number, not complex"),
     ({"upper": {"c": 1}}, ValueError, "upper must have the same keys as in params, not lack 'w'"),
@@ -251,6 +254,36 @@ def test_complex_arrays_have_no_order(name: str, value: float, none: str) -> Non
     fm.step(params, copied(params), state)
     with pytest.raises(ValueError, match=re.escape(message)):
         setattr(state, name, value)
+
+
+@pytest.mark.parametrize("half", HALVES, ids=str)
+def test_a_bound_that_16_bits_cannot_hold_is_refused(half: Any) -> None:
+    most = float(np.finfo(half).max) if half == np.float16 else 3.39e38
+    params = [np.ones(2, np.float32), np.ones(2, half)]
+    fm.init(params, lr=0.1, lower=-most, upper=most)
+    message = rf"^lower must stay finite when rounded to {half.name}, the dtype of params\[1\], not be -?{re.escape(repr(most * 1.003))}; "
+    with pytest.raises(ValueError, match=message):
+        fm.init(params, lr=0.1, lower=-most * 1.003)
+
+
+@pytest.mark.parametrize("dtype", [np.dtype("float32"), *HALVES], ids=str)
+def test_what_rounding_took_is_forgotten_at_a_bound(dtype: Any) -> None:
+    """Else the next step would take the parameter off the bound, or further than its gradient."""
+    w = np.full(4, 100, dtype)
+    expected = w.copy()
+    options: dict[str, Any] = {"lr": 1.0, "momentum": 0.0, "lower": 0.0, "upper": 1.0, "compensated": True}
+    state, other = fm.init(w, **options), reference.init(expected, **options)
+    for grad in (np.full(4, 3.3, dtype), np.array([1e-3, 0, 0.3, -0.3], dtype)):
+        fm.step(w, grad, state)
+        reference.step(expected, grad, other)
+        assert_bits(w, expected)
+        assert_bits(state.state_dict()["compensation"], other.state_dict()["compensation"])
+        if grad[0] > 1:
+            assert not state.state_dict()["compensation"][""].any()
+    state.lower = state.upper = None
+    before = w.copy()
+    fm.step(w[:4], np.zeros(4, dtype), state)
+    np.testing.assert_allclose(w.astype(float), before.astype(float), rtol=1e-2)
 
 
 def test_what_was_set_is_checked_at_the_next_step() -> None:
@@ -387,6 +420,25 @@ def test_what_it_breaks_loses_nothing(
     fm.step(params, grads, state, prox=soft(0.1))
 
 
+@pytest.mark.parametrize("half", HALVES, ids=str)
+@pytest.mark.parametrize("nonfinite", ["raise", "skip"])
+def test_master_copies_are_what_they_were(nonfinite: str, half: Any) -> None:
+    """They follow a parameter that was changed, in the step that is made, and not in one that is not."""
+    params = {"w": np.ones(2, half), "b": [np.ones(1), np.ones(700, half)]}
+    state = fm.accelerated(params, lr=1e-4, nonfinite=nonfinite, restart="gradient")
+    for _ in range(3):
+        fm.step(params, copied(params), state)
+    params["w"][:] = 5
+    params["b"][1][:] = 2
+    before = state.state_dict()["master"]
+    for prox in (raises, is_not_finite):
+        with contextlib.suppress(OddError, fm.NonFiniteGradientError):
+            fm.step(params, copied(params), state, prox=prox)
+        assert_bits(state.state_dict()["master"], before)
+    fm.step(params, copied(params), state)
+    assert (state.state_dict()["master"]["['w']"] > 4).all()
+
+
 def test_a_candidate_that_is_not_finite_is_skipped(rng: np.random.Generator) -> None:
     params = model(rng)
     state = fm.accelerated(params, lr=0.1, nonfinite="skip")
@@ -411,6 +463,8 @@ def test_where_it_is_refused() -> None:
             fm.step(w, np.ones(2), state, prox=print)
         assert snapshot(state, w) == before
         fm.step(w, np.ones(2), state, prox=None)
+    state = fm.accelerated([w], lr=0.1, l1=[0.0], lower=[None])  # which are none
+    fm.step([w], [np.ones(2)], state, prox=soft(0.1))
 
 
 def changes(params: Any, grads: Any) -> dict[str, Callable[[], object]]:
@@ -500,3 +554,32 @@ def test_lookahead_and_forms_are_refused() -> None:
     with pytest.raises(ValueError, match="which the rule accelerated has not"):
         fm.lookahead(y, state)
     assert "velocity" not in next(row["keeps"] for row in _core.rules if row["rule"] == "accelerated")
+
+
+def test_it_has_no_average() -> None:
+    w = np.ones(2)
+    state = fm.accelerated(w, lr=0.1)
+    fm.step(w, np.ones(2), state)
+    with pytest.raises(ValueError, match="^state must have an average, which the rule accelerated has not$"):
+        state.swap_average(w)
+    saved = state.state_dict()
+    saved["average"] = {"": np.ones(2)}
+    with pytest.raises(
+        ValueError,
+        match=r"^state_dict\['average'\] must be empty in the rule accelerated, which has none, not hold",
+    ):
+        state.load_state_dict(saved)
+
+
+def test_positions_of_a_sequence_that_no_steps_reach_are_refused() -> None:
+    w = np.ones(2)
+    state = fm.accelerated(w, lr=0.1)
+    saved = state.state_dict()
+    for position in (0.5, 2.0**63, 1e200, math.inf, math.nan):
+        saved["sequence_positions"] = {"": position}
+        with pytest.raises(ValueError, match=re.escape("must be in [1, 2**62], not ")):
+            state.load_state_dict(saved)
+    saved["sequence_positions"] = {"": 2.0**62}
+    state.load_state_dict(saved)
+    fm.step(w, np.ones(2), state)
+    assert np.isfinite(w).all()

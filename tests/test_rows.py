@@ -440,3 +440,11 @@ def test_garbage_is_collected() -> None:
     """)
         == "True\n"
     )
+
+
+def test_rows_in_rows_are_freed() -> None:
+    """However deep: one would free the next in its own frame."""
+    nested = None
+    for _ in range(300_000):
+        nested = fm.Rows(nested, None)
+    del nested

@@ -639,3 +639,18 @@ def test_average_is_live_and_read_only(rng: np.random.Generator) -> None:
         with pytest.raises(ValueError, match="cannot set WRITEABLE flag"):
             array.flags.writeable = True
     assert fm.init(params, lr=0.1).average is None
+
+
+def test_int8_with_gradients_in_another_order(rng: np.random.Generator) -> None:
+    """A scale is for neighbours in the memory of the state, whose order is that of the parameter."""
+    for kind in ({}, {"form": "lr_inside", "nesterov": True}, {"rule": "lion"}):
+        for layout, of_grad in itertools.product(LAYOUTS.values(), LAYOUTS.values()):
+            params = layout(random_like((7, 30, 9), np.float32, rng))
+            expected = params.copy("K")
+            options = {"lr": 0.1, "velocity_dtype": "int8", **kind}
+            state, other = make(fm, params, **options), make(reference, expected, **options)
+            for _ in range(2):
+                grad = of_grad(random_like((7, 30, 9), np.float32, rng))
+                fm.step(params, grad, state)
+                reference.step(expected, grad, other)
+            assert_bits(params, expected)

@@ -972,12 +972,17 @@ def _step_one(keys: Keys, param: Array, grad: Array, state: State, rows: Any = .
             state._write(keys, param, before - displacement)
             lost = (_widened(param) - before) + displacement
             compensation[...] = round_to(lost, compensation.dtype.name)
-            state._write(keys, param, _boxed(_widened(param), h["lower"], h["upper"]))
+            after = _widened(param)
+            held = _boxed(after, h["lower"], h["upper"])
+            compensation[(held != after) & ~np.isnan(after)] = 0  # of what was put onto a bound
+            state._write(keys, param, held)
     for name, values in new.items():
         dtype_name = state.velocity_dtype or before.dtype.name
         if name in DITHERED and dtype_name in NARROW:
             values = dither(values, dtype_name, age.steps)
-        slots[name][rows] = round_to(values, dtype_name)[rows]
+        laid_out = np.empty_like(slots[name], values.dtype)  # int8 has a scale for neighbours in memory
+        laid_out[...] = values
+        slots[name][rows] = round_to(laid_out, dtype_name)[rows]
     state.steps[keys] += 1
     if state.rule == "adam":
         decays = h["nesterov"] and h["momentum_decay"] is not None

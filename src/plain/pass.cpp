@@ -49,8 +49,7 @@ class Block {
                 narrow_step(param);
             else
                 update_.dtype->step[c.variant](param, gradients(), at(slot(Slot::velocity).data), n_, c);
-            if (work_.pass.has_bounds && c.variant < n_whole_variants)
-                update_.dtype->stages.proximal(param, n_, 0, c.lower, c.upper);
+            if (work_.pass.has_bounds && c.variant < n_whole_variants) hold_in_box(param);
             if (!slot(Slot::compensation).data || work_.pass.has_bounds)
                 write(update_.param, own, param, param_);
             if (work_.pass.zeroes_grads) zero_grads();
@@ -76,12 +75,12 @@ class Block {
 
     // Of an accelerated step, in which the user's own proximal map takes the place of the other one.
     void propose() {
-        const char* param = params();
+        const char* param = params(false);
         descend(update_.candidate + begin_ * update_.dtype->itemsize, param);
     }
 
     void align() {
-        const char* param = params();
+        const char* param = params(false);
         work_.sums[update_.first_sum + begin_ / block] =
             update_.dtype->stages.alignment(param, found(param), previous(param), n_);
     }
@@ -158,20 +157,21 @@ class Block {
     }
 
     // The parameters in the dtype that is worked in: the master copy where there is one. Where somebody has
-    // changed a parameter since, its master copy follows.
-    char* params() {
+    // changed a parameter since, its master copy follows, if it may.
+    char* params(bool may_follow = true) {
         if (!slot(Slot::master).data) return read(update_.param, own, param_);
         const Storage& storage = *update_.param.storage;
         const char* found = stored(update_.param, own, param_);
         auto* master = reinterpret_cast<float*>(at(slot(Slot::master).data));
         char* expected = prepared_.bytes;
         storage.store(expected, nullptr, master, n_);
-        if (std::memcmp(expected, found, n_ * storage.itemsize) != 0) {
-            auto* values = reinterpret_cast<float*>(param_.values.bytes);
-            storage.load(values, found, nullptr, n_);
-            for (std::size_t i = 0, byte = 0; i < n_; ++i, byte += storage.itemsize)
-                if (std::memcmp(expected + byte, found + byte, storage.itemsize) != 0) master[i] = values[i];
-        }
+        if (std::memcmp(expected, found, n_ * storage.itemsize) == 0) return reinterpret_cast<char*>(master);
+        auto* values = reinterpret_cast<float*>(param_.values.bytes);
+        storage.load(values, found, nullptr, n_);
+        for (std::size_t i = 0, byte = 0; i < n_; ++i, byte += storage.itemsize)
+            if (std::memcmp(expected + byte, found + byte, storage.itemsize) == 0) values[i] = master[i];
+        if (!may_follow) return param_.values.bytes;
+        std::memcpy(master, values, n_ * sizeof *master);
         return reinterpret_cast<char*>(master);
     }
 
@@ -264,6 +264,22 @@ class Block {
         if (update_.param.storage)  // with the rounding that storing made
             update_.param.storage->load(reinterpret_cast<float*>(param), rounded(), nullptr, n_);
         stages.compensate(compensation, param, before, displacement, n_);
+        write(compensated, compensation);
+    }
+
+    // What rounding took from an element is of no account once it is put onto a bound.
+    void hold_in_box(char* param) {
+        const std::size_t itemsize = update_.dtype->itemsize;
+        const Operand& compensated = slot(Slot::compensation);
+        char* before = before_.bytes;
+        if (compensated.data) std::memcpy(before, param, n_ * itemsize);
+        const Coefficients& c = *update_.coefficients;
+        update_.dtype->stages.proximal(param, n_, 0, c.lower, c.upper);
+        if (!compensated.data) return;
+        char* compensation = read(Slot::compensation);
+        for (std::size_t byte = 0; byte < n_ * itemsize; byte += itemsize)
+            if (std::memcmp(before + byte, param + byte, itemsize) != 0)
+                std::memset(compensation + byte, 0, itemsize);
         write(compensated, compensation);
     }
 

@@ -156,8 +156,7 @@ constexpr Default rmsprop_defaults[] = {{Setting::momentum, "0.0"}, {}};
 constexpr bool ages = true;
 // The product of the beta1 of all steps, whatever they were.
 constexpr History momentum_products = {"momentum_products", up_to_one};
-constexpr History sequence_positions = {"sequence_positions",
-                                        {1, infinity, true, false, "be finite and >= 1"}};
+constexpr History sequence_positions = {"sequence_positions", {1, 0x1p62, true, true, "be in [1, 2**62]"}};
 
 const std::vector<Rule> rows = {
     {"momentum", "init", "lr_outside", Formula::linear, of_momentum | bits(Setting::dampening),

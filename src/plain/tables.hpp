@@ -41,7 +41,10 @@ constexpr Range not_negative = {0, infinity, true, false, "be finite and >= 0"};
 constexpr Range below_one = {0, 1, true, false, "be in [0, 1)"};
 constexpr Range up_to_one = {0, 1, true, true, "be in [0, 1]"};
 constexpr Range positive = {0, infinity, false, false, "be finite and above 0"};
-constexpr Range bounds = {-infinity, infinity, true, true, "be a number, or None for no bound"};
+constexpr Range lower_bounds = {-infinity, infinity, true, false,
+                                "be a number below inf, or None for no bound"};
+constexpr Range upper_bounds = {-infinity, infinity, false, true,
+                                "be a number above -inf, or None for no bound"};
 constexpr Range clip = {0, infinity, false, false, "be finite and above 0, or None for no clipping"};
 constexpr Range clip_norms = {0, infinity, false, true, "be above 0, or None for no clipping", false};
 constexpr Range average_decays = {0, 1, true, false, "be in [0, 1), or None for no average"};
@@ -148,10 +151,10 @@ constexpr Setting all_settings[] = {
      "Whether the step goes along the gradient instead of against it. Decay still shrinks."},
     {Setting::form, "form", Kind::choice, "'lr_outside'", any_value, some_rules, fixed, 1,
      "Which of the formulas above it is."},
-    {Setting::lower, "lower", Kind::bound, "None", bounds, every_rule, settable, 5,
+    {Setting::lower, "lower", Kind::bound, "None", lower_bounds, every_rule, settable, 5,
      "The least that an element may be: after the step, what is below becomes it. NaN stays, and what is\n"
      "kept, such as velocities, is left as it is."},
-    {Setting::upper, "upper", Kind::bound, "None", bounds, every_rule, settable, 5,
+    {Setting::upper, "upper", Kind::bound, "None", upper_bounds, every_rule, settable, 5,
      "The most that an element may be, in the manner of `lower`, and not below it."},
     {Setting::clip_norm, "clip_norm", Kind::option, "None", clip_norms, every_rule, settable, 2,
      "Above 0: the largest norm that all gradients together may have. With ``inf`` the norm is\n"

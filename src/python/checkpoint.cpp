@@ -127,6 +127,9 @@ Settings State::checked_settings(Saved& saved) const {
 
 // Exchanged with parameters that are compensated, it would be rounded.
 void State::check_average(const Saved& saved) const {
+    if (saved.progress.average_started && !rule_->takes_setting(Setting::average_decay))
+        throw py::value_error(item_path("average") + " must be empty in the rule " + rule_->name +
+                              ", which has none, not hold arrays");
     const bool compensated =
         settings_.read([](const Settings& settings) { return settings.common()[Setting::compensated] != 0; });
     if (saved.progress.average_started && compensated && kept_.has_narrow_params())

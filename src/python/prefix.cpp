@@ -1,6 +1,7 @@
 #include "python/prefix.hpp"
 
 #include <algorithm>
+#include <cmath>
 #include <optional>
 
 #include "plain/isa.hpp"
@@ -64,7 +65,9 @@ struct PrefixReader {
         for (std::size_t i = node.first_leaf; i < node.first_leaf + node.n_leaves; ++i) {
             numbers[i] = x;
             if (is_none) continue;
-            if (i == node.first_leaf || params.dtypes[i] != params.dtypes[i - 1]) check_rounded(x, path, i);
+            if (i == node.first_leaf || params.dtypes[i] != params.dtypes[i - 1] ||
+                params.stored[i] != params.stored[i - 1])
+                check_rounded(x, path, i);
         }
         return is_none ? py::object(py::none()) : py::float_(x);
     }
@@ -111,6 +114,22 @@ struct PrefixReader {
             throw py::value_error(path.str() + " must " + requirement + " when rounded to " +
                                   params.worked_in(i) + ", not be " + repr_of(py::float_(x)) +
                                   "; use a float64 array or another value");
+        if (setting.kind == Kind::bound && std::isfinite(x) && !std::isfinite(as_stored(x, i)))
+            throw py::value_error(path.str() + " must stay finite when rounded to " +
+                                  storage_of(params.stored[i])->name + ", the dtype of params" +
+                                  params.tree.path(i) + ", not be " + repr_of(py::float_(x)) +
+                                  "; use a float32 array or another value");
+    }
+
+    // What array i has of a parameter with this value, if it has fewer bits than are worked on.
+    float as_stored(double x, std::size_t i) const {
+        const Storage* storage = storage_of(params.stored[i]);
+        float value = static_cast<float>(x);
+        alignas(8) char memory[sizeof(double)];
+        if (!storage) return 0;
+        storage->store(memory, nullptr, &value, 1);
+        storage->load(&value, memory, nullptr, 1);
+        return value;
     }
 };
 

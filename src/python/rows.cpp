@@ -36,10 +36,12 @@ int traverse(PyObject* self, visitproc visit, void* arg) {
 void deallocate(PyObject* self) {
     PyTypeObject* type = Py_TYPE(self);
     PyObject_GC_UnTrack(self);
-    Py_XDECREF(rows_of(self).indices);
+    Py_TRASHCAN_BEGIN(self, deallocate)  // which may hold others of its kind, a million deep
+        Py_XDECREF(rows_of(self).indices);
     Py_XDECREF(rows_of(self).values);
     type->tp_free(self);
     Py_DECREF(type);
+    Py_TRASHCAN_END
 }
 
 PyObject* repr(PyObject* self) {

@@ -62,6 +62,13 @@ py::object State::shown(Setting::Name name) const {
     return settings_.read([&](const Settings& settings) { return settings.shown(name); });
 }
 
+bool State::is_set(Setting::Name name) const {
+    const bool is_number = all_settings[name].kind == Kind::number;
+    return settings_.read([&](const Settings& settings) {
+        return is_number ? settings.any_nonzero(name) : settings.any_number(name);
+    });
+}
+
 void State::set(Setting::Name name, py::handle value) {
     shown(name);
     Item item = checked_item(*rule_, name, value, kept_.params);
@@ -220,6 +227,9 @@ Pass State::pass(py::handle grad_scale, py::handle zero_grads) const {
 // ---- the average ----
 
 void State::check_has_average() const {
+    if (!rule_->takes_setting(Setting::average_decay))
+        throw py::value_error(std::string("state must have an average, which the rule ") + rule_->name +
+                              " has not");
     if (!progress().average_started)
         throw py::value_error(
             "state must have an average, not none; set average_decay, which starts one at the next step");

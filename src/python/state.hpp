@@ -75,6 +75,8 @@ class State {
     // Throws where the rule has no such setting.
     py::object shown(Setting::Name name) const;
     void set(Setting::Name name, py::handle value);
+    // Whether it is not 0, or not None, for some array.
+    bool is_set(Setting::Name name) const;
 
     // The arrays of a slot, None where it is empty. Throws where the rule has no such slot.
     py::object containers(Slot::Name slot);

@@ -99,7 +99,7 @@ OUTLINED py::handle checked_prox(const State& state, py::handle prox) {
     if (!PyCallable_Check(prox.ptr()))
         throw py::type_error("prox must be a function or None, not " + type_name(prox));
     for (const Setting::Name name : {Setting::l1, Setting::lower, Setting::upper})
-        if (const py::object shown = state.shown(name); !shown.equal(fallback(state.rule(), name)))
+        if (state.is_set(name))
             throw py::value_error(std::string("prox must be None where ") + all_settings[name].name +
                                   " is set, not " + brief(prox) + "; let it do what " +
                                   all_settings[name].name + " does");
