@@ -503,6 +503,49 @@ def test_prox_that_breaks_off() -> None:
     assert result.fun == quadratic(result.x)[0]
 
 
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+@pytest.mark.parametrize("array", ["a", "b", "c"])
+def test_prox_that_is_not_finite_in_any_array(array: str, bad: float) -> None:
+    """Not even where it comes at the first step, and the gradient there is finite."""
+
+    def prox(params: Any) -> None:
+        params[array][-1] = bad
+
+    start = {"a": np.zeros(2), "b": np.ones(2), "c": np.zeros(1)}
+    result = fm.minimize(
+        lambda p: (0.0, {k: np.zeros_like(x) for k, x in p.items()}), start, prox=prox, lr=0.1
+    )
+    assert (result.success, result.status, result.nit) == (False, 2, 1)
+    assert result.message.startswith(f"a step changed an element by {bad} after 1 steps; ")
+    for key, x in start.items():
+        np.testing.assert_array_equal(result.x[key], x)
+
+
+@pytest.mark.parametrize("lr", [[0.5, 0.0], [0.0, 0.5], lambda t: [0.0, 0.5 if t < 30 else 0.0]])
+@pytest.mark.parametrize("more", [{"l1": 0.1}, {"prox": lambda params: None}])
+def test_proximal_steps_where_some_lrs_are_0(lr: Any, more: Any) -> None:
+    """The arrays that are held do not hide what the others gain; a schedule may end at 0."""
+    result = fm.minimize(
+        lambda p: (sum(float((x - 1) @ (x - 1)) / 2 for x in p), [x - 1 for x in p]),
+        [np.zeros(2), np.zeros(2)], lr=lr, maxiter=60, tol=0.0 if callable(lr) else None, **more,
+    )  # fmt: skip
+    moved = 0 if isinstance(lr, list) and lr[0] else 1
+    np.testing.assert_array_equal(result.x[1 - moved], 0)
+    np.testing.assert_allclose(result.x[moved], 0.9 if "l1" in more else 1, atol=1e-4)
+    assert result.success or callable(lr)
+
+
+def test_proximal_steps_where_all_lrs_are_0() -> None:
+    """The answer is the last iterate, to which the map has been applied."""
+
+    def at_most_2(x: Any) -> None:
+        np.minimum(x, 2, out=x)
+
+    result = fm.minimize(quadratic, np.full(3, 5.0), prox=at_most_2, lr=0.0, maxiter=3)
+    assert (result.success, result.nit) == (False, 3)
+    np.testing.assert_array_equal(result.x, 2)
+
+
 # ---- noise ----
 
 

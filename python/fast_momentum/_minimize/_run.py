@@ -53,7 +53,9 @@ class Kept:
         self._spare = copied(params)
 
     def offer(self, rank: float, params: Any, value: float = math.nan, grads: Any = None) -> None:
-        if not rank < self._rank:
+        if not (
+            rank < self._rank or rank == self._rank == math.inf
+        ):  # the last of those of which nothing is known
             return
         copy_into(self._spare, params)
         last, self.point = self.point, Point(self._spare, value, mapped(_copied, grads))
@@ -147,12 +149,21 @@ class ProximalRun(Run):
         copy_into(self._before, self.params)
         self._step()
         self.nit += 1
-        iterates = dict(leaves(self.state.iterate))
-        self.residual = max(
-            _quotient(float(np.abs(point - iterates[keys]).max(initial=0.0)), at(self.state.lr, keys))
-            for keys, point in leaves(self._before)
-        )
+        self.residual = self._change()
         self.kept.offer(self.residual, self.state.iterate)
+
+    def _change(self) -> float:
+        """The largest one divided by lr. An lr of 0 says nothing of its array; where all are 0, it is infinite."""
+        iterates = dict(leaves(self.state.iterate))
+        quotients = []
+        for keys, point in leaves(self._before):
+            change, lr = float(np.abs(point - iterates[keys]).max(initial=0.0)), at(self.state.lr, keys)
+            if not math.isfinite(change):
+                what = f"a step changed an element by {change!r}"
+                raise NotFiniteError(what)
+            if lr:
+                quotients.append(change / lr)
+        return max(quotients, default=math.inf)
 
     def current(self) -> Point:
         iterate = copied(self.params)
@@ -161,11 +172,6 @@ class ProximalRun(Run):
 
     def best(self) -> Point:
         return evaluated(self.function, self.kept)
-
-
-def _quotient(change: float, lr: float) -> float:
-    """Infinite with an lr of 0, whose steps say nothing."""
-    return change / lr if lr else math.inf
 
 
 def evaluated(function: Function, kept: Kept) -> Point:
