@@ -420,6 +420,35 @@ def test_bounds_of_two_numbers_are_pairs_as_in_scipy() -> None:
     np.testing.assert_array_equal(result.x, [1, 2])
 
 
+@pytest.mark.parametrize("within", [list, tuple])
+@pytest.mark.parametrize("dtype", [float, int])
+def test_bounds_of_two_numbers_that_are_arrays_are_lower_and_upper(within: Any, dtype: Any) -> None:
+    bounds = within([np.array([0, -1], dtype), np.array([1, 2], dtype)])
+    for sign, best in ((-1, [1, 2]), (1, [0, -1])):
+        result = fm.minimize(
+            lambda x, sign=sign: (sign * float(x.sum()), sign * np.ones(2)),
+            np.zeros(2),
+            bounds=bounds,
+            lr=0.1,
+        )
+        np.testing.assert_array_equal(result.x, best)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32])
+def test_bounds_beyond_the_numbers_of_the_dtype_are_none(dtype: Any) -> None:
+    start, target = np.ones(2, dtype), np.array([-3, 3], dtype)
+    for bounds in ((0.5, 1e300), [(0.5, 1e300), (-1e300, 9)]):
+        result = fm.minimize(
+            lambda x: (float(np.sum((x - target) ** 2)) / 2, x - target),
+            start,
+            bounds=bounds,
+            lr=0.5,
+            tol=1e-2,
+        )
+        assert result.success, result
+        np.testing.assert_allclose(result.x, [0.5, 3], atol=1e-2)
+
+
 def lasso(matrix: Any, data: Any) -> Callable[[Any], Any]:
     def fun(x: Any) -> Any:
         error = matrix @ x - data
@@ -632,6 +661,26 @@ REFUSED: list[tuple[dict[str, Any], type[Exception], str]] = [
      "bounds: lower must be None for an array of complex128, which has no order; bound its modulus by prox"),
     ({"bounds": ({"w": 0}, {"w": 1}), "x0": {"w": np.zeros(1), "b": np.zeros(1)}}, ValueError,
      "bounds: lower['b'] must be given, or be None; lower is a number for all arrays or has the structure of x0"),
+    ({"bounds": ({"w": 0, "c": 0}, 1), "x0": {"w": np.zeros(1)}}, ValueError,
+     "bounds: lower['c'] must be left out, as x0 has nothing there; lower is a number for all arrays or has the "
+     "structure of x0"),
+    ({"bounds": (0, {"w": {"b": 1}, "a": [1]}), "x0": {"w": np.zeros(1), "a": np.zeros(1)}}, TypeError,
+     "bounds: upper['w'] must be a real number or an array of them, not {'b': 1}"),
+    ({"bounds": (0, [1, None, 2]), "x0": [np.zeros(1), np.zeros(1)]}, ValueError,
+     "bounds: upper[2] must be left out, as x0 has nothing there; upper is a number for all arrays or has the "
+     "structure of x0"),
+    ({"bounds": ([0, 0], 1), "x0": {"w": np.zeros(1), "b": np.zeros(1)}}, ValueError,
+     "bounds: lower[0] must be left out, as x0 has nothing there; lower is a number for all arrays or has the "
+     "structure of x0"),
+    ({"bounds": ({"w": 0}, 1), "x0": [np.zeros(1)]}, ValueError,
+     "bounds: lower['w'] must be left out, as x0 has nothing there; lower is a number for all arrays or has the "
+     "structure of x0"),
+    ({"bounds": np.zeros((2, 2)), "x0": np.zeros(2)}, ValueError,
+     "bounds of two elements must be two arrays, lower and upper, or two lists or tuples, a pair for each element, "
+     "not one array; scipy.optimize.Bounds(lower, upper) says which"),
+    ({"bounds": (np.zeros(2), [0, 1]), "x0": np.zeros(2)}, ValueError,
+     "bounds of two elements must be two arrays, lower and upper, or two lists or tuples, a pair for each element, "
+     "not an array and a list or tuple; scipy.optimize.Bounds(lower, upper) says which"),
     ({"bounds": [(0, 1), (0, 2), (0, 3)], "rule": fm.init}, ValueError,
      "bounds that differ within an array must come with rule accelerated, not momentum, as it is its proximal map"),
     ({"prox": np.negative, "rule": fm.init}, ValueError,

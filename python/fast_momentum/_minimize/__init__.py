@@ -84,7 +84,8 @@ def minimize(
         differences, one more value for each real number at each step, for small problems alone.
     bounds : optional
         SciPy's ``Bounds``; a pair (lower, upper) of numbers, arrays of the shape of x0, or prefixes of its containers,
-        None for no limit; or, for a vector, a pair for each element. `fun` is called within the bounds alone, but for
+        None for no limit; or, for a vector, a pair for each element. Of a vector of two elements, two lists or tuples of
+        two are pairs, and two arrays are lower and upper. `fun` is called within the bounds alone, but for
         differences. Limits that differ within an array need the rule `accelerated`.
     tol : float, default 1e-5
         It ends when no element of the gradient is larger in modulus: ``max|g|``, which SciPy calls gtol. With bounds it is

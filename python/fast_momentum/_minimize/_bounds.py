@@ -24,6 +24,8 @@ class Box:
 
     def __init__(self, bounds: Any, params: Any) -> None:
         lower, upper = _two(bounds, params)
+        _require_known(lower, "lower", params)
+        _require_known(upper, "upper", params)
         self._limits: dict[Keys, Limits] = {}
         for keys, param in leaves(params):
             low, high = _limit(lower, "lower", keys, param), _limit(upper, "upper", keys, param)
@@ -71,6 +73,8 @@ def _two(bounds: Any, params: Any) -> tuple[Any, Any]:
     items = list(bounds) if isinstance(bounds, (list, tuple, np.ndarray)) else []
     is_vector = isinstance(params, np.ndarray) and params.ndim == 1
     if is_vector and len(items) == params.size and all(np.shape(_none(i)) == (2,) for i in items):
+        if len(items) == 2 and not all(isinstance(item, (list, tuple)) for item in items):
+            return _two_arrays(bounds)
         pairs = [_none(item) for item in items]
         return [low for low, _ in pairs], [high for _, high in pairs]
     if len(items) == 2:
@@ -80,11 +84,38 @@ def _two(bounds: Any, params: Any) -> tuple[Any, Any]:
     raise ValueError(msg)
 
 
+def _two_arrays(bounds: Any) -> tuple[Any, Any]:
+    """The limits of two elements, which are pairs, too, unless both are arrays."""
+    if isinstance(bounds, np.ndarray) or not all(isinstance(limit, np.ndarray) for limit in bounds):
+        kinds = "one array" if isinstance(bounds, np.ndarray) else "an array and a list or tuple"
+        msg = (
+            f"bounds of two elements must be two arrays, lower and upper, or two lists or tuples, a pair for each "
+            f"element, not {kinds}; scipy.optimize.Bounds(lower, upper) says which"
+        )
+        raise ValueError(msg)
+    return bounds[0], bounds[1]
+
+
 def _none(item: Any) -> Any:
     """A pair with infinities in the place of None, so that it has a shape."""
     if isinstance(item, (list, tuple)) and len(item) == 2:
         return [end if low is None else low for low, end in zip(item, (-np.inf, np.inf), strict=True)]
     return item
+
+
+def _require_known(limits: Any, name: str, params: Any) -> None:
+    """No limits of what `params` does not have."""
+    if isinstance(params, np.ndarray):
+        return
+    for keys, _ in leaves(limits):
+        try:
+            at(params, keys)
+        except (KeyError, IndexError, TypeError):
+            msg = (
+                f"bounds: {name}{path_of(keys)} must be left out, as x0 has nothing there; {name} is a number for all "
+                f"arrays or has the structure of x0"
+            )
+            raise ValueError(msg) from None
 
 
 def _limit(limits: Any, name: str, keys: Keys, param: Any) -> NDArray[Any]:
@@ -108,7 +139,8 @@ def _limit(limits: Any, name: str, keys: Keys, param: Any) -> NDArray[Any]:
     if array.size != 1 and array.shape != param.shape:
         msg = f"{path} must be a number or have shape {param.shape}, not {array.shape}"
         raise ValueError(msg)
-    array = array.astype(param.real.dtype)
+    with np.errstate(over="ignore"):  # what is beyond all numbers of the dtype is no limit to them
+        array = array.astype(param.real.dtype)
     if np.isnan(array).any():
         msg = f"{path} must not be nan; None is no limit"
         raise ValueError(msg)
