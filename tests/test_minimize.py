@@ -178,6 +178,42 @@ def test_complex(dtype: Any, more: Any) -> None:
     np.testing.assert_allclose(result.x, target, atol=2e-2)
 
 
+@pytest.mark.parametrize("slope", [1e-3, 1.0, 1e3])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_constant_gradients(dtype: Any, slope: float) -> None:
+    """They show no curvature, by which lr could be set: it grows as fast as a bit for each step."""
+    result = fm.minimize(
+        lambda x: (-slope * float(x.sum()), np.full(3, -slope, dtype)), np.ones(3, dtype), bounds=(-1, 2)
+    )
+    assert result.success, result
+    assert result.nit < 60
+    np.testing.assert_array_equal(result.x, 2)
+
+
+def test_constant_gradients_without_an_end() -> None:
+    result = fm.minimize(lambda x: (-float(x[0]), -np.ones(1)), np.ones(1))
+    assert (result.success, result.status) == (False, 2)
+    assert result.fun < -1e300
+
+
+@pytest.mark.parametrize(("size", "works"), [(1e15, True), (1e30, False)])
+def test_large_gradients_in_float32(size: float, works: bool) -> None:
+    """What has no norm there is said to have none, rather than that no step were of any use."""
+
+    def fun(x: Any) -> Any:
+        return size / 2 * float((x - 1) @ (x - 1)), np.float32(size) * (x - 1)
+
+    result = fm.minimize(fun, np.zeros(3, np.float32), tol=size * 1e-5)
+    assert result.success is works, result
+    if not works:
+        assert result.message == (
+            "the norm of the gradient was inf in float32 (scale fun, or give lr) after 0 steps; "
+            "x is the best point before. A lower lr may help."
+        )
+        given = fm.minimize(fun, np.zeros(3, np.float32), tol=size * 1e-5, lr=0.5 / size)
+        assert given.success, given
+
+
 def test_args_and_jac() -> None:
     for args in ((2.0,), 2.0):
         result = fm.minimize(
@@ -614,7 +650,10 @@ REFUSED: list[tuple[dict[str, Any], type[Exception], str]] = [
      "a function may form other differences"),
     ({"x0": np.array(["a"])}, TypeError, None),
     ({"x0": {"w": np.zeros(2, int)}}, TypeError, None),
-    ({"x0": {"w": np.zeros(2, np.float16)}}, TypeError, None),
+    ({"x0": {"w": np.zeros(2, np.float16)}}, TypeError, "x0['w'] must be of float32, float64 or their complex ones "
+     "where lr is None, not float16; give lr"),
+    ({"x0": np.zeros(2, np.float16), "rule": fm.init}, TypeError, "x0 must be of float32, float64 or their complex "
+     "ones where lr is None, not float16; give lr"),
     ({"tol": -1}, ValueError, None),
     ({"tol": "small"}, TypeError, "tol must be a real number or an array of them, not str"),
     ({"maxiter": 1.5}, ValueError, "maxiter must be an integer >= 0, not 1.5"),

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .._containers import mapped
+from .._containers import leaves, mapped, path_of
 from ..tuning import AutoTuner, CurvatureWindow
 from ..tuning._flat import Flat, norm
 from ..tuning._probes import short
 from ..tuning.autotuner import HIGH_FALL, _upper_end
-from ._function import reals
+from ._function import NotFiniteError, reals
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,7 +26,10 @@ WINDOW = 3
 
 
 class InverseCurvature:
-    """``state.lr = 1/l_max``, as far as the last steps show it; the first step is a short one."""
+    """``state.lr = 1/l_max``, as far as the last steps show it; the first step is a short one.
+
+    As long as none has shown a curvature, the lr doubles at each step.
+    """
 
     def __init__(self, state: State) -> None:
         self._state = state
@@ -39,10 +42,14 @@ class InverseCurvature:
         self._window._add_flat(point)
         seen = self._window.range()
         if seen is None:
-            lr = short(p) / (norm(g) or 1.0)
+            length = norm(g)
+            if math.isinf(length):
+                what = f"the norm of the gradient was {length!r} in {g.dtype} (scale fun, or give lr)"
+                raise NotFiniteError(what)
+            lr = short(p) / (length or 1.0)
         else:
             self._high = max(_upper_end(seen), HIGH_FALL * self._high)
-            lr = 1 / (self._high or math.inf)
+            lr = 1 / self._high if self._high else 2 * float(self._state.lr)
         if np.finfo(p.dtype).tiny <= lr <= np.finfo(p.dtype).max:
             self._state.lr = lr
 
@@ -53,7 +60,9 @@ def tuner_of(state: State, lr: Any, params: Any) -> Tuner | None:
         return lambda _, __: setattr(state, "lr", lr(state.step_count))
     if lr is not None:
         return None
-    flat = mapped(reals, params)
-    Flat()(flat, flat)  # refuses what cannot be tuned
+    for keys, param in leaves(params):
+        if param.real.dtype not in (np.float32, np.float64):
+            msg = f"x0{path_of(keys)} must be of float32, float64 or their complex ones where lr is None, not {param.dtype}; give lr"
+            raise TypeError(msg)
     tuner: Tuner = InverseCurvature(state) if state.rule == "accelerated" else AutoTuner(state)
     return lambda params, grads: tuner(mapped(reals, params), mapped(reals, grads))
