@@ -756,9 +756,6 @@ def test_refused_before_the_first_evaluation(keywords: Any, error: Any, message:
         ((np.zeros(2), np.zeros(3)), {}, "fun must return a real number, not an array of shape (2,) and float64"),
         (None, {"jac": rosenbrock_gradient}, "fun must return a real number, not NoneType"),
         ((1.0, np.ones(3)), {"jac": rosenbrock_gradient}, "fun must return a real number, not 2 items"),
-        ((1.0, np.ones(4)), {}, None),
-        ((1.0, np.ones(3, complex)), {}, None),
-        ((1.0, {"w": np.ones(3)}), {}, None),
     ],
 )  # fmt: skip
 def test_what_fun_must_return(found: Any, more: Any, message: str | None) -> None:
@@ -767,6 +764,59 @@ def test_what_fun_must_return(found: Any, more: Any, message: str | None) -> Non
         fm.minimize(lambda x: found, start, **more)
     assert message is None or str(raised.value) == message
     assert not start.any()
+
+
+NOT_LIKE: list[tuple[Any, Any, type[Exception], str]] = [
+    (np.ones(3), lambda x: np.ones(4), ValueError, "the gradient must have the shape of x0, (3,), not (4,)"),
+    (np.ones(3), lambda x: [x, np.ones(2)], ValueError,
+     "the gradient must have the shape of x0, (3,), not be 2 items of several shapes"),
+    (np.ones(3), lambda x: x + 0j, TypeError, "the gradient must be of real floats, as x0 is, not complex128"),
+    (np.ones(3), lambda x: x.astype(object), TypeError, "the gradient must be of real floats, as x0 is, not object"),
+    (np.ones(3), lambda x: {"w": x.copy()}, ValueError,
+     "the gradient must have the same structure as x0, not lack a single array"),
+    (np.ones(3), lambda x: None, TypeError, "the gradient must be an array, as x0 is, not NoneType"),
+    (np.ones((3, 2)), lambda x: fm.Rows(np.array([0]), x[:1].copy()), TypeError,
+     "the gradient must be a whole array, not Rows; add them up in an array of zeros, with numpy.add.at()"),
+    ([np.ones(3)], lambda x: [fm.Rows(np.array([0]), np.ones(1))], TypeError,
+     "the gradient[0] must be a whole array, not Rows; add them up in an array of zeros, with numpy.add.at()"),
+    ({"w": np.ones(3)}, lambda x: {}, ValueError,
+     "the gradient must have the same structure as x0, not lack ['w']"),
+    ({"w": np.ones(3)}, lambda x: {"w": x["w"].copy(), "b": np.ones(1)}, ValueError,
+     "the gradient must have the same structure as x0, not have ['b']"),
+    ({"w": np.ones(3)}, lambda x: None, ValueError,
+     "the gradient must have the same structure as x0, not lack ['w']"),
+    ({"w": np.ones(3)}, lambda x: {"w": x["w"] + 0j}, TypeError,
+     "the gradient['w'] must be of real floats, as x0['w'] is, not complex128"),
+    ({"w": np.ones(3)}, lambda x: {"w": np.ones(3, int)}, TypeError,
+     "the gradient['w'] must be of real floats, as x0['w'] is, not int64"),
+    ({"w": np.ones(3, complex)}, lambda x: {"w": x["w"].real.copy()}, TypeError,
+     "the gradient['w'] must be complex, as x0['w'] is, not float64"),
+    ({"w": np.ones(())}, lambda x: {"w": 1.0}, TypeError,
+     "the gradient['w'] must be an array, as x0['w'] is, not float"),
+    ({"w": np.ones(3)}, lambda x: {"w": np.ones((3, 1))}, ValueError,
+     "the gradient['w'] must have the shape of x0['w'], (3,), not (3, 1)"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "more", [{}, {"tol": 10.0}, {"prox": lambda p: None}, {"bounds": (None, 3)}, {"noisy": True}]
+)
+@pytest.mark.parametrize(("start", "gradient", "error", "message"), NOT_LIKE)
+def test_gradients_that_are_not_like_x0(
+    start: Any, gradient: Any, error: Any, message: str, more: Any
+) -> None:
+    """They are refused in the same words wherever they come, also where tol is met."""
+    if "bounds" in more and any(x.dtype.kind == "c" for x in leaves(start)):
+        more = {}  # these have none
+    with pytest.raises(error) as raised:
+        fm.minimize(lambda x: (1.0, gradient(x)), start, **more)
+    assert str(raised.value) == message
+
+
+def test_an_array_of_a_container_may_have_no_gradient() -> None:
+    result = fm.minimize(lambda p: (float(p[0] @ p[0]), [2 * p[0], None]), [np.ones(2), np.ones(3)])
+    assert result.success, result
+    np.testing.assert_array_equal(result.x[1], 1)
 
 
 def test_a_gradient_of_a_container_is_checked_by_step() -> None:

@@ -9,6 +9,7 @@ import numpy as np
 
 from .._containers import leaves, mapped
 from ..tuning._checks import function
+from ._gradient import like
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -48,7 +49,7 @@ class Function:
                 self._jac(params, *self._args) if callable(self._jac) else self._differences(params, value)
             )
         self.njev += 1
-        grads = _like(params, grads)
+        grads = like(params, grads)
         largest = size(grads)
         if not math.isfinite(value) or not math.isfinite(largest):
             what = (
@@ -106,16 +107,6 @@ def _largest(grad: Any) -> float:
         return float(np.abs(array).max())
     highest, lowest = float(array.max()), float(array.min())  # NaN, both, where there is one
     return math.nan if math.isnan(highest) else max(highest, -lowest)
-
-
-def _like(params: Any, grads: Any) -> Any:
-    """The gradient of one array may be what an array can be made of, as in SciPy."""
-    if not isinstance(params, np.ndarray):
-        return grads
-    grads = np.asarray(grads)
-    if grads.dtype == params.dtype or not np.can_cast(grads.dtype, params.dtype, "same_kind"):
-        return grads
-    return grads.astype(params.dtype)
 
 
 def _number(value: Any) -> float:
