@@ -291,11 +291,24 @@ def test_not_finite(bad: float, where: str) -> None:
     np.testing.assert_array_equal(result.x, calls.points[2])
 
 
-def test_not_finite_at_x0() -> None:
-    result = fm.minimize(lambda x: (np.nan, x), np.full(2, 3.0))
+@pytest.mark.parametrize(
+    "more",
+    [
+        {},
+        {"jac": None},
+        {"l1": 0.1},
+        {"noisy": True, "lr": 0.1},
+        {"noisy": True, "lr": 0.1, "average_decay": 0.9},
+    ],
+)
+@pytest.mark.parametrize(("value", "factor"), [(np.nan, 1.0), (np.inf, 1.0), (-np.inf, 1.0), (5.0, np.nan)])
+def test_not_finite_at_x0(value: float, factor: float, more: Any) -> None:
+    """The value that was measured is that of the result."""
+    fun = (lambda x: value if x[0] == 3 else np.inf) if "jac" in more else (lambda x: (value, factor * x))
+    result = fm.minimize(fun, np.full(2, 3.0), **more)
     assert (result.status, result.nit, result.jac) == (2, 0, None)
     np.testing.assert_array_equal(result.x, [3, 3])
-    assert np.isnan(result.fun)
+    np.testing.assert_equal(result.fun, value)
 
 
 @pytest.mark.parametrize("call", [1, 2, 9])

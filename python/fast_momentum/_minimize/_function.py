@@ -16,7 +16,11 @@ if TYPE_CHECKING:
 
 
 class NotFiniteError(Exception):
-    """The function has left the finite numbers; not for users, who get a result."""
+    """The function has left the finite numbers; not for users, who get a result. `value` is what `fun` was, if known."""
+
+    def __init__(self, what: str, value: float = math.nan) -> None:
+        super().__init__(what)
+        self.value = value
 
 
 class Function:
@@ -57,7 +61,7 @@ class Function:
                 if not math.isfinite(value)
                 else f"the gradient had an element of {largest!r}"
             )
-            raise NotFiniteError(what)
+            raise NotFiniteError(what, value)
         return value, grads
 
     def _value(self, params: Any) -> float:
@@ -68,7 +72,7 @@ class Function:
         """Forward differences: one value for each real number."""
         if not math.isfinite(value):
             what = f"fun was {value!r}"
-            raise NotFiniteError(what)
+            raise NotFiniteError(what, value)
         return mapped(lambda array: self._differences_of(params, array, value), params)
 
     def _differences_of(self, params: Any, array: Any, value: float) -> Any:

@@ -88,7 +88,11 @@ class Run:
         self.kept = Kept(params)
 
     def begin(self) -> None:
-        self._evaluate()
+        try:
+            self._evaluate()
+        except NotFiniteError as error:
+            self.kept.point = self.kept.point._replace(value=error.value)
+            raise
 
     def advance(self) -> None:
         self._step()
@@ -175,11 +179,13 @@ class ProximalRun(Run):
 
 
 def evaluated(function: Function, kept: Kept) -> Point:
-    """With value and gradient, which are NaN and None where there are none."""
+    """With value and gradient, which are NaN and None where there are none, as after an interrupt."""
     point = kept.point
     try:
         return Point(point.params, *function(point.params))
-    except (NotFiniteError, KeyboardInterrupt):
+    except NotFiniteError as error:
+        return point._replace(value=error.value)
+    except KeyboardInterrupt:
         return point
 
 
