@@ -234,6 +234,13 @@ def test_differences(jac: Any) -> None:
     assert result.nfev == 6 * result.njev
 
 
+@pytest.mark.parametrize("whether", [True, False])
+def test_jac_may_be_a_bool_of_numpy(whether: bool) -> None:
+    fun = quadratic if whether else lambda x: quadratic(x)[0]
+    result = fm.minimize(fun, np.zeros(3), jac=np.bool_(whether), maxiter=3)
+    assert result.nfev == (4 if whether else 16)
+
+
 def test_options_are_keywords() -> None:
     options = {"rule": fm.adam, "lr": 0.1, "beta1": 0.5, "maxiter": 7, "tol": 1e-3}
     one = fm.minimize(quadratic, np.zeros(3), options=options)
@@ -398,6 +405,12 @@ def test_callback_of_the_intermediate_result() -> None:
     assert [list(found) for found in seen] == [["x", "fun", "nit"]] * 4
     assert [found.fun for found in seen] == [quadratic(x)[0] for x in fun.points[1:]]
     assert [found.nit for found in seen] == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("builtin", [max, min, dict.fromkeys, np.sum])
+def test_callback_without_a_signature(builtin: Any) -> None:
+    result = fm.minimize(quadratic, np.zeros(3), callback=builtin, maxiter=4)
+    assert result.nit == 4
 
 
 def test_disp(capsys: pytest.CaptureFixture[str]) -> None:
@@ -660,6 +673,10 @@ def test_noisy_average() -> None:
 REFUSED: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"fun": 3}, TypeError, "fun must be a function, not int"),
     ({"jac": "3-point"}, ValueError, "jac must be True, a function, None or '2-point', not '3-point'; "
+     "a function may form other differences"),
+    ({"jac": np.ones(2)}, ValueError, "jac must be True, a function, None or '2-point', not array([1., 1.]); "
+     "a function may form other differences"),
+    ({"jac": 1}, ValueError, "jac must be True, a function, None or '2-point', not 1; "
      "a function may form other differences"),
     ({"x0": np.array(["a"])}, TypeError, None),
     ({"x0": {"w": np.zeros(2, int)}}, TypeError, None),

@@ -28,7 +28,13 @@ class Function:
 
     def __init__(self, fun: Callable[..., Any], jac: Any, args: Any) -> None:
         function("fun", fun)
-        if not callable(jac) and jac not in (True, False, None, "2-point"):
+        jac = bool(jac) if isinstance(jac, np.bool_) else jac
+        if not (
+            callable(jac)
+            or jac is None
+            or isinstance(jac, bool)
+            or (isinstance(jac, str) and jac == "2-point")
+        ):
             msg = f"jac must be True, a function, None or '2-point', not {jac!r}; a function may form other differences"
             raise ValueError(msg)
         self._fun, self._jac = fun, jac

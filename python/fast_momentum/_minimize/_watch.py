@@ -21,9 +21,16 @@ def caller(callback: Callable[..., object] | None) -> Callable[[Run], object]:
     if callback is None:
         return lambda _: None
     function("callback", callback)
-    if set(inspect.signature(callback).parameters) == {"intermediate_result"}:
+    if _parameters(callback) == {"intermediate_result"}:
         return lambda run: callback(intermediate_result=_intermediate(run))
     return lambda run: callback(run.current().params)
+
+
+def _parameters(callback: Callable[..., object]) -> set[str]:
+    try:
+        return set(inspect.signature(callback).parameters)
+    except ValueError:  # of some builtin functions, none is known
+        return set()
 
 
 def _intermediate(run: Run) -> OptimizeResult:
