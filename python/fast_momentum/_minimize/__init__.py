@@ -101,7 +101,8 @@ def minimize(
         `accelerated` with sequence 'nesterov' and restart 'gradient', and `init` if `noisy`.
     lr : float, prefix or callable, optional
         A callable is a schedule, ``lr(step_count)``. None: for `accelerated` 1/l_max, where l_max is the largest curvature
-        of a `tuning.CurvatureWindow` of 3 steps; for `init` what `tuning.AutoTuner` sets. Other rules need one.
+        of a `tuning.CurvatureWindow` of 3 steps, or twice the lr of the last step as long as that is 0; for `init` what
+        `tuning.AutoTuner` sets. Other rules need one, and so do float16 and bfloat16.
     maxiter : int, default 10000
         Steps at most.
     noisy : bool, default False
@@ -109,7 +110,8 @@ def minimize(
         maxiter steps are made. Otherwise it is the point with the lowest value that was met, or, with `prox` or l1, the
         iterate of the step with the least ``max|p - iterate|/lr``.
     prox : callable, optional
-        The proximal map of ``lr`` times the part of the objective that is not in `fun`, in place; see `step`.
+        The proximal map of ``lr`` times the part of the objective that is not in `fun`, in place; see `step`. With lr=None,
+        lr changes at each step: then the map must not depend on it, as a projection does not. For any other, give lr.
     disp : bool, default False
         Print the message at the end, and show a bar on standard error if rich is installed (extra ``progress``).
     hess, hessp, constraints : None, None, ()
