@@ -165,8 +165,15 @@ def drawn_setting(draw: st.DrawFn, name: str, params: Any) -> Any:
     row = _core.settings[name]
     if row["kind"] == "number":
         return drawn_prefix(draw, params, name)
+    if row["kind"] == "bound":
+        sign = -1 if name == "lower" else 1  # no lower one is above an upper one
+        return _containers.mapped(lambda x: None if x > 2 else sign * x, drawn_prefix(draw, params, "l1"))
     if row["kind"] == "flag":
         return draw(st.booleans())
+    if row["kind"] == "choice_or_none":
+        return draw(st.sampled_from([None, *row["choices"]]))
+    if row["kind"] == "choice_or_number":
+        return draw(st.sampled_from(row["choices"]) | number(name))
     if row["kind"] == "option":
         return drawn_number(draw, name) if draw(st.booleans()) else None
     return draw(st.sampled_from([row_["form"] for row_ in _core.rules] if name == "form" else row["choices"]))

@@ -7,6 +7,8 @@
 
 #include "../src/plain/gather.cpp"
 #include "../src/plain/pass.cpp"
+#include "../src/plain/row_steps.cpp"
+#include "../src/plain/rows.cpp"
 #include "../src/plain/run.cpp"
 #include "../src/plain/strided.cpp"
 #include "../src/plain/threads.cpp"

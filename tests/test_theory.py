@@ -810,7 +810,7 @@ def test_defaults_are_those_of_init() -> None:
     of_a_whole_update = {
         name
         for name, row in _core.settings.items()
-        if row["of_every_rule"] and (row["fixed"] or row["kind"] in ("option", "choice"))
+        if row["of_every_rule"] and (row["fixed"] or row["kind"] in ("option", "bound", "choice"))
     }
     assert set(defaults) == {"params", "lr", *DEFAULTS, *of_a_whole_update}
 

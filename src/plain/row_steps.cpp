@@ -16,10 +16,10 @@ namespace {
 constexpr std::size_t batch = 1024;
 
 // Rows as long as this stay where they are, if they are dense.
-constexpr std::size_t long_row = 256;
+constexpr std::size_t long_enough = 256;
 
 // Padded, as pass.cpp says.
-struct Buffer {
+struct RowBuffer {
     alignas(64) char bytes[batch * sizeof(double) + 320];
 };
 
@@ -131,7 +131,7 @@ class Gradient {
     const Update& update_;
     const Rows& rows_;
     Lines lines_;
-    Buffer more_, stored_;
+    RowBuffer more_, stored_;
 };
 
 // Takes some rows at a time out of their arrays, steps them as arrays of their own, and puts them back. A
@@ -155,7 +155,7 @@ class Batches {
 
     void step(std::size_t begin, std::size_t n) {
         const std::size_t row = rows_.row_elements();
-        const std::size_t at_once = row < long_row ? batch / row : 1;
+        const std::size_t at_once = row < long_enough ? batch / row : 1;
         for (const std::size_t end = begin + n; begin < end; begin += at_once)
             for (std::size_t at = 0; at < row; at += batch)
                 step(begin, std::min(at_once, end - begin), at, std::min(batch, row - at));
@@ -165,7 +165,7 @@ class Batches {
     struct Array {
         Lines lines;
         Operand* operand;  // of step_, which is given the place of the rows
-        Buffer copies;
+        RowBuffer copies;
     };
 
     void add(const Lines& lines, Operand& operand) {
@@ -204,7 +204,7 @@ class Batches {
     Operand slots_[Slot::n];
     Array arrays_[1 + Slot::n];
     unsigned n_arrays_ = 0;
-    Buffer grads_;
+    RowBuffer grads_;
 };
 
 void zero_values(const Work& work, const Update& update, std::size_t begin, std::size_t n) {

@@ -71,10 +71,11 @@ void refuse_type(py::handle object, const std::string& path, bool is_written) {
 
 void refuse_dtype(const ArrayStruct& array, const std::string& path, const std::string& requirement,
                   const char* wanted, int number, bool is_written) {
-    const bool swapped = dtype_number(array) == number;
-    throw py::type_error(path +
-                         (swapped ? " must be in native byte order" : " must have dtype " + requirement) +
-                         ", not " + dtype_text(array) + astype_way_out(array, wanted, is_written));
+    if (dtype_number(array) == number)
+        throw py::type_error(path + " must be in native byte order, not " + dtype_text(array) +
+                             copy_way_out(std::string(".astype('") + wanted + "')", is_written));
+    throw py::type_error(path + " must have dtype " + requirement + ", not " + dtype_text(array) +
+                         astype_way_out(array, wanted, is_written));
 }
 
 void refuse_param(const ArrayStruct& array, const std::string& path, bool is_written) {
