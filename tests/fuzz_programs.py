@@ -49,6 +49,7 @@ from helpers import (
     base_of,
     both_states,
     copied,
+    model_of,
     other_state,
     snapshot,
 )
@@ -73,10 +74,10 @@ def fill(expected: reference.State, saved: dict[str, Any]) -> None:
     if not saved["average"] and expected.steps:
         expected.average = None
     elif saved["average"] and expected.average is None:
-        expected.average = copied(expected.velocity)
+        expected.average = copied(model_of(expected))
     for keys in expected.steps:
         path = path_of(keys)
-        if path not in saved["velocity"]:
+        if path not in saved[expected.keeps[0]]:
             continue
         expected.steps[keys] = saved["steps"][path]
         name = reference.HISTORIES.get(expected.rule)
@@ -355,7 +356,7 @@ class Programs(RuleBasedStateMachine):
     @rule(data=st.data())
     def go_back_in_part(self, data: st.DataObject) -> None:
         _, saved = self.checkpoints[data.draw(st.integers(0, len(self.checkpoints) - 1))]
-        paths = data.draw(st.sets(st.sampled_from(sorted(saved["velocity"]) or [""])))
+        paths = data.draw(st.sets(st.sampled_from(sorted(saved[self.expected_state.keeps[0]]) or [""])))
         part = {
             name: {path: item for path, item in value.items() if path in paths}
             if isinstance(value, dict) and name != "hyperparameters"
@@ -368,7 +369,7 @@ class Programs(RuleBasedStateMachine):
 
     def as_in_memory(self) -> Any:
         """New parameters in the order of memory of what the state keeps: so int8 takes the same blocks."""
-        kept = iter([velocity for _, velocity in leaves(self.expected_state.velocity)])
+        kept = iter([array for _, array in leaves(model_of(self.expected_state))])
         return mapped(lambda param: np.zeros_like(next(kept), param.dtype), self.params)
 
     @rule(
