@@ -4,6 +4,7 @@
 //
 // Every instruction set that the CPU can run, with one thread and with two. If one is named, it must be the
 // one that is in use from the start.
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <cstdio>
@@ -129,15 +130,17 @@ const DtypeKernels& kernels_for(std::int64_t dtype) {
 // Where the operands of a call lie.
 struct Operands {
     char* first[n_pieces];
-    std::vector<std::ptrdiff_t> shape, strides[n_operands];  // of param, of its partner, of each slot
+    std::vector<std::ptrdiff_t> shape, strides[n_operands];  // of param, of its partner, of all slots
     fast_momentum::Operand slots[Slot::n];
 
     Operands(const Header& h, std::vector<Bytes>& memory) : shape(h.shape, h.shape + h.ndim) {
         for (unsigned i = 0; i < n_pieces; ++i) first[i] = memory[i].data() + guard + h.operands[i].offset;
         for (unsigned i = first_slot; i < n_pieces; ++i)
             if (h.operands[i].bytes) slots[i - first_slot].data = first[i];
-        for (unsigned i = 0; i < n_operands; ++i)
-            strides[i].assign(h.operands[i].strides, h.operands[i].strides + h.ndim);
+        unsigned any_slot = first_slot;
+        while (any_slot + 1 < n_pieces && !h.operands[any_slot].bytes) ++any_slot;
+        for (const unsigned i : {0u, 1u, any_slot})
+            strides[std::min(i, first_slot)].assign(h.operands[i].strides, h.operands[i].strides + h.ndim);
     }
     int ndim() const { return static_cast<int>(shape.size()); }
 };
