@@ -183,9 +183,7 @@ def editable(session: nox.Session) -> None:
         shutil.copytree(ROOT, copy, ignore=shutil.ignore_patterns(".*", "build", "dist", "__pycache__"))
         session.install("--no-build-isolation", "-Ceditable.rebuild=true", "--editable", str(copy))
         source = copy / "src" / "python" / "docstrings.hpp"
-        source.write_text(
-            source.read_text().replace('step_doc = R"doc(step(', 'step_doc = R"doc(changed_step(')
-        )
+        source.write_text(source.read_text().replace('R"doc(step(', 'R"doc(changed_step('))
         printed = session.run(
             "python", "-c", "import fast_momentum; print(fast_momentum.step.__doc__)", silent=True
         )
@@ -234,7 +232,12 @@ def adapters(session: nox.Session) -> None:
     names = session.posargs or sorted(
         path.stem[len("test_adapters_") :] for path in ROOT.glob("tests/test_adapters_*")
     )
-    libraries = {"scikit_learn": extras["sklearn"], "autograd": ["autograd"], "pytorch": group("torch")}
+    libraries = {
+        "scikit_learn": extras["sklearn"],
+        "scipy_sparse": ["scipy"],
+        "autograd": ["autograd"],
+        "pytorch": group("torch"),
+    }
     wanted = [requirement for name in names for requirement in libraries.get(name, extras.get(name))]
     session.install(*group("test-core"), *wanted)
     install_wheel(session)
