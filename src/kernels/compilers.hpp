@@ -12,8 +12,8 @@
 #endif
 
 // gcc does not unroll what it vectorises; short of bandwidth loops are up to 1.3 times faster for it. Clang
-// does. Not for loops that divide or convert, which wait for that and not for the loop; and not in kernels for
-// x86-64 without AVX2, which few CPUs need, as the wheel has to stay small.
+// does. Not for loops that divide or convert, which wait for that and not for the loop; and not in kernels
+// for x86-64 without AVX2, which few CPUs need, as the wheel has to stay small.
 #if defined(FAST_MOMENTUM_ISA) && defined(__x86_64__) && !defined(__AVX2__)
 #define UNROLLED
 #elif defined(__GNUC__) && !defined(__clang__)
