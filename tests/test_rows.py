@@ -239,11 +239,11 @@ def test_the_object() -> None:
         assert_bits([other.values], [values])
         assert (other.indices == indices).all()
     with pytest.raises(AttributeError):
-        rows.indices = values  # type: ignore[misc]
+        rows.indices = values  # type: ignore[misc]  # read-only, as it says
     with pytest.raises(TypeError):
         type("Sub", (fm.Rows,), {})
     with pytest.raises(TypeError):
-        fm.Rows(indices)  # type: ignore[call-arg]
+        fm.Rows(indices)  # type: ignore[call-arg]  # which is the fault
 
 
 # ---- what is refused ----
@@ -265,7 +265,7 @@ REFUSED: dict[str, tuple[dict[str, Any], dict[str, Any], type[Exception], str]] 
         "18446744073709551615 at position 1"),
     "the least": ({"indices": np.array([-128, 0], np.int8)}, {}, ValueError, "not -128 at position 0"),
     "float": ({"indices": np.array([0.0, 1.0])}, {}, TypeError,
-        "grads['w'].indices must have an integer dtype, not float64; pass a copy, made by .astype('int64')"),
+        "grads['w'].indices must have an integer dtype, not float64"),
     "boolean": ({"indices": np.array([True, False])}, {}, TypeError,
         "grads['w'].indices must have an integer dtype, not bool; numpy.flatnonzero() gives the rows of a mask"),
     "objects": ({"indices": np.array([0, 1], object)}, {}, TypeError, "must have an integer dtype, not object"),
@@ -281,7 +281,7 @@ REFUSED: dict[str, tuple[dict[str, Any], dict[str, Any], type[Exception], str]] 
     "shape": ({"values": np.ones((2, 4))}, {}, ValueError, "at .indices, (2, 3), not (2, 4)"),
     "dimensions": ({"values": np.ones(2)}, {}, ValueError, "at .indices, (2, 3), not (2,)"),
     "no array": ({"values": [[1.0]]}, {}, TypeError, "grads['w'].values must be a numpy.ndarray, not list"),
-    "rows in rows": ({"values": fm.Rows(1, 2)}, {}, TypeError,  # type: ignore[arg-type]
+    "rows in rows": ({"values": fm.Rows(1, 2)}, {}, TypeError,  # type: ignore[arg-type]  # which is the fault
         "grads['w'].values must be a numpy.ndarray, not fast_momentum.Rows"),
     "dtype": ({"values": np.ones((2, 3), np.float32)}, {}, TypeError,
         "grads['w'].values must have dtype float64, as params['w'] has, not float32; pass a copy, made by "
@@ -409,18 +409,19 @@ def test_indices_that_another_thread_changes() -> None:
 
     thread = threading.Thread(target=change)
     thread.start()
-    refused = 0
+    refused = []
     try:
         for _ in range(200):
             try:
                 fm.step(params, grad, state)
             except ValueError as error:
-                refused += 1
-                assert re.search(r"not -1099511627776 at position \d+;", str(error))  # noqa: PT017
+                refused.append(str(error))
     finally:
         stop.set()
         thread.join()
-    assert state.step_count == 200 - refused
+    assert state.step_count == 200 - len(refused)
+    for message in refused:
+        assert re.search(r"not -1099511627776 at position \d+;", message)
 
 
 def test_garbage_is_collected() -> None:

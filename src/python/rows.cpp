@@ -129,13 +129,13 @@ std::size_t check_indices(PyObject* indices, const PathOf& path) {
         throw py::value_error(path() + " must have one dimension, not " + std::to_string(array.nd) +
                               "; pass .ravel(), with values of as many rows");
     const int number = dtype_number(array);
-    const char* way_out = number == bool_number ? "; numpy.flatnonzero() gives the rows of a mask"
-                                                : "; pass a copy, made by .astype('int64')";
     std::size_t itemsize = 0;
     if (!with_integer(number, [&](auto integer) { itemsize = sizeof integer; }))
-        throw py::type_error(path() + " must have an integer dtype, not " + dtype_text(array) + way_out);
+        throw py::type_error(path() + " must have an integer dtype, not " + dtype_text(array) +
+                             (number == bool_number ? "; numpy.flatnonzero() gives the rows of a mask" : ""));
     if (!is_native(py::detail::array_descriptor_proxy(array.descr)->byteorder))
-        throw py::type_error(path() + " must be in native byte order, not " + dtype_text(array) + way_out);
+        throw py::type_error(path() + " must be in native byte order, not " + dtype_text(array) +
+                             copy_way_out(".astype('int64')", false));
     if (!(array.flags & aligned)) refuse_misaligned(path(), itemsize, false);
     return static_cast<std::size_t>(array.dimensions[0]);
 }
