@@ -132,14 +132,12 @@ Item checked_item(const Rule& rule, Setting::Name name, py::handle value, const 
                 value.is_none() ? none : checked_for_all(setting.name, setting.range, value, params);
             item.shown = value.is_none() ? py::object(py::none()) : py::float_(item.common);
             break;
-        case Kind::choice:
-            item.common = checked_name(setting.name, value, choices(setting, rule));
-            item.shown = py::str(choices(setting, rule)[static_cast<std::size_t>(item.common)]);
-            break;
         case Kind::choice_or_none:
             item.common = none;
             item.shown = py::none();
             if (value.is_none()) break;
+            [[fallthrough]];
+        case Kind::choice:
             item.common = checked_name(setting.name, value, choices(setting, rule));
             item.shown = py::str(choices(setting, rule)[static_cast<std::size_t>(item.common)]);
             break;

@@ -136,6 +136,14 @@ void finish_step(State& state, Call& call) {
     state.finish_step(call.partners);
 }
 
+// Fills state.call with what is asked for, or throws; its pass is set.
+void check_call(State& state, py::handle params, py::handle grads, const Constants& constants,
+                const Plan& plan) {
+    state.tree().match(params, "params", "init()", state.call.params);
+    state.tree().match(grads, "grads", "params", state.call.partners);
+    check_step(state.kept(), constants, state.steps(), plan, state.call);
+}
+
 // A step for which more is to be done than for a plain one, once it has been checked.
 class WholeStep {
   public:
@@ -182,9 +190,7 @@ class WholeStep {
 
     void check_again() {
         call_.clear();
-        state_.tree().match(params_, "params", "init()", call_.params);
-        state_.tree().match(grads_, "grads", "params", call_.partners);
-        check_step(state_.kept(), constants_, state_.steps(), plan_, call_);
+        check_call(state_, params_, grads_, constants_, plan_);
         for (std::size_t i = 0; i < call_.partners.size(); ++i)
             if ((call_.partners[i] == Py_None) != (call_.candidates[i] == nullptr))
                 throw py::value_error("grads" + state_.tree().path(i) +
@@ -219,30 +225,16 @@ void step(py::handle params, py::handle grads, py::handle state_, py::handle gra
     finish_step(state, call);
 }
 
-namespace {
-
-// Fills state.call with what is asked for, or throws.
-Plan checked_call(State& state, py::handle params, py::handle grads, const Pass& pass) {
-    Call& call = state.call;
-    state.tree().match(params, "params", "init()", call.params);
-    state.tree().match(grads, "grads", "params", call.partners);
-    call.work.pass = pass;
-    const Plan plan(state.kept(), pass);
-    check_step(state.kept(), state.kept_constants(), state.steps(), plan, call);
-    return plan;
-}
-
-}  // namespace
-
 void clipped_step(py::handle params, py::handle grads, py::handle state_, py::handle grad_scale,
                   double clip_coefficient) {
     State& state = checked_state(state_);
     const Mark::Hold hold(state.mark, Mark::writing);
     const Cleared cleared(state.call);
     const Constants& constants = state.kept_constants();
-    Pass pass = state.pass(grad_scale, {});
+    Pass& pass = state.call.work.pass = state.pass(grad_scale, {});
     pass.clip_coefficient = clip_coefficient;
-    const Plan plan = checked_call(state, params, grads, pass);
+    const Plan plan(state.kept(), pass);
+    check_call(state, params, grads, constants, plan);
     if (!plan.plain) return WholeStep(state, params, grads, constants, plan).make({});
     finish_step(state, state.call);
 }
@@ -252,9 +244,10 @@ void step_elsewhere(py::handle params, py::handle grads, py::handle state_, py::
     State& state = checked_state(state_);
     const Mark::Hold hold(state.mark, Mark::writing);
     const Cleared cleared(state.call);
-    const Call& call = state.call;
-    state.kept_constants();
-    checked_call(state, params, grads, state.pass(grad_scale, zero_grads));
+    Call& call = state.call;
+    const Constants& constants = state.kept_constants();
+    call.work.pass = state.pass(grad_scale, zero_grads);
+    check_call(state, params, grads, constants, Plan(state.kept(), call.work.pass));
     const auto found = called(use, py::make_tuple(listed(call.params), listed(call.partners)))
                            .cast<std::pair<bool, std::optional<double>>>();
     state.set_grad_norm(found.second);
