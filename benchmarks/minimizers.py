@@ -45,7 +45,7 @@ class Clock:
 
     fun: Callable[[Any], tuple[float, Any]]
     target: float
-    objective: Callable[[Any, float], float] = lambda x, value: value  # noqa: ARG005
+    objective: Callable[[Any, float], float] = lambda x, value: value  # noqa: ARG005 - others need x
     every: int = 1
     cost: float = 1.0  # of a call, in evaluations of all of the data
     calls: int = 0

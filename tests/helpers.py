@@ -8,12 +8,14 @@ from __future__ import annotations
 import contextlib
 import copy
 import hashlib
+import importlib.util
 import itertools
 import os
 import pickle
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -429,3 +431,22 @@ def numerical_gradient(function: Callable[[Array], float], z: Array, h: float = 
             shift[k] = h * direction
             gradient[k] += direction * (function(z + shift) - function(z - shift)) / (2 * h)
     return gradient
+
+
+def digits_example() -> tuple[Any, Any]:
+    """examples/train_digits.py as a module, and its data: for training, for the test, and the labels of both."""
+    path = Path(__file__).parents[1] / "examples" / "train_digits.py"
+    spec = importlib.util.spec_from_file_location("train_digits", path)
+    assert spec is not None
+    assert spec.loader is not None
+    example = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(example)
+    digits = example.load_digits()
+    split = example.train_test_split(
+        (digits.data / 16).astype(np.float32),
+        digits.target,
+        test_size=0.25,
+        random_state=0,
+        stratify=digits.target,
+    )
+    return example, split

@@ -7,6 +7,7 @@ rank ends all of them.
 from __future__ import annotations
 
 import faulthandler
+import importlib.util
 import itertools
 import os
 import signal
@@ -478,13 +479,7 @@ def model_of(kind: dict[str, Any]) -> Any:
 @case
 def files(folder: Path) -> None:
     """What is written is what one machine writes, to the byte; and is read by both."""
-    suffixes = [".npz"]
-    try:
-        import safetensors  # noqa: F401
-
-        suffixes.append(".safetensors")
-    except ImportError:
-        pass
+    suffixes = [".npz", *([".safetensors"] if importlib.util.find_spec("safetensors") else [])]
     for suffix, kind, sharded in itertools.product(suffixes, KINDS, (True, False)):
         options = {**kind, "sharded": sharded, "deterministic": True}
         maker = getattr(mpi, options.pop("rule"))
@@ -714,7 +709,7 @@ def killed_while_saving(folder: Path) -> None:
         asked = iter(range(2))
         pieces = type(COMM).bcast
 
-        class Dying(type(COMM)):  # type: ignore[misc]
+        class Dying(type(COMM)):  # type: ignore[misc]  # the class that mpi4py has made of it
             def bcast(self, thing: Any, root: int = 0) -> Any:
                 if next(asked, None) is None:
                     os.kill(os.getpid(), signal.SIGKILL)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import re
 import subprocess
@@ -16,6 +15,7 @@ import pytest
 
 import fast_momentum as fm
 from fast_momentum import _core
+from helpers import digits_example
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 RULES = sorted({row["rule"] for row in _core.rules} - {"momentum"})  # which is the first case
@@ -94,19 +94,7 @@ def test_table_of_the_tutorial() -> None:
     """Held-out accuracies, which hang on the roundings of the BLAS."""
     pytest.importorskip("sklearn")
     threadpoolctl = pytest.importorskip("threadpoolctl")
-    spec = importlib.util.spec_from_file_location("train_digits", EXAMPLES / "train_digits.py")
-    assert spec is not None
-    assert spec.loader is not None
-    example = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(example)
-    digits = example.load_digits()
-    x, x_test, y, y_test = example.train_test_split(
-        (digits.data / 16).astype(np.float32),
-        digits.target,
-        test_size=0.25,
-        random_state=0,
-        stratify=digits.target,
-    )
+    example, (x, x_test, y, y_test) = digits_example()
 
     def accuracy(seed: int, make: Any, **options: Any) -> float:
         rng = np.random.default_rng(seed)

@@ -379,7 +379,8 @@ def test_interrupts_at_any_line_leave_a_whole_point() -> None:
 
 def test_errors_of_fun_are_the_users() -> None:
     def fun(x: Any) -> Any:
-        raise StopIteration("of fun")  # noqa: EM101
+        message = "of fun"
+        raise StopIteration(message)
 
     with pytest.raises(StopIteration, match="of fun"):
         fm.minimize(fun, np.zeros(3))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import importlib.util
 import json
 import math
 import pickle
@@ -18,7 +17,7 @@ from hypothesis import strategies as st
 
 import fast_momentum as fm
 from fast_momentum import theory, tuning
-from helpers import FORMS, copied, leaves, snapshot
+from helpers import FORMS, copied, digits_example, leaves, snapshot
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -1027,19 +1026,7 @@ def test_autotuner_on_digits() -> None:
     """As good as the example's own schedule, over ten seeds; the start lr is never read, so one will do."""
     pytest.importorskip("sklearn")
     threadpoolctl = pytest.importorskip("threadpoolctl")
-    spec = importlib.util.spec_from_file_location("train_digits", ROOT / "examples" / "train_digits.py")
-    assert spec is not None
-    assert spec.loader is not None
-    example = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(example)
-    digits = example.load_digits()
-    x, x_test, y, y_test = example.train_test_split(
-        (digits.data / 16).astype(np.float32),
-        digits.target,
-        test_size=0.25,
-        random_state=0,
-        stratify=digits.target,
-    )
+    example, (x, x_test, y, y_test) = digits_example()
 
     def accuracy(seed: int, make: Any, lr: float, epochs: int = 30) -> float:
         rng = np.random.default_rng(seed)

@@ -416,7 +416,8 @@ def direct_labels(axes: Axes) -> Axes:
     checked_axes(axes)
     if (legend := axes.get_legend()) is not None:
         legend.remove()
-    axes.figure.draw_without_rendering()  # type: ignore[union-attr]  # now the curves are where they will be
+    # Now the curves are where they will be. None and a SubFigure, which cannot, are what matplotlib has a type for, too.
+    axes.figure.draw_without_rendering()  # type: ignore[union-attr]
     labels = [str(line.get_label()) for line in axes.lines]
     curves = [dense(axes, line) for line in axes.lines]
     taken = [text.get_window_extent().padded(2).extents for text in axes.texts]
