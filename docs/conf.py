@@ -76,6 +76,7 @@ EXPERIMENTS = [
     "ptychography",
     "deblurring",
     "sparse_regression",
+    "skip_gram",
 ]
 sphinx_gallery_conf = {
     "examples_dirs": "../examples",

@@ -180,6 +180,11 @@ PRINTED = {
         "times as long as a step\n",
     ],
     "sparse_regression": ["\n37 of 55 coefficients are not 0; at most ", "times as long as a step\n"],
+    "skip_gram": [
+        "rows          loss 4.1",
+        "rows and NumPy on rows, bit for bit the same: True\nNumPy on rows took ",
+        "times as long as a step of rows\ndense took ",
+    ],
 }
 
 
@@ -1159,3 +1164,42 @@ def test_sparse_regression_is_the_lasso_of_scikit_learn() -> None:
     np.testing.assert_array_equal(found.coefficients == 0, found.of_scikit_learn == 0)
     plain, fista, restarted = (excess[100] for excess in found.excess.values())
     assert restarted < fista / 10 < plain / 1000
+
+
+# ---- words ----
+
+
+def test_skip_gram_gradients() -> None:
+    """Of words, and of others, that are there several times."""
+    module, rng = load("skip_gram"), np.random.default_rng(0)
+    tables = [rng.normal(size=(6, 3)) for _ in range(2)]
+    batch = rng.integers(0, 6, 8), rng.integers(0, 6, 8), rng.integers(0, 6, (8, 2))
+    grads = module.gradients(tables, *batch)[1]
+    for table, (indices, values) in zip(tables, grads, strict=True):
+        whole, slopes, h = np.zeros_like(table), np.empty_like(table), 1e-6
+        np.add.at(whole, indices, values)
+        for place in np.ndindex(table.shape):
+            losses = []
+            for shift in (h, -2 * h):
+                table[place] += shift
+                losses.append(module.gradients(tables, *batch)[0])
+            table[place] += h
+            slopes[place] = (losses[0] - losses[1]) / (2 * h)
+        np.testing.assert_allclose(whole, slopes, atol=1e-8)
+
+
+def test_skip_gram_rows_are_those_of_numpy() -> None:
+    found = found_in("skip_gram")
+    for ours, theirs in zip(found.tables["rows"], found.tables["NumPy on rows"], strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_skip_gram_finds_the_topics() -> None:
+    module, found = load("skip_gram"), found_in("skip_gram")
+    rows, dense = found.losses["rows"], found.losses["dense"]
+    assert dense[:300].mean() < rows[:300].mean() - 0.05
+    assert rows[-500:].mean() == pytest.approx(dense[-500:].mean(), abs=0.02)
+    for way in ("rows", "dense"):
+        neighbours = module.has_neighbour(found.tables[way][0])
+        assert neighbours[:500].mean() > 0.94
+        assert 0.8 < neighbours[500:].mean() < 0.92
