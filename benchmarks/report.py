@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 import family
 import passes
+import tables
 from compiled import BARE
 from sections import DENSE, DOCS, FUSED, NUMPY, ONE, SECTIONS, Section, shown
 from training import IN_PLACE, PERCEPTRONS
@@ -154,6 +155,14 @@ def goals(found: dict[str, Section]) -> list[list[str]]:
             least(f"{name}, {on}", NARROW[name], storage.ratio(passes.PLAIN, name), "x as fast as float32")
     for name, limit in {"bfloat16": 0.51, "int8": 0.26}.items():
         most(f"memory of the state, velocity in {name}", limit, one_pass["growth"][name], "x the parameters")
+    of_rows = found["rows"].figures
+    for of_table, limit in {tables.FEW: 8, tables.MANY: 5}.items():
+        ratio(f"rows, {of_table}", limit, of_rows[of_table], tables.NUMPY_ON_ROWS)
+    ratio(f"rows, {tables.FEW}", 50, of_rows[tables.FEW], tables.DENSE)
+    most(f"rows, {tables.TEN}", 3, of_rows[tables.TEN].median(OURS) * 1e6, "us")
+    within(f"rows, {tables.FEW}: adam", 2, of_rows[tables.FEW].ratio(tables.ADAM, OURS), "x momentum")
+    unsorted = of_rows[tables.MANY].ratio(tables.SORTED, OURS)
+    least(f"rows, {tables.MANY}: sorted indices", 0.5, unsorted, "x as they come")
     process = found["process"].figures
     most("resident memory grows by", 1.01, process["growth"], "x the velocities")
     most("import beyond NumPy's", 20, process["import"] * 1e3, "ms")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import family
 import numpy as np
 import passes
+import tables
 from compiled import ALL_CONTENDERS, BARE
 from matplotlib.figure import Figure
 from measure import growth_of_memory, seconds_of_import
@@ -344,6 +345,24 @@ def family_section() -> Section:
     return section
 
 
+ROWS = """float32, momentum; the indices drawn so that some rows are there twice, the dense step with a gradient that is there
+already. What sorted indices save is the sort, and reading the values here and there."""
+
+
+def rows_section() -> Section:
+    section = Section(["## Rows of a table", "", ROWS, ""])
+    others = [name for name in tables.CONTENDERS if name != OURS]
+    rows = []
+    for case in (tables.TEN, tables.FEW, tables.MANY):
+        here = [name for name in others if case != tables.MANY or name != tables.DENSE]  # it takes a second
+        times = section.figures[case] = interleaved(tables.calls_of(case, OURS, *here), 2 * SECONDS)
+        ratios = [shown(times.ratio(name, OURS)) if name in here else "" for name in others]
+        rows.append([f"{case}", unit(times.median(OURS)), *ratios])
+        section.note(f"rows, {case}", times, sorted({tables.NUMPY_ON_ROWS, tables.DENSE} & {*here}))
+    section.table(["indices", OURS, *others], rows)
+    return section
+
+
 def process_section() -> Section:
     section = Section(["## Memory, import, first step", ""])
     growth, imported = growth_of_memory(10_000_000), seconds_of_import()
@@ -378,5 +397,6 @@ SECTIONS: dict[str, Callable[[], Section]] = {
     "scikit-learn": sklearn_section,
     "family": family_section,
     "one pass": one_pass_section,
+    "rows": rows_section,
     "process": process_section,
 }

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import fast_momentum as fm
 from fast_momentum import reference
 from fast_momentum._bench.problems import LR, MOMENTUM
 
@@ -113,6 +114,23 @@ def test_contenders_make_the_same_step_of_adam(name: str) -> None:
         calls[name]()
     np.testing.assert_allclose(problem.params, expected, rtol=0, atol=4e-7)
     np.testing.assert_allclose(problem.state.second_moment, state.second_moment, rtol=1e-5)
+
+
+tables = loaded("tables")
+
+
+@pytest.mark.parametrize("name", [name for name in tables.CONTENDERS if name != tables.ADAM])
+def test_contenders_make_the_same_step_of_rows(name: str) -> None:
+    """The dense one, too, as long as velocities are zero."""
+    problem = tables.Problem(tables.Case(50, 3, 60))
+    expected = problem.table.copy()
+    state = reference.init(expected, lr=LR, momentum=MOMENTUM)
+    call = tables.CONTENDERS[name](problem)
+    for _ in range(1 if name == tables.DENSE else 3):
+        reference.step(expected, fm.Rows(problem.indices, problem.values), state)
+        call()
+    np.testing.assert_array_equal(problem.table, expected)
+    np.testing.assert_array_equal(problem.state.velocity, state.velocity)
 
 
 # ---- minimizers ----
