@@ -424,18 +424,19 @@ def test_indices_that_another_thread_changes() -> None:
         assert re.search(r"not -1099511627776 at position \d+;", message)
 
 
-def test_garbage_is_collected() -> None:
+@pytest.mark.parametrize("name", ["indices", "values"])
+def test_garbage_is_collected(name: str) -> None:
+    """A cycle that goes through one of the two attributes alone."""
     assert (
-        run_python("""
+        run_python(f"""
         import gc, weakref
         import numpy as np
         import fast_momentum as fm
         class Array(np.ndarray): pass
-        values = np.ones(2).view(Array)
-        box = [values]
-        box.append(fm.Rows(box, values))
-        ref = weakref.ref(values)
-        del values, box
+        array = np.ones(2).view(Array)
+        array.rows = fm.Rows(**{{"indices": None, "values": None, "{name}": array}})
+        ref = weakref.ref(array)
+        del array
         gc.collect()
         print(ref() is None)
     """)
