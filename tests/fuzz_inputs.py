@@ -9,7 +9,7 @@ import numpy as np
 from hypothesis import strategies as st
 from numpy.lib.stride_tricks import as_strided
 
-from fast_momentum import _containers, _core
+from fast_momentum import Rows, _containers, _core
 from helpers import DTYPES, HALVES, Array, misaligned, read_only, storable
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ NARROW = [np.dtype("float32"), *HALVES]  # what is worked on in float32
 LENGTHS = [257, 513, 1030, 60_000]
 # All that files can hold.
 KEYS = ["w", "b", 0, -1, 2.5, None, b"k", ("enc", 1), "a']['b", "ü"]
+MOST_INDICES = 3000  # of Rows
 SEEDS = st.integers(0, 2**32 - 1)
 
 
@@ -106,8 +107,11 @@ def drawn_params(draw: st.DrawFn) -> Any:
     return tree_of(draw, leaf)
 
 
-def drawn_grads(draw: st.DrawFn, params: Any, *, are_written: bool) -> Any:
-    """In other containers that match, with None here and there; scalars and broadcast arrays where they may be."""
+def drawn_grads(draw: st.DrawFn, params: Any, *, are_written: bool, some_rows: float = 0.0) -> Any:
+    """In other containers that match, with None here and there; scalars and broadcast arrays where they may be.
+
+    That share of them is Rows, as far as parameters have rows.
+    """
     rng = np.random.default_rng(draw(SEEDS))
     kind = draw(st.sampled_from(KINDS_OF_VALUES))
     mixed, layout = draw(st.booleans()), draw(st.sampled_from(["C", "F", "strided", "broadcast"]))
@@ -116,8 +120,16 @@ def drawn_grads(draw: st.DrawFn, params: Any, *, are_written: bool) -> Any:
     def grad(param: Array) -> Any:
         if rng.random() < absent:
             return None
+        if param.ndim and rng.random() < some_rows:
+            indices = rng.integers(
+                0, max(1, len(param)), rng.integers(0, min(2 * len(param), MOST_INDICES) + 1)
+            )
+            return Rows(indices, values_like(param, (len(indices), *param.shape[1:])))
+        return values_like(param, param.shape)
+
+    def values_like(param: Array, shape: tuple[int, ...]) -> Any:
         narrow = NARROW[rng.integers(len(NARROW))] if mixed else param.dtype
-        values = values_of(param.shape, param.dtype if param.dtype == np.float64 else narrow, kind, rng)
+        values = values_of(shape, param.dtype if param.dtype == np.float64 else narrow, kind, rng)
         if layout == "strided":
             return strided(draw, values)
         if layout == "broadcast" and not are_written:
