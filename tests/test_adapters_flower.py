@@ -340,9 +340,23 @@ def test_what_is_refused(kind: Any, rng: np.random.Generator) -> None:
             kind.ours(**options)
     with pytest.raises(ValueError, match="must have (initial_parameters|configured)"):
         kind(kind.ours(server_momentum=0.9)).aggregate(1, replies(start(rng, np.float32), rng))
-    rounds = kind.begin(kind.ours, [np.ones(3, np.complex64)], server_momentum=0.9)
-    with pytest.raises(TypeError, match="complex64"):
+    rounds = kind.begin(kind.ours, [np.ones(3, np.longdouble)], server_momentum=0.9)
+    with pytest.raises(TypeError, match=str(np.dtype(np.longdouble))):
         rounds.aggregate(1, [([np.zeros(3, np.float16)], 1)])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_complex_arrays_and_those_of_16_bits(kind: Any, rng: np.random.Generator) -> None:
+    z = [(random_like(5, np.float64, rng) + 1j * random_like(5, np.float64, rng)).astype(np.complex64)]
+    pair = [kind.begin(each, z, server_momentum=0.9) for each in (kind.ours, kind.theirs)]
+    for server_round in (1, 2, 3):
+        sent = [([a * np.complex64(0.9 - 0.1j) for a in z], n) for n in (10, 7)]
+        results = [rounds.aggregate(server_round, sent) for rounds in pair]
+        assert_bits(*results)
+        z = results[0]
+    half = [np.ones(3, np.float16)]
+    rounds = kind.begin(kind.ours, half, server_momentum=0.9)
+    assert_bits(rounds.aggregate(1, [([a / 2 for a in half], 1)]), [a / 2 for a in half])
 
 
 @pytest.mark.parametrize("kind", ADAMS)

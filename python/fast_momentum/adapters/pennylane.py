@@ -77,6 +77,12 @@ class _Stepping:
         -------
         list
             The new arguments.
+
+        Raises
+        ------
+        TypeError, ValueError
+            As `fast_momentum.step`; and for complex arguments, whose gradients PennyLane has as the conjugates of
+            what leads uphill.
         """
         if self._states is None:
             self._states = [None] * len(args)
@@ -89,6 +95,9 @@ class _Stepping:
 
     def _stepped(self, states: list[fm.State | None], index: int, arg: Any, g: NDArray[Any]) -> Any:
         param = np.array(arg, dtype=np.result_type(arg.dtype, g.dtype, 0.0))  # a copy, and no subclass
+        if np.iscomplexobj(param):
+            msg = f"args[{index}] must be real, not {param.dtype}; give its real and its imaginary part as two arguments"
+            raise TypeError(msg)
         state = states[index]
         if state is None or state.step_count != self._t:
             state = states[index] = self._of_now(state, param)
