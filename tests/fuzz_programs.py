@@ -182,9 +182,8 @@ class Programs(RuleBasedStateMachine):
 
     def are_refused_by_init(self) -> bool:
         """Whether these settings do not go together. What is refused there alone is a momentum of 0 with an option."""
-        fixed = {
-            name: value for name in reference.FIXED if (value := getattr(self.expected_state, name, None))
-        }
+        takes = self.row()["takes"]
+        fixed = {name: getattr(self.expected_state, name) for name in reference.FIXED if name in takes}
         options = {**self.hyperparameters(), **fixed}
         options.update({name: 0.5 for name in ("momentum", "beta1") if name in options})
         try:

@@ -122,7 +122,9 @@ def kind_of(state: Any) -> dict[str, Any]:
     fixed = [
         name for name, setting in _core.settings.items() if setting["fixed"] and not setting["of_every_rule"]
     ]
-    return {"rule": state.rule} | {name: value for name in fixed if (value := getattr(state, name, None))}
+    return {"rule": state.rule} | {
+        name: value for name in fixed if (value := getattr(state, name, None)) is not None
+    }
 
 
 def other_state(params: Any, state: fm.State) -> fm.State:
