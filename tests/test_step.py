@@ -94,12 +94,16 @@ def test_equals_the_reference(model: Any, options: dict[str, Any], isa: str, thr
             np.testing.assert_array_equal(after[~shown], before[~shown])
 
 
+# A restart is decided by a sum over all elements.
+ELEMENTWISE = [options for options in OPTIONS if not options.get("restart")]
+
+
 @settings(max_examples=100)
 @given(
     seed=st.integers(0, 2**32),
     n=st.integers(0, 200),
     cut=st.integers(0, 200),
-    options=st.sampled_from(OPTIONS),
+    options=st.sampled_from(ELEMENTWISE),
 )
 def test_splitting_an_array_changes_no_bit(seed: int, n: int, cut: int, options: dict[str, Any]) -> None:
     rng = np.random.default_rng(seed)
@@ -114,7 +118,7 @@ def test_splitting_an_array_changes_no_bit(seed: int, n: int, cut: int, options:
 
 
 @settings(max_examples=100)
-@given(seed=st.integers(0, 2**32), n=st.integers(0, 200), options=st.sampled_from(OPTIONS))
+@given(seed=st.integers(0, 2**32), n=st.integers(0, 200), options=st.sampled_from(ELEMENTWISE))
 def test_permuting_elements_changes_no_bit(seed: int, n: int, options: dict[str, Any]) -> None:
     rng = np.random.default_rng(seed)
     a = random_like((n,), np.float64, rng)
@@ -129,7 +133,7 @@ def test_permuting_elements_changes_no_bit(seed: int, n: int, options: dict[str,
 
 
 @settings(max_examples=50)
-@given(seed=st.integers(0, 2**32), options=st.sampled_from(OPTIONS))
+@given(seed=st.integers(0, 2**32), options=st.sampled_from(ELEMENTWISE))
 def test_grouping_into_calls_changes_no_bit(seed: int, options: dict[str, Any]) -> None:
     rng = np.random.default_rng(seed)
     together = [random_like((int(n),), np.float32, rng) for n in rng.integers(0, 50, 6)]
