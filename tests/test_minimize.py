@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import fast_momentum as fm
-from helpers import leaves, run_python
+from helpers import HALVES, leaves, run_python
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -497,7 +497,7 @@ def test_bounds_of_two_numbers_that_are_arrays_are_lower_and_upper(within: Any, 
         np.testing.assert_array_equal(result.x, best)
 
 
-@pytest.mark.parametrize("dtype", [np.float16, np.float32])
+@pytest.mark.parametrize("dtype", [*HALVES, np.float32])
 def test_bounds_beyond_the_numbers_of_the_dtype_are_none(dtype: Any) -> None:
     start, target = np.ones(2, dtype), np.array([-3, 3], dtype)
     for bounds in ((0.5, 1e300), [(0.5, 1e300), (-1e300, 9)]):

@@ -234,7 +234,8 @@ def test_the_object() -> None:
     assert rows.indices is indices
     assert rows.values is values
     assert repr(rows) == "Rows(indices=array([1]), values=array([[1., 1.]]))"
-    for other in (copy.copy(rows), copy.deepcopy(rows), pickle.loads(pickle.dumps(rows))):
+    pickled = [pickle.loads(pickle.dumps(rows, protocol)) for protocol in range(pickle.HIGHEST_PROTOCOL + 1)]
+    for other in (copy.copy(rows), copy.deepcopy(rows), *pickled):
         assert type(other) is fm.Rows
         assert_bits([other.values], [values])
         assert (other.indices == indices).all()

@@ -49,15 +49,15 @@ PyObject* repr(PyObject* self) {
 }
 
 // For copies and pickles.
-PyObject* arguments(PyObject* self, PyObject*) {
-    return PyTuple_Pack(2, rows_of(self).indices, rows_of(self).values);
+PyObject* reduce(PyObject* self, PyObject*) {
+    return Py_BuildValue("O(OO)", Py_TYPE(self), rows_of(self).indices, rows_of(self).values);
 }
 
 PyMemberDef members[] = {
     {"indices", T_OBJECT_EX, offsetof(RowsObject, indices), READONLY, "Which rows, in any order."},
     {"values", T_OBJECT_EX, offsetof(RowsObject, values), READONLY, "The gradient of each of them."},
     {}};
-PyMethodDef methods[] = {{"__getnewargs__", arguments, METH_NOARGS, "What to make another one of."}, {}};
+PyMethodDef methods[] = {{"__reduce__", reduce, METH_NOARGS, "What to make another one of."}, {}};
 
 // ---- indices ----
 

@@ -133,7 +133,7 @@ def _limit(limits: Any, name: str, keys: Keys, param: Any) -> NDArray[Any]:
     if array.dtype.kind not in "iuf":
         msg = f"{path} must be a real number or an array of them, not {limit!r}"
         raise TypeError(msg)
-    if param.dtype.kind != "f" and (np.abs(array) < np.inf).any():
+    if param.dtype.kind == "c" and (np.abs(array) < np.inf).any():
         msg = f"{path} must be None for an array of {param.dtype}, which has no order; bound its modulus by prox"
         raise TypeError(msg)
     if array.size != 1 and array.shape != param.shape:
