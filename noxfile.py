@@ -274,7 +274,8 @@ def examples(session: nox.Session) -> None:
     """The example program. Arguments go to it."""
     session.install(*group("examples"))
     install_wheel(session)
-    session.run("python", "examples/train_digits.py", *session.posargs)
+    # BLAS on one thread: two fight over a network as small as this.
+    session.run("python", "examples/train_digits.py", *session.posargs, env={"OPENBLAS_NUM_THREADS": "1"})
 
 
 @nox.session
@@ -430,6 +431,15 @@ def report(session: nox.Session) -> None:
     session.install(*group("bench"), *group("peers"))
     install_wheel(session)
     session.run("python", "benchmarks/report.py", *session.posargs)
+
+
+@nox.session(default=False)
+def field(session: nox.Session) -> None:
+    """Measure whole programs with and without our step, and write docs/field.md; two minutes."""
+    session.install(*group("field"))
+    install_wheel(session)
+    one_thread = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+    session.run("python", "benchmarks/field.py", *session.posargs, env=one_thread)
 
 
 @nox.session(default=False)

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import fast_momentum as fm
-from fast_momentum._bench import quick, views
+from fast_momentum._bench import field, programs, quick, views
 from fast_momentum._bench.contenders import CONTENDERS, add_passes, numpy_add, prepared
 from fast_momentum._bench.problems import LR, MOMENTUM, many_arrays, one_array
 from fast_momentum._bench.timing import LEAST_ROUNDS, MOST_ROUNDS, TURN, Ratio, Times, interleaved
@@ -181,6 +181,74 @@ def test_lines_of_the_plot(rows: list[quick.Row], monkeypatch: pytest.MonkeyPatc
     assert lines == {views.OURS: [[10, 2]], "np.add": [[10, 4]], "other": [[10, 1], [20, 3]]}
     dotted = [line.get_label() for line in axes.lines if line.get_linestyle() == ":"]
     assert dotted == ["np.add"]
+
+
+# ---- whole programs ----
+
+
+@pytest.mark.parametrize("name", programs.PROGRAMS)
+def test_programs_end_with_the_same_bits(name: str) -> None:
+    try:
+        found = programs.PROGRAMS[name]()
+    except ImportError as error:
+        pytest.skip(str(error))
+    assert next(iter(found)) == programs.AS_IT_IS
+    assert list(found)[-1] == programs.OURS
+    watch = programs.Watch()
+    results = {contender: program(watch) for contender, program in found.items()}
+    assert watch.seconds > 0
+    field.check_same(results)
+
+
+def test_programs_that_differ_are_noticed() -> None:
+    with pytest.raises(AssertionError, match="the same numbers"):
+        field.check_same({"a": [np.zeros(2)], "b": [np.zeros(2)], "c": [np.array([0.0, 1e-300])]})
+
+
+def test_share_of_the_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A program of 8 s: a call of 6 s that is the step, but for the 2 s that it spends in another one."""
+    now = 0.0
+    monkeypatch.setattr(time, "perf_counter", lambda: now)
+
+    def passes(seconds: float) -> None:
+        nonlocal now
+        now += seconds
+
+    def program(watch: programs.Watch) -> list[Any]:
+        gradient = watch.rest(lambda: passes(2))
+        passes(2)
+        watch.step(lambda: (passes(1), gradient(), passes(3)))()
+        return []
+
+    timed = field.Timed(program)
+    timed()
+    timed()
+    assert timed.shares == [0.5, 0.5]
+
+
+@pytest.fixture
+def found(monkeypatch: pytest.MonkeyPatch) -> list[field.Row | field.LeftOut]:
+    def missing() -> programs.Programs:
+        raise ModuleNotFoundError(name="no_such_library")
+
+    chosen = {"regression": programs.course_regression, "missing": missing}
+    monkeypatch.setattr(field, "PROGRAMS", chosen)
+    return list(field.measured(budget=0.0))
+
+
+def test_views_of_programs(found: list[field.Row | field.LeftOut], tmp_path: Path) -> None:
+    (row,), (left_out,) = field.split(found)
+    assert 0 < row.share < 1
+    assert set(row.ratios) == {programs.AS_IT_IS, programs.IN_PLACE}
+    printed = field.as_text(found)
+    assert "left out: missing, as no_such_library is not installed" in printed
+    assert f" {row.share:.1%} " in printed
+    assert json.loads(field.as_json(found))["left_out"] == [{"program": "missing", "why": left_out.why}]
+    if views.is_installed("matplotlib"):
+        (axes,) = field.picture(found).axes
+        own, step, ours = axes.containers
+        assert own[0].get_width() + step[0].get_width() == pytest.approx(1)
+        assert ours[0].get_width() == pytest.approx(1 / row.ratios[programs.AS_IT_IS].median)
 
 
 def test_without_a_command_the_configuration(capsys: pytest.CaptureFixture[str]) -> None:

@@ -17,6 +17,11 @@ def parsed() -> argparse.Namespace:
         "bench",
         help="measure the step on this machine, against NumPy and the peers that are installed; half a minute",
     )
+    bench.add_argument(
+        "--field",
+        action="store_true",
+        help="measure whole programs with their own step and with ours instead; a minute or two",
+    )
     bench.add_argument("--json", action="store_true", help="print JSON, with the quartiles of the ratios")
     bench.add_argument(
         "--plot", type=Path, metavar="FILE", help="save a picture, of the kind that the name ends in"
@@ -42,10 +47,20 @@ def check_plot(parser: argparse.ArgumentParser, path: Path) -> None:
         parser.error(f"--plot must be in a folder that exists, not in {str(path.absolute().parent)!r}")
 
 
-def bench(arguments: argparse.Namespace) -> None:
-    from ._bench import views
+def bench_field(arguments: argparse.Namespace) -> None:
+    from ._bench import field, views
+    from ._bench.programs import PROGRAMS
 
-    rows = views.measured_with_progress()
+    found = views.with_progress(field.measured(), len(PROGRAMS))
+    print(field.as_json(found) if arguments.json else field.as_text(found))
+    if arguments.plot:
+        field.picture(found).savefig(arguments.plot)
+
+
+def bench(arguments: argparse.Namespace) -> None:
+    from ._bench import quick, views
+
+    rows = views.with_progress(quick.measured(), len(quick.CASES))
     if arguments.json:
         print(views.as_json(rows))
     elif views.is_installed("rich"):
@@ -61,7 +76,7 @@ def bench(arguments: argparse.Namespace) -> None:
 def main() -> None:
     arguments = parsed()
     if arguments.command == "bench":
-        bench(arguments)
+        (bench_field if arguments.field else bench)(arguments)
     else:
         show_config()
 

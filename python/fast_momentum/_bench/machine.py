@@ -9,7 +9,9 @@ from pathlib import Path
 
 import fast_momentum as fm
 
-PEERS = ("numpy", "torch", "numba", "numexpr", "jax", "optax", "scikit-learn", "cython")
+PEERS = (
+    "numpy", "torch", "numba", "numexpr", "jax", "optax", "scikit-learn", "cython", "autograd", "pennylane", "flwr",
+)  # fmt: skip
 
 
 def processor() -> str:

@@ -7,17 +7,20 @@ import importlib.util
 import itertools
 import json
 import textwrap
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from .contenders import OURS
 from .machine import described, processor, versions
-from .quick import CASES, Row, measured
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
     from matplotlib.figure import Figure
+
+    from .quick import Row
+
+T = TypeVar("T")
 
 LEGEND = (
     "Above: float32 elements of one array, or arrays x elements. us: microseconds of a step. GB/s: of the five streams of a "
@@ -92,15 +95,15 @@ def print_richly(rows: list[Row]) -> None:
     console.print(chart)
 
 
-def measured_with_progress() -> list[Row]:
-    """As `measured`, with a bar on standard error where rich is installed."""
+def with_progress(rows: Iterable[T], total: int) -> list[T]:
+    """All of them, with a bar on standard error where rich is installed."""
     if not is_installed("rich"):
-        return list(measured())
+        return list(rows)
     from rich.console import Console
     from rich.progress import track
 
     console = Console(stderr=True)
-    return list(track(measured(), "measuring", total=len(CASES), console=console, transient=True))
+    return list(track(rows, "measuring", total=total, console=console, transient=True))
 
 
 def save_plot(rows: list[Row], path: Path) -> None:
