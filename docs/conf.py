@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,10 @@ from docutils import nodes
 from sphinx_gallery.sorting import ExplicitOrder
 
 import fast_momentum
+
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE))
+import still
 
 os.environ.setdefault("KERAS_BACKEND", "jax")  # without it, Keras wants TensorFlow
 
@@ -29,6 +34,7 @@ extensions = [
     "numpydoc",
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",
+    "sphinx.ext.viewcode",
     "sphinx_copybutton",
     "sphinx_design",
     "sphinx_gallery.gen_gallery",
@@ -98,11 +104,12 @@ html_theme = "pydata_sphinx_theme"
 html_title = "fast_momentum"
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
-# Beside a page in a folder stands the list of the folder; its own sections are few, and code needs the room.
-html_sidebars: dict[str, list[str]] = {path.stem: [] for path in Path(__file__).parent.glob("*.md")}
+html_favicon = "_static/logo.svg"
+# Beside a page stands the list of its neighbours; its own sections only where they are many, as code needs the room.
+html_sidebars: dict[str, list[str]] = {"index": []}
 html_show_sourcelink = False
 html_theme_options = {
-    "logo": {"text": "fast_momentum"},
+    "logo": {"text": "fast_momentum", "image_light": "_static/logo.svg", "image_dark": "_static/logo.svg"},
     "navbar_align": "left",
     "show_prev_next": False,
     "secondary_sidebar_items": {
@@ -110,11 +117,14 @@ html_theme_options = {
         "howto/*": [],
         "porting/*": [],
         "gallery/*": [],
-        "index": [],
+        **{
+            page: []
+            for page in ("index", "tutorial", "install", "rules", "forms", "family", "theory/movable")
+        },
     },
     "footer_start": ["copyright"],
     "footer_end": [],
-    "header_links_before_dropdown": 10,
+    "header_links_before_dropdown": 6,
 }
 
 
@@ -130,4 +140,5 @@ def mathml(display: str) -> Callable[[Any, nodes.Element], None]:
 
 
 def setup(app: Sphinx) -> None:
+    app.connect("builder-inited", lambda _: still.save(HERE / "_static" / "ravine.svg"))
     app.add_html_math_renderer("mathml", (mathml("inline"), None), (mathml("block"), None))
