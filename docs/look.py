@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from playwright.sync_api import sync_playwright
+from playwright.sync_api import TimeoutError, sync_playwright
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -29,6 +29,7 @@ CHROMIUM = "/usr/bin/chromium"
 TOO_WIDE = """Array.from(document.querySelectorAll('h1, h2, h3, p, li, img, .sd-card'))
     .filter(e => !e.closest('pre, table, dialog') && e.getBoundingClientRect().right > window.innerWidth + 1)
     .map(e => e.textContent.trim().slice(0, 40) || e.src)"""
+SEARCHED, FOUND = "clipping", "document.querySelectorAll('#search-results li').length"
 BROKEN_PICTURES = "Array.from(document.images).filter(i => i.complete && !i.naturalWidth).map(i => i.src)"
 
 
@@ -42,6 +43,16 @@ def faults(page: Page, path: Path, picture: Path, width: int) -> list[str]:
     found += [f"is too narrow for {text!r}" for text in page.evaluate(TOO_WIDE)]
     found += [f"does not show {source}" for source in page.evaluate(BROKEN_PICTURES)]
     return found
+
+
+def search_faults(page: Page, site: Path) -> list[str]:
+    """A search must find the pages about a word that several have."""
+    page.goto(f"{(site / 'search.html').as_uri()}?q={SEARCHED}", wait_until="load")
+    try:
+        page.wait_for_function(f"{FOUND} > 2", timeout=10_000)
+    except TimeoutError:
+        return [f"finds nothing about {SEARCHED!r}"]
+    return []
 
 
 def main(site: Path, pictures: Path) -> int:
@@ -58,6 +69,9 @@ def main(site: Path, pictures: Path) -> int:
                 width = options["viewport"]["width"]
                 bad += [f"{name} on a {window}: {fault}" for fault in faults(page, path, picture, width)]
                 page.close()
+            page = context.new_page()
+            bad += [f"the search on a {window}: {fault}" for fault in search_faults(page, site)]
+            page.close()
         browser.close()
     print("\n".join(bad) or f"{len(pages)} pages, looks fine to a program; now look at {pictures}")
     return bool(bad) or not pages

@@ -126,8 +126,21 @@ def test_page(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_ci_calls_the_command_of_the_readme() -> None:
     commands = re.findall(r"```sh\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
-    assert len(commands) == 2
-    assert commands[1] in (ROOT / ".ci" / "run").read_text()
+    (tests,) = [command for command in commands if command.endswith("nox -s tests\n")]
+    assert tests in (ROOT / ".ci" / "run").read_text()
+
+
+def test_the_readme_quotes_what_was_measured() -> None:
+    """Three rows of docs/field.md, which a command has written."""
+    quoted = PAGES["README.md"].read_text().split("<!-- speed -->")[1].split("<!-- end of speed -->")[0]
+    rows = [line.split(" | ") for line in quoted.strip().splitlines()[2:]]
+    measured = [line.split(" | ") for line in PAGES["docs/field.md"].read_text().splitlines()]
+    assert len(rows) == 3
+    for program, share, ratio in rows:
+        found = [line for line in measured if line[0] == program]
+        assert found, program
+        assert share == found[0][2]
+        assert ratio.removesuffix(" |") == found[0][3].split()[0]
 
 
 def test_pages_have_blocks() -> None:
