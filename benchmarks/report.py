@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import datetime as dt
+import itertools
 import multiprocessing
 import multiprocessing.connection
 import time
@@ -38,13 +39,29 @@ array."""
 PHASES = """The machine is shared and has fast and slow phases: only ratios carry over to others, and what differs by a few
 percent differs the other way in the next run."""
 
-# The first page of the documentation shows what is between these lines.
-BEGIN, END = "<!-- in short -->", "<!-- end of in short -->"
+NAVIGATION = """```{toctree}
+:hidden:
+
+Benchmarks <self>
+In the field <field>
+```"""
+
+DTYPES = ("dtypes", "float32 stored as")  # of which no figure depends
+
+# The sections under each question; the tables are folded.
+QUESTIONS = {
+    "What does a program gain?": ["training", "scikit-learn"],
+    "How fast is one step?": ["one array", "many arrays", "models", "layouts", "threads"],
+    "What do options and other rules cost?": ["options", "family", "one pass", "rows"],
+    "What else does it take?": ["process"],
+}
+FIELD = "[In the field](field.md) has whole programs, from scikit-learn to an evolution strategy, with and without our step."
+
 SHORT = [NUMPY, FUSED]
 IN_SHORT = (
     f"`{NUMPY}` is `np.multiply` and `np.add` with `out=`; in these cases the usual line takes longer still."
 )
-FASTER = "Every case of this run whose median is less than 1.00 at two digits:"
+FASTER = "Every case of this run whose median is less than 1.00 at two digits; and then the roofline, the {}."
 LOOPS = (
     f"Whole training loops of perceptrons in NumPy take {{:.2f}} to {{:.2f}} times as long with `{NUMPY}`."
 )
@@ -186,29 +203,67 @@ def in_short(found: dict[str, Section]) -> list[list[str]]:
     ]
 
 
+def folded(lines: list[str]) -> list[str]:
+    """The tables behind a line that opens them."""
+    found: list[str] = []
+    for is_table, group in itertools.groupby(lines, lambda line: line.startswith("|")):
+        rows = list(group)
+        if is_table:
+            found += [
+                "<details>",
+                f"<summary>Table of {len(rows) - 2} rows</summary>",
+                "",
+                *rows,
+                "",
+                "</details>",
+            ]
+        else:
+            found += rows
+    return found
+
+
 def document(found: dict[str, Section], seconds: float) -> str:
-    faster = [entry for section in found.values() for entry in section.faster]
+    config = {name: value for name, value in fm.show_config("dicts").items() if name not in DTYPES}
     found_versions = ", ".join(f"{name} {version}" for name, version in versions().items())
-    config = "; ".join(f"{name}: {value}" for name, value in fm.show_config("dicts").items())
-    made = f"Made by `nox -s report` in one run of {seconds / 60:.0f} minutes on {dt.datetime.now(dt.UTC):%Y-%m-%d}."
-    header = Section(["# Benchmarks", "", made, "", HOW, ""])
-    header.lines += [f"- {processor()}, {cpus()} CPUs, {system()}", f"- {found_versions}", f"- {config}", ""]
-    header.lines += [PHASES, "", "## In short", "", BEGIN]
-    header.table([f"float32, one thread: times as long as `{OURS}`", *SHORT], in_short(found))
+    short = Section()
+    short.table([f"float32, one thread: times as long as `{OURS}`", *SHORT], in_short(found))
     loops = [times.ratio(IN_PLACE, OURS).median for times, _ in found["training"].figures.values()]
-    header.lines += [IN_SHORT, LOOPS.format(min(loops), max(loops)), ""]
-    header.lines += [f"Measured on: {processor()}, {cpus()} CPUs.", "", END, ""]
-    header.lines += ["## Where someone else is faster", "", FASTER, ""]
-    header.table(
+    short.lines += [IN_SHORT, LOOPS.format(min(loops), max(loops))]
+    faster = Section()
+    entries = [entry for section in found.values() for entry in section.faster]
+    faster.table(
         ["case", "who", f"time, of `{OURS}`"],
-        ([case, who, shown(r)] for case, who, r in faster if who != BARE),
+        ([case, who, shown(r)] for case, who, r in entries if who != BARE),
     )
-    header.lines += [f"And the roofline, the {BARE}:", ""]
-    header.table(["case", f"time, of `{OURS}`"], ([case, shown(r)] for case, who, r in faster if who == BARE))
-    reached = Section(["## What was to be reached", ""])
+    faster.table(
+        ["case", f"time of the {BARE}, of `{OURS}`"],
+        ([case, shown(r)] for case, who, r in entries if who == BARE),
+    )
+    reached = Section()
     reached.table(["case", "goal", "measured", "reached"], goals(found))
-    lines = [line for section in (header, *found.values(), reached) for line in section.lines]
-    return "\n".join(lines).rstrip() + "\n"
+    made = [
+        f"Made by `nox -s report` in one run of {seconds / 60:.0f} minutes on {dt.datetime.now(dt.UTC):%Y-%m-%d}.",
+        "",
+        f"- {processor()}, {cpus()} CPUs, {system()}",
+        f"- {found_versions}",
+        f"- {'; '.join(f'{name}: {value}' for name, value in config.items())}",
+    ]
+    return arranged(short, found, faster, reached, made)
+
+
+def arranged(
+    short: Section, found: dict[str, Section], faster: Section, reached: Section, made: list[str]
+) -> str:
+    """The page, by question: what is asked first comes first, and how it was measured last."""
+    lines = ["# Benchmarks", "", *short.lines, "", FIELD, ""]
+    for question, names in QUESTIONS.items():
+        lines += [f"## {question}", ""]
+        for name in names:
+            lines += [line.replace("## ", "### ", 1) for line in folded(found[name].lines)]
+    lines += ["## Where is someone else faster?", "", FASTER.format(BARE), "", *folded(faster.lines)]
+    lines += ["## What was to be reached?", "", *folded(reached.lines)]
+    lines += ["## How was it measured?", "", HOW, "", PHASES, "", *made, "", NAVIGATION]
+    return "\n".join(lines) + "\n"
 
 
 def measured(name: str, result: multiprocessing.connection.Connection) -> None:

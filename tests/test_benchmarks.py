@@ -168,3 +168,25 @@ def test_minimizers_table_is_of_these_problems() -> None:
     assert list(dict.fromkeys(measured[1:])) == [
         "Rosenbrock's function", "logistic regression", "denoising an image", "sparse regression, l1", "large data, batches",
     ]  # fmt: skip
+
+
+# ---- the report ----
+
+
+def test_every_section_of_the_report_answers_a_question(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("matplotlib")
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    report = loaded("report")
+    asked = [name for names in report.QUESTIONS.values() for name in names]
+    assert sorted(asked) == sorted(report.SECTIONS)
+    section = report.Section(["## A title", "", "Words.", ""])
+    section.table(["a", "b"], [["1", "2"], ["3", "4"]])
+    empty = report.Section()
+    page = report.arranged(empty, dict.fromkeys(asked, section), empty, empty, ["made"]).splitlines()
+    assert [line[3:] for line in page if line.startswith("## ")][: len(report.QUESTIONS)] == list(
+        report.QUESTIONS
+    )
+    assert page.count("### A title") == len(asked)
+    table = page.index("| a | b |")
+    assert page[table - 3 : table] == ["<details>", "<summary>Table of 2 rows</summary>", ""]
+    assert page[table + 4 : table + 6] == ["", "</details>"]
