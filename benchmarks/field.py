@@ -30,9 +30,6 @@ python -m fast_momentum bench --field
 
 PICTURE = """<!-- picture -->
 ![Time of whole programs as they are, the share of the step in them, and with fast_momentum](pictures/field.svg)
-
-Whole programs, with their own step and with ours, in turns: as much as the step was of them, less a little, is gained, and
-where it was nothing, nothing. [All figures](field.md), and how to [measure them again](field.md#in-the-field).
 <!-- end of picture -->
 """
 

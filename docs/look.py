@@ -56,7 +56,8 @@ def search_faults(page: Page, site: Path) -> list[str]:
 
 
 def main(site: Path, pictures: Path) -> int:
-    pages = [path for path in sorted(site.rglob("*.html")) if "_static" not in path.parts]
+    others = {"_static", "_modules"}  # listings of source are as wide as its lines
+    pages = [path for path in sorted(site.rglob("*.html")) if others.isdisjoint(path.parts)]
     bad = []
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])

@@ -493,8 +493,8 @@ dict
     "master": {path: array}}``, of other rules also what they keep, such as "second_moment", what is fixed, such as
     "amsgrad", and in `adam` the product of the beta1 of each step, "momentum_products"; with paths as
     ``['encoder'][2]``, and ``''`` for a single array. The arrays have the
-    dtype that is worked on in, float32 or float64; what a state does not have is an empty dict. The parameters are
-    not in it.
+    dtype of their parameter, or float32 where that has 16 bits; what a state does not have is an empty dict. The
+    parameters are not in it.
 
 Raises
 ------
