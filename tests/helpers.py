@@ -442,6 +442,7 @@ def digits_example() -> tuple[Any, Any]:
     assert spec is not None
     assert spec.loader is not None
     example = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = example  # where its dataclass looks for names
     spec.loader.exec_module(example)
     digits = example.load_digits()
     split = example.train_test_split(

@@ -28,7 +28,7 @@ RULES = sorted({row["rule"] for row in _core.rules} - {"momentum"})  # which is 
     ("options", "least"),
     [
         (("--epochs", "15"), 96),
-        *((("--rule", rule, "--epochs", "2"), 70) for rule in RULES),
+        *((("--rule", rule, "--epochs", "3"), 70) for rule in RULES),
         (("--rule", "adam", "--lr", "0.003", "--epochs", "2"), 90),
     ],
     ids=str,
