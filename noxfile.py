@@ -233,7 +233,7 @@ def adapters(session: nox.Session) -> None:
         path.stem[len("test_adapters_") :] for path in ROOT.glob("tests/test_adapters_*")
     )
     libraries = {
-        "scikit_learn": extras["sklearn"],
+        "scikit_learn": extras["scikit-learn"],
         "scipy_sparse": ["scipy"],
         "autograd": ["autograd"],
         "pytorch": group("torch"),

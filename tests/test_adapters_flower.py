@@ -400,9 +400,7 @@ def test_without_flower() -> None:
         except ImportError as error:
             print(error)
     """)
-    assert (
-        printed.strip() == "fast_momentum.adapters.flower must have flwr; pip install 'fast-momentum[flower]'"
-    )
+    assert printed.strip() == "fast_momentum.adapters.flower must have flwr; pip install flwr"
 
 
 def test_docstrings() -> None:

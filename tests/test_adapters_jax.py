@@ -124,4 +124,4 @@ def test_without_jax() -> None:
             print(error)
         """
     )
-    assert printed == "fast_momentum.adapters.jax must have jax; pip install 'fast-momentum[jax]'\n"
+    assert printed == "fast_momentum.adapters.jax must have jax; pip install jax\n"

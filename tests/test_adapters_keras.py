@@ -436,4 +436,4 @@ def test_without_keras() -> None:
             print(error)
         """
     )
-    assert printed == "fast_momentum.adapters.keras must have keras; pip install 'fast-momentum[keras]'\n"
+    assert printed == "fast_momentum.adapters.keras must have keras; pip install keras\n"

@@ -452,4 +452,4 @@ def test_without_optax() -> None:
             print(error)
         """
     )
-    assert printed == "fast_momentum.adapters.optax must have optax; pip install 'fast-momentum[optax]'\n"
+    assert printed == "fast_momentum.adapters.optax must have optax; pip install optax jax\n"

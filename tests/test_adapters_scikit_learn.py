@@ -395,7 +395,7 @@ def test_what_step_refuses() -> None:
 
 
 MOVES = {
-    "sys.modules['sklearn'] = None": "must have scikit-learn; pip install 'fast-momentum[sklearn]'",
+    "sys.modules['sklearn'] = None": "must have scikit-learn; pip install scikit-learn",
     "del optimizers.SGDOptimizer": "AdamOptimizer and SGDOptimizer cannot be imported",
     "del optimizers.AdamOptimizer": "AdamOptimizer and SGDOptimizer cannot be imported",
     "optimizers.SGDOptimizer.update_params = lambda self, params, grads: None\n"

@@ -48,6 +48,8 @@ EXACT, LOST = ("float16", "int8", "uint8", "bool"), ("object", "S4", "U2", "M8[s
 
 
 def float32_way_out(advice: str, dtype: str) -> str:
+    if dtype == "object":
+        return "; if it holds arrays, pass list() of it"
     if dtype in LOST:
         return ""
     if dtype.startswith("complex"):
@@ -118,7 +120,7 @@ STEP = [
     Bad("params is None", T, "params must be a dict, as in init(), not None; None stands for the gradient of a single "
         "array", lambda c: c._replace(params=None)),
     Bad("params is a string", T, "params must be a dict, as in init(), not str", lambda c: c._replace(params="w")),
-    Bad("grads is a generator", T, "grads must be a dict, as in params, not generator",
+    Bad("grads is a generator", T, "grads must be a dict, as in params, not generator; it can be read once, make a list by list() and keep that",
         lambda c: c._replace(grads=(g for g in ()))),
     Bad("grads is None", T, "grads must be a dict, as in params, not None; None stands for the gradient of a single "
         "array", lambda c: c._replace(grads=None)),
@@ -128,17 +130,17 @@ STEP = [
         put("grads", "enc", {})),
     Bad("branch is an array", T, "params['enc'] must be a list or tuple, as in init(), not numpy.ndarray",
         put("params", "enc", np.ones(2))),
-    Bad("branch is a set", T, "grads['enc'] must be a list or tuple, as in params, not set",
+    Bad("branch is a set", T, "grads['enc'] must be a list or tuple, as in params, not set; a set has no order, pass a list of its arrays",
         put("grads", "enc", set())),
-    Bad("branch is a deque", T, "grads['enc'] must be a list or tuple, as in params, not collections.deque",
+    Bad("branch is a deque", T, "grads['enc'] must be a list or tuple, as in params, not collections.deque; pass list() of it",
         put("grads", "enc", collections.deque())),
-    Bad("param is a list", T, "params['w'] must be a numpy.ndarray, not list", put("params", "w", [1.0])),
-    Bad("param is a nested list", T, "params['enc'][0] must be a numpy.ndarray, not list",
+    Bad("param is a list", T, "params['w'] must be a numpy.ndarray, not list; keep numpy.array() of it in its place", put("params", "w", [1.0])),
+    Bad("param is a nested list", T, "params['enc'][0] must be a numpy.ndarray, not list; keep numpy.array() of it in its place",
         put("params", "enc[0]", [[1.0]])),
-    Bad("param is None", T, "params['w'] must be a numpy.ndarray, not None", put("params", "w", None)),
-    Bad("param is a float", T, "params['w'] must be a numpy.ndarray, not float", put("params", "w", 1.0)),
+    Bad("param is None", T, "params['w'] must be a numpy.ndarray, not None; None stands for gradients alone, leave it out where the state is made", put("params", "w", None)),
+    Bad("param is a float", T, "params['w'] must be a numpy.ndarray, not float; make it a 0-d array, as numpy.array(1.0) is", put("params", "w", 1.0)),
     Bad("param is a string", T, "params['w'] must be a numpy.ndarray, not str", put("params", "w", "abc")),
-    Bad("param is a memoryview", T, "params['w'] must be a numpy.ndarray, not memoryview", put("params", "w", memoryview)),
+    Bad("param is a memoryview", T, "params['w'] must be a numpy.ndarray, not memoryview; pass numpy.asarray() of it, which shares its memory", put("params", "w", memoryview)),
     Bad("param is a NumPy scalar", T, "params['enc'][1][0] must be a numpy.ndarray, not numpy.float32; it cannot be "
         "updated in place, use a 0-d array", lambda c: c.params["enc"].__setitem__(1, (np.float32(1),))),
     Bad("param is masked", T, "params['w'] must be a numpy.ndarray, not numpy.ma.MaskedArray; its mask would be "
@@ -149,14 +151,14 @@ STEP = [
         "of it, which shares its memory", put("params", "w", lambda a: a.view(np.recarray))),
     Bad("param is a subclass", T, f"params['w'] must be a numpy.ndarray, not {__name__}.Matrixlike; pass "
         "numpy.asarray() of it, which shares its memory", put("params", "w", lambda a: a.view(Matrixlike))),
-    Bad("grad is a list", T, "grads['w'] must be a numpy.ndarray, not list", put("grads", "w", [[1.0]])),
-    Bad("grad is a float", T, "grads['w'] must be a numpy.ndarray, not float", put("grads", "w", 0.5)),
-    Bad("grad is an int", T, "grads['enc'][0] must be a numpy.ndarray, not int", put("grads", "enc[0]", 0)),
+    Bad("grad is a list", T, "grads['w'] must be a numpy.ndarray, not list; pass numpy.array() of it", put("grads", "w", [[1.0]])),
+    Bad("grad is a float", T, "grads['w'] must be a numpy.ndarray, not float; make it a 0-d array, as numpy.array(1.0) is", put("grads", "w", 0.5)),
+    Bad("grad is an int", T, "grads['enc'][0] must be a numpy.ndarray, not int; make numbers an array, by numpy.array() of the list, or each a 0-d array, by numpy.array(1.0)", put("grads", "enc[0]", 0)),
     Bad("grad is masked", T, "grads['w'] must be a numpy.ndarray, not numpy.ma.MaskedArray; its mask would be ignored, "
         "pass its .data or .filled()", put("grads", "w", np.ma.masked_array)),
     Bad("grad is a scalar where it may not", T, "grads['w'] must be a numpy.ndarray, not numpy.float32; only the "
         "gradient of a 0-d array may be a scalar, and sum(keepdims=True) gives an array", put("grads", "w", np.float32(1))),
-    Bad("grad of a 0-d array is a Python float", T, "grads['enc'][1][0] must be a numpy.ndarray, not float",
+    Bad("grad of a 0-d array is a Python float", T, "grads['enc'][1][0] must be a numpy.ndarray, not float; make numbers an array, by numpy.array() of the list, or each a 0-d array, by numpy.array(1.0)",
         lambda c: c.grads["enc"].__setitem__(1, (0.5,))),
     Bad("grad of a 0-d array is another scalar", T, "grads['enc'][1][0] must be a numpy.float32 or a 0-d array of "
         "that, as params['enc'][1][0] is, not numpy.float64", lambda c: c.grads["enc"].__setitem__(1, (np.float64(0.5),))),
@@ -175,7 +177,7 @@ STEP = [
     ],
     Bad("grad is float16 for float64", T, "grads['enc'][0] must have dtype float64, as params['enc'][0] has, not float16; pass a copy, made by .astype('float64')", put("grads", "enc[0]", lambda a: a.astype("f2"))),
     Bad("grad is big-endian float16", T, "grads['w'] must have dtype float32, as params['w'] has, not >f2; pass a copy, made by .astype('float32')", put("grads", "w", lambda a: a.astype(">f2"))),
-    Bad("param is structured", T, "params['w'] must have dtype float32, as in init(), not [('x', '<f4')]", put("params", "w", lambda a: np.zeros(a.shape, [("x", "f4")]))),
+    Bad("param is structured", T, "params['w'] must have dtype float32, as in init(), not [('x', '<f4')]; pass a dict of its fields, such as {'x': array['x']}", put("params", "w", lambda a: np.zeros(a.shape, [("x", "f4")]))),
     Bad("param is big-endian", T, "params['w'] must be in native byte order, not >f4; keep a copy in its place, made by .astype('float32')", put("params", "w", lambda a: a.astype(">f4"))),
     Bad("grad is big-endian", T, "grads['enc'][0] must be in native byte order, not >f8; pass a copy, made by .astype('float64')", put("grads", "enc[0]", lambda a: a.astype(">f8"))),
     Bad("double became single", T, "params['enc'][0] must have dtype float64, as in init(), not float32; keep a copy in its place, made by .astype('float64')", put("params", "enc[0]", lambda a: a.astype("f4"))),
@@ -196,7 +198,7 @@ STEP = [
     Bad("params lost an item", V, "params['enc'] must have 2 items, as in init(), not 1",
         lambda c: c.params["enc"].pop()),
     # -- shape
-    Bad("transposed gradient", V, "grads['w'] must have the shape of params['w'], (3, 4), not (4, 3)",
+    Bad("transposed gradient", V, "grads['w'] must have the shape of params['w'], (3, 4), not (4, 3); pass grads['w'].T, which shares its memory",
         put("grads", "w", lambda a: a.T)),
     Bad("gradient to broadcast", V, "grads['w'] must have the shape of params['w'], (3, 4), not (4,)",
         put("grads", "w", lambda a: a[0])),
@@ -204,7 +206,7 @@ STEP = [
         put("grads", "w", lambda a: a[:, :1])),
     Bad("0-d gradient", V, "grads['enc'][0] must have the shape of params['enc'][0], (5,), not ()",
         put("grads", "enc[0]", np.array(1.0))),
-    Bad("gradient of a 0-d array is 1-d", V, "grads['enc'][1][0] must have the shape of params['enc'][1][0], (), not (1,)",
+    Bad("gradient of a 0-d array is 1-d", V, "grads['enc'][1][0] must have the shape of params['enc'][1][0], (), not (1,); pass grads['enc'][1][0].reshape(()), which shares its memory",
         lambda c: c.grads["enc"].__setitem__(1, (np.ones(1, np.float32),))),
     Bad("empty gradient", V, "grads['w'] must have the shape of params['w'], (3, 4), not (0, 4)",
         put("grads", "w", lambda a: a[:0])),
@@ -214,7 +216,7 @@ STEP = [
         put("params", "enc[0]", np.ones(6))),
     Bad("param reshaped", V, "params['w'] must have the shape it had in init(), (3, 4), not (12,)",
         put("params", "w", lambda a: a.ravel())),
-    Bad("both of another shape", V, "params['w'] must have the shape it had in init(), (3, 4), not (4, 3)",
+    Bad("both of another shape", V, "params['w'] must have the shape it had in init(), (3, 4), not (4, 3); pass params['w'].T, which shares its memory",
         lambda c: (put("params", "w", lambda a: a.T)(c), put("grads", "w", lambda a: a.T)(c))),
     # -- memory
     Bad("param is misaligned", V, "params['w'] must be aligned in memory, not at addresses that are no multiple of 4; keep a copy in its place, made by .copy()", put("params", "w", misaligned)),
@@ -398,10 +400,10 @@ INIT: list[tuple[str, Any, dict[str, Any], type[Exception], str]] = [
      {"lr": 1e30, "weight_decay": [1e30, 1e30], "decoupled_weight_decay": True}, V,
      "lr * weight_decay must stay finite when rounded to float32, the dtype of params[1], not be 1e+30 * 1e+30; use a "
      "float64 array or other values"),
-    ("a number", 1.0, {}, T, "params must be a numpy.ndarray, not float"),
-    ("None", None, {}, T, "params must be a numpy.ndarray, not None"),
+    ("a number", 1.0, {}, T, "params must be a numpy.ndarray, not float; make it a 0-d array, as numpy.array(1.0) is"),
+    ("None", None, {}, T, "params must be a numpy.ndarray, not None; None stands for gradients alone, leave it out where the state is made"),
     ("a string", ["w"], {}, T, "params[0] must be a numpy.ndarray, not str"),
-    ("a set", {1}, {}, T, "params must be a numpy.ndarray, not set"),
+    ("a set", {1}, {}, T, "params must be a numpy.ndarray, not set; a set has no order, pass a list of its arrays"),
     ("integers", [np.ones(2, int)], {}, T,
      f"params[0] must have dtype {DTYPE_NAMES}, not int64; keep a copy in its place, made by .astype('float64'), which rounds above 2**53"),
     ("short integers", [np.ones(2, "u2")], {}, T,
@@ -413,7 +415,7 @@ INIT: list[tuple[str, Any, dict[str, Any], type[Exception], str]] = [
     ("long doubles", {"a": np.ones(2, np.longdouble)}, {}, T,
      f"params['a'] must have dtype {DTYPE_NAMES}, not {np.dtype(np.longdouble)}; keep a copy in its place, made by .astype('float64'), which rounds"),
     ("objects", np.ones(2, object), {}, T,
-     f"params must have dtype {DTYPE_NAMES}, not object"),
+     f"params must have dtype {DTYPE_NAMES}, not object; if it holds arrays, pass list() of it"),
     ("big-endian", np.ones(2, ">f8"), {}, T,
      "params must be in native byte order, not >f8; keep a copy in its place, made by .astype('float64')"),
     ("a scalar", np.float64(1), {}, T,
@@ -433,14 +435,13 @@ def test_init_refuses(params: Any, options: dict[str, Any], error: type[Exceptio
 
 def test_lr_has_no_default() -> None:
     with pytest.raises(
-        TypeError, match=r"^init\(\) must be called as init\(params, \*, lr, momentum=0\.9, .*\), not "
+        TypeError, match=r"^init\(\) must be given lr, not params alone; add lr=0\.01, or find "
     ):
         fm.init(np.ones(100))
     with pytest.raises(TypeError, match=r"^init\(\) must not have the keyword beta; use momentum$"):
         fm.init(np.ones(100), lr=0.1, beta=0.9)
     with pytest.raises(
-        TypeError,
-        match=r"^step\(\) must be called as step\(params, grads, state, \*, grad_scale=1\.0, zero_grads=False, prox=None\), not ",
+        TypeError, match=r"^step\(\) must be given state, not params and grads alone; init\(\) makes it"
     ):
         fm.step(np.ones(100), np.ones(100))
 
@@ -507,7 +508,8 @@ LOOKAHEAD: list[tuple[str, Callable[[Any], Any], type[Exception], str]] = [
     ("out is too short", lambda _: [np.ones(2)], V, "out must have 2 items, as in params, not 1"),
     ("out is a dict", lambda _: {}, T, "out must be a list or tuple, as in params, not dict"),
     ("out has None", lambda _: [None, np.ones(2)], T, "out[0] must be a numpy.ndarray, not None"),
-    ("out has a list", lambda _: [[1, 2], np.ones(2)], T, "out[0] must be a numpy.ndarray, not list"),
+    ("out has a list", lambda _: [[1, 2], np.ones(2)], T,
+     "out[0] must be a numpy.ndarray, not list; keep numpy.array() of it in its place"),
 ]  # fmt: skip
 
 

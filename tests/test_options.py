@@ -307,8 +307,7 @@ def test_keywords_of_step(rng: np.random.Generator) -> None:
         ((params,), {"grad_scale": 1}),
     ]:
         with pytest.raises(
-            T,
-            match=r"^step\(\) must be called as step\(params, grads, state, \*, grad_scale=1\.0, zero_grads=False, prox=None\), not ",
+            T, match=r"^step\(\) must (be given grads and state|have at most 3 |not have the keyword lr; )"
         ):
             fm.step(*arguments, **keywords)
     assert snapshot(state, params) == before
@@ -603,7 +602,7 @@ def test_swap_average_is_refused(rng: np.random.Generator) -> None:
         ({"w": params["w"]}, V, "params must have the same keys as in init(), not lack 'enc'"),
         ({**params, "w": params["w"].astype("f8")}, T,
          "params['w'] must have dtype float32, as in init(), not float64; keep a copy in its place, made by .astype('float32'), which rounds"),
-        ({**params, "w": params["w"].T}, V, "params['w'] must have the shape it had in init(), (4, 300), not (300, 4)"),
+        ({**params, "w": params["w"].T}, V, "params['w'] must have the shape it had in init(), (4, 300), not (300, 4); pass params['w'].T, which shares its memory"),
         ({**params, "w": read_only(params["w"])}, V, "params['w'] must be writable, not read-only" + COPY),
         ({**params, "enc": [params["enc"][0], (np.float32(1),)]}, T,
          "params['enc'][1][0] must be a numpy.ndarray, not numpy.float32; it cannot be updated in place, use a 0-d array"),
@@ -817,7 +816,7 @@ LOADS: list[tuple[str, list[Any], Any, type[Exception], str]] = [
      "state_dict['average'] must have the key \"['w']\", not lack it"),
     ("average of another", ["average", "x"], np.ones(3), V, "state_dict['average'] must not have the key 'x'"),
     ("average shape", ["average", "['w']"], lambda a: a.T, V,
-     "state_dict['average'][\"['w']\"] must have the shape of params['w'], (4, 300), not (300, 4)"),
+     "state_dict['average'][\"['w']\"] must have the shape of params['w'], (4, 300), not (300, 4); pass state_dict['average'][\"['w']\"].T, which shares its memory"),
     ("average dtype", ["average", "['w']"], lambda a: a.astype("f8"), T,
      "state_dict['average'][\"['w']\"] must have dtype float32, in which params['w'] is worked on, not float64; pass a "
      "copy, made by .astype('float32'), which rounds"),
@@ -1025,7 +1024,7 @@ def test_a_part_of_the_arrays_cannot_swap_or_drop_the_average(loaded: str) -> No
 def test_a_state_of_no_arrays_keeps_its_average() -> None:
     state = fm.init([], lr=0.1, average_decay=0.5)
     state.load_state_dict(state.state_dict())
-    assert state.average == []
+    assert state.average == ()
 
 
 def test_an_average_that_rests_can_be_a_gradient() -> None:

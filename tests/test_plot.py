@@ -323,7 +323,7 @@ def test_without_matplotlib() -> None:
             import fast_momentum.plot
         except ImportError as error:
             assert str(error) == (
-                "fast_momentum.plot must have matplotlib; pip install 'fast-momentum[plot]'"
+                "fast_momentum.plot must have matplotlib; pip install matplotlib"
             ), error
         else:
             raise AssertionError

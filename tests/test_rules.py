@@ -252,9 +252,16 @@ def test_an_unknown_keyword_is_named_with_the_right_one(rule: str, name: str, wa
         make(fm, np.ones(2), rule=rule, lr=0.1, **{name: 0.5})
 
 
-def test_what_others_say_is_ours_for_some_rule() -> None:
+def test_what_others_say_is_ours_for_some_function() -> None:
+    functions = [getattr(place, name) for place in (fm, fm.tuning) for name in place.__all__]
+    signatures = [
+        inspect.signature(item)
+        for item in functions
+        if inspect.isbuiltin(item) or inspect.isfunction(item) or item is fm.Checkpoints
+    ]
+    known = {name for signature in signatures for name in signature.parameters}
     for foreign in (_keywords.FOREIGN, _keywords.PAIRS):
-        assert {ours for names in foreign.values() for ours in names} <= set(_core.settings)
+        assert {ours for names in foreign.values() for ours in names} <= known
 
 
 @pytest.mark.parametrize("rule", OTHERS)

@@ -396,15 +396,13 @@ def test_arguments_by_position_and_by_keyword() -> None:
     assert state.step_count == 3
     expected = "(params, grads, state, *, grad_scale=1.0, zero_grads=False, prox=None)"
     assert str(inspect.signature(fm.step)) == expected
-    for arguments, keywords in [
-        ((p,), {}),
-        ((p, p, state, 1), {}),
-        ((p, np.ones(3), state), {"lr": 1}),
-        ((p, p), {"p": p}),
-    ]:
-        with pytest.raises(
-            TypeError,
-            match=r"^step\(\) must be called as step\(params, grads, state, \*, grad_scale=1\.0, zero_grads=False, prox=None\), not with ",
-        ):
+    for arguments, keywords, message in [
+        ((p,), {}, "must be given grads and state, not params alone$"),
+        ((p, p, state, 1), {}, "must have at most 3 arguments by place, not 4; pass the rest by name, such as grad_scale=...$"),
+        ((p, np.ones(3), state), {"lr": 1}, "must not have the keyword lr; it has grads, state, grad_scale, "),
+        ((p, p), {"p": p}, "must not have the keyword p; "),
+        ((p, p, state), {"params": p}, "must be given params once, not by its place and by its name$"),
+    ]:  # fmt: skip
+        with pytest.raises(TypeError, match=rf"^step\(\) {message}"):
             fm.step(*arguments, **keywords)
     assert state.step_count == 3

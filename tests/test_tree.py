@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import collections
+import copy
+import dataclasses
 import itertools
+import pickle
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -11,13 +14,34 @@ import numpy as np
 import pytest
 
 import fast_momentum as fm
-from fast_momentum import reference
+from fast_momentum import _containers, reference
 from helpers import assert_bits, assert_steps_agree, both_states, copied, leaves, random_like, snapshot
 
 
 class Layer(NamedTuple):
     w: Any
     b: Any
+
+
+@dataclasses.dataclass
+class Linear:
+    w: Any
+    b: Any
+    kind: dataclasses.InitVar[str] = "linear"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Network:
+    layers: list[Linear]
+    scale: Any = None
+
+    def __post_init__(self) -> None:
+        assert isinstance(self.layers, list), "a constructor ran"
+
+
+@dataclasses.dataclass
+class Broken(BaseException):
+    w: Any
 
 
 class LoudList(list[Any]):
@@ -81,10 +105,21 @@ def test_steps(name: str, dtype: Any, rng: np.random.Generator) -> None:
     assert [id(leaf) for leaf in leaves(params)] == objects
 
 
+def read_only_like(tree: Any) -> Any:
+    """The containers in which numbers and arrays of a State are read."""
+    if isinstance(tree, dict):
+        return MappingProxyType({key: read_only_like(dict.__getitem__(tree, key)) for key in dict.keys(tree)})
+    if isinstance(tree, list):
+        return tuple(map(read_only_like, list.__iter__(tree)))
+    if isinstance(tree, tuple):
+        return tuple.__new__(type(tree), map(read_only_like, tuple.__iter__(tree)))
+    return tree
+
+
 def same_types(a: Any, b: Any) -> bool:
     if type(a) is not type(b):
         return False
-    if isinstance(a, dict):
+    if isinstance(a, (dict, MappingProxyType)):
         return list(a) == list(b) and all(same_types(a[k], b[k]) for k in a)
     if isinstance(a, (list, tuple)):
         return len(a) == len(b) and all(map(same_types, a, b))
@@ -95,17 +130,17 @@ def same_types(a: Any, b: Any) -> bool:
 def test_containers_come_back(name: str, rng: np.random.Generator) -> None:
     params = trees(rng)[name]
     state = fm.init(params, lr=0.1)
-    assert same_types(state.velocity, params)
+    assert same_types(state.velocity, read_only_like(params))
     assert same_types(fm.lookahead(params, state), params)
-    assert state.velocity is not state.velocity or isinstance(params, np.ndarray) or params == ()
+    assert state.velocity is not state.velocity or isinstance(params, np.ndarray) or len(params) == 0
 
 
 def test_ordered_dict_works_afterwards(rng: np.random.Generator) -> None:
     params = collections.OrderedDict(b=np.ones(2), a=np.ones(3))
-    velocity = fm.init(params, lr=0.1).velocity
-    velocity.move_to_end("b")
-    assert list(velocity) == ["a", "b"]
-    assert velocity.popitem()[0] == "b"
+    ahead = fm.lookahead(params, fm.init(params, lr=0.1))
+    ahead.move_to_end("b")
+    assert list(ahead) == ["a", "b"]
+    assert ahead.popitem()[0] == "b"
 
 
 @pytest.mark.parametrize("kind", [LoudList, LoudTuple])
@@ -114,7 +149,7 @@ def test_subclasses_are_read_through_the_base(kind: Any) -> None:
     state = fm.init(kind(params), lr=0.1)
     fm.step(kind(params), kind([np.ones(2), np.ones(3)]), state)
     np.testing.assert_array_equal(params[0], 0.9)
-    assert type(state.velocity) is kind
+    assert type(fm.lookahead(kind(params), state)) is kind
     state.lr = kind([0.1, 0.2])
     assert state.lr == (0.1, 0.2)
 
@@ -124,7 +159,7 @@ def test_dict_subclass_is_read_through_the_base() -> None:
     state = fm.init(LoudDict(params), lr=LoudDict(w=0.1))
     fm.step(LoudDict(params), LoudDict(w=np.ones(2)), state)
     np.testing.assert_array_equal(params["w"], 0.9)
-    assert type(state.velocity) is LoudDict
+    assert type(fm.lookahead(LoudDict(params), state)) is LoudDict
 
 
 def test_lists_and_tuples_match() -> None:
@@ -225,7 +260,9 @@ def test_containing_itself() -> None:
     params = [np.ones(1)]
     inner: list[Any] = []
     inner.append(inner)
-    with pytest.raises(TypeError, match=r"^grads\[0\] must be a numpy.ndarray, not list$"):
+    with pytest.raises(
+        TypeError, match=r"^grads\[0\] must be a numpy.ndarray, not list; pass numpy.array\(\) of it$"
+    ):
         fm.step(params, inner, fm.init(params, lr=0.1))
 
 
@@ -386,3 +423,119 @@ def test_hyperparameters_set_while_a_look_ahead_compares_keys() -> None:
         EvilKey.action = None
     for point, p in zip(points, params, strict=True):
         np.testing.assert_allclose(next(iter(point.values())), next(iter(p.values())) - 0.5 * 0.9)
+
+
+# ---- dataclasses ----
+
+
+def network(rng: np.random.Generator, dtype: Any = np.float64) -> Network:
+    def a(*shape: int) -> Any:
+        return random_like(shape, dtype, rng)
+
+    return Network([Linear(a(3, 2), a(2)), Linear(a(2, 1), a(1))], a())
+
+
+def _as_dict(tree: Any) -> Any:
+    if isinstance(tree, list):
+        return [_as_dict(item) for item in tree]
+    fields = _containers.as_dict(tree)
+    return tree if fields is None else {name: _as_dict(item) for name, item in fields.items()}
+
+
+def test_dataclasses_step_as_dicts(dtype: Any, rng: np.random.Generator) -> None:
+    params, grads = network(rng, dtype), network(rng, dtype)
+    expected = copied(_as_dict(params))
+    state, other = fm.init(params, lr=0.1, clip_norm=1.0), fm.init(expected, lr=0.1, clip_norm=1.0)
+    for given in (grads, _as_dict(grads), Network(grads.layers[:], grads.scale)):
+        fm.step(params, given, state)
+        fm.step(expected, _as_dict(grads), other)
+    assert_bits(_as_dict(params), expected)
+    assert state.state_dict()["velocity"].keys() == other.state_dict()["velocity"].keys()
+    assert fm.global_norm(grads) == fm.global_norm(_as_dict(grads))
+    assert_steps_agree(params, [grads, grads], lr=0.1)
+
+
+def test_dataclasses_come_back_in_their_own_type(rng: np.random.Generator) -> None:
+    params = network(rng)
+    state = fm.init(params, lr=0.1)
+    fm.step(params, network(rng), state)
+    for made in (fm.lookahead(params, state), reference.lookahead(params, reference.init(params, lr=0.1))):
+        assert type(made) is Network
+        assert type(made.layers[0]) is Linear
+    assert_bits(
+        _as_dict(fm.lookahead(params, state, out=copy.deepcopy(params))),
+        _as_dict(fm.lookahead(params, state)),
+    )
+    velocity = state.velocity
+    assert isinstance(velocity, Network)
+    assert isinstance(velocity.layers[1], Linear)
+    for holder, name in ((velocity, "scale"), (velocity.layers[1], "w")):
+        with pytest.raises(AttributeError):
+            setattr(holder, name, np.ones(1))
+        with pytest.raises(AttributeError):
+            delattr(holder, name)
+
+
+def test_numbers_for_dataclasses(rng: np.random.Generator) -> None:
+    params = network(rng)
+    for number in (
+        {"layers": [0.1, Linear(0.2, 0.3)], "scale": 0.4},
+        Network([0.1, {"w": 0.2, "b": 0.3}], 0.4),
+    ):  # type: ignore[list-item]
+        state = fm.init(params, lr=number)
+        assert state.lr["layers"][1]["w"] == 0.2
+        assert (state.lr["layers"][0], state.lr["scale"]) == (0.1, 0.4)
+
+
+def test_dataclasses_in_checkpoints(tmp_path: Any, rng: np.random.Generator) -> None:
+    params = network(rng)
+    state = fm.init(params, lr=0.1)
+    fm.step(params, network(rng), state)
+    for other in (pickle.loads(pickle.dumps(state)), copy.copy(state)):
+        assert_bits(_as_dict(other.velocity), _as_dict(state.velocity))
+        assert isinstance(other.velocity, Network)
+    fm.save(tmp_path / "run.npz", params, state)
+    loaded, resumed, _ = fm.load(tmp_path / "run.npz")
+    assert_bits(loaded, _as_dict(params))  # dicts, as a file holds no types
+    target = network(rng)
+    fm.restore(tmp_path / "run.npz", target, fm.init(target, lr=0.5))
+    assert_bits(_as_dict(target), _as_dict(params))
+    resumed.load_state_dict(state.state_dict())
+
+
+def test_minimize_takes_dataclasses() -> None:
+    found = fm.minimize(
+        lambda p: (float((p.w - 1) @ (p.w - 1)), Linear(2 * (p.w - 1), 0 * p.b)),
+        Linear(np.zeros(3), np.zeros(1)),
+    )
+    assert found.success
+    np.testing.assert_allclose(found.x.w, 1, atol=1e-4)
+
+
+def test_what_does_not_fit_a_dataclass(rng: np.random.Generator) -> None:
+    params = network(rng)
+    state = fm.init(params, lr=0.1)
+    before = snapshot(state, _as_dict(params))
+    for grads, message in [
+        ([np.ones(2)], r"^grads must be a dict, as in params, not list$"),
+        (
+            Linear(1, 2),
+            r"^grads must have the same keys as in params, not lack 'layers', 'scale' and have 'w', 'b' besides$",
+        ),
+        (Network([], None), r"^grads\['layers'\] must have 2 items, as in params, not 0$"),
+    ]:
+        with pytest.raises((TypeError, ValueError), match=message):
+            fm.step(params, grads, state)
+    assert snapshot(state, _as_dict(params)) == before
+    with pytest.raises(TypeError, match="of which no other can be made; pass a dict of its fields$"):
+        fm.init(Broken(np.ones(2)), lr=0.1)
+
+
+@pytest.mark.parametrize("role", ["params", "grads"])
+def test_read_only_views_of_dicts(role: str) -> None:
+    given: dict[str, Any] = {"params": {"w": np.ones(2)}, "grads": {"w": np.ones(2)}}
+    given[role] = MappingProxyType(given[role])
+    state = fm.init(given["params"], lr=0.1)
+    fm.step(given["params"], given["grads"], state)
+    fm.step(given["params"], state.velocity, fm.init(given["params"], lr=0.1))
+    assert given["params"]["w"].tolist() == [0.8, 0.8]

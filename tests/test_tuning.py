@@ -187,7 +187,7 @@ def test_schedules_drive_a_state() -> None:
         (
             lambda: tuning.range_test(lambda p: (0.0, p), [1.0, 2.0]),
             TypeError,
-            "params[0] must be a numpy.ndarray, not float",
+            "params[0] must be a numpy.ndarray, not float; make numbers an array, by numpy.array() of the list, or each a 0-d array, by numpy.array(1.0)",
         ),
     ],
 )
@@ -389,7 +389,12 @@ BAD_ARRAYS: dict[str, tuple[Any, Any, type[Exception], str]] = {
         ValueError,
         "grads must have the same structure as params, not lack ['w'][0]",
     ),
-    "numbers": ([1.0, 2.0], [1.0, 2.0], TypeError, "params[0] must be a numpy.ndarray, not float"),
+    "numbers": (
+        [1.0, 2.0],
+        [1.0, 2.0],
+        TypeError,
+        "params[0] must be a numpy.ndarray, not float; make numbers an array, by numpy.array() of the list, or each a 0-d array, by numpy.array(1.0)",
+    ),
     "numbers as grads": ({"w": W}, {"w": 1.0}, TypeError, "grads['w'] must be a numpy.ndarray, not float"),
     "complex": (W + 0j, W + 0j, TypeError, "params must have dtype float32 or float64, not complex128"),
     "complex grads": (W, W + 0j, TypeError, "grads must have dtype float32 or float64, not complex128"),

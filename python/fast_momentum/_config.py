@@ -29,7 +29,8 @@ def show_config(mode: str = "stdout") -> dict[str, Any] | None:
     -------
     dict or None
         With the version, compiler, the dtypes in which it computes, and those in which what is computed in float32 can be
-        stored, the instruction sets built (and whether this CPU may use each), the one in use and the flags that its kernels were compiled with, the threading layer and the number of threads asked for.
+        stored, the instruction sets built (and whether this CPU may use each), the one in use and the flags that its kernels were compiled with, the threading layer, the number of threads asked for, and how many of them a step can use at most, by the limits of OpenMP, the
+        process and its cgroup.
 
     Raises
     ------
@@ -47,7 +48,7 @@ def show_config(mode: str = "stdout") -> dict[str, Any] | None:
     if mode not in ("stdout", "dicts"):
         msg = f"mode must be 'stdout' or 'dicts', not {mode!r}"
         raise ValueError(msg)
-    config = _core.config()
+    config = _core.config() | {"usable threads": _core.usable_threads()}
     if mode == "dicts":
         return config
     for name, value in config.items():

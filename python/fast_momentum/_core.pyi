@@ -4,14 +4,25 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, Self, TypeAlias, TypeVar, final
 
 import numpy as np
+from _typeshed import DataclassInstance
 from numpy.typing import NDArray
 
-_Arrays: TypeAlias = NDArray[np.inexact[Any]] | Sequence[_Arrays] | Mapping[Any, _Arrays]
+_Arrays: TypeAlias = NDArray[np.inexact[Any]] | Sequence[_Arrays] | Mapping[Any, _Arrays] | DataclassInstance
 _Grads: TypeAlias = (
-    NDArray[np.inexact[Any]] | np.inexact[Any] | Rows | Sequence[_Grads] | Mapping[Any, _Grads] | None
+    NDArray[np.inexact[Any]]
+    | np.inexact[Any]
+    | Rows
+    | Sequence[_Grads]
+    | Mapping[Any, _Grads]
+    | DataclassInstance
+    | None
 )
-_Prefix: TypeAlias = float | np.number[Any] | NDArray[Any] | Sequence[_Prefix] | Mapping[Any, _Prefix]
-_Bound: TypeAlias = float | np.number[Any] | NDArray[Any] | Sequence[_Bound] | Mapping[Any, _Bound] | None
+_Prefix: TypeAlias = (
+    float | np.number[Any] | NDArray[Any] | Sequence[_Prefix] | Mapping[Any, _Prefix] | DataclassInstance
+)
+_Bound: TypeAlias = (
+    float | np.number[Any] | NDArray[Any] | Sequence[_Bound] | Mapping[Any, _Bound] | DataclassInstance | None
+)
 _Sequence: TypeAlias = Literal["fista", "nesterov"]
 _Restart: TypeAlias = Literal["gradient"]
 _Form: TypeAlias = Literal["lr_outside", "lr_inside", "ema"]

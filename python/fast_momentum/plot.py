@@ -18,7 +18,7 @@ try:
     from matplotlib.colors import to_rgb
     from matplotlib.patheffects import withStroke
 except ImportError as error:
-    _message = "fast_momentum.plot must have matplotlib; pip install 'fast-momentum[plot]'"
+    _message = "fast_momentum.plot must have matplotlib; pip install matplotlib"
     raise ImportError(_message) from error
 
 if TYPE_CHECKING:

@@ -11,11 +11,12 @@ This module needs NumPy alone, shares no code with the kernels, and takes good i
 from __future__ import annotations
 
 import math
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from ._containers import Keys, at, leaves, mapped, path_of
+from ._containers import Keys, as_dict, at, leaves, made, mapped, path_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -1057,8 +1058,9 @@ def _sequence(sequence: str | float, position: float) -> tuple[float, float]:
 
 def _placed(containers: Any, arrays: dict[Keys, Array], keys: Keys = ()) -> Any:
     """`containers` with those arrays at their places, and None at others."""
-    if isinstance(containers, dict):
-        return {key: _placed(branch, arrays, (*keys, key)) for key, branch in containers.items()}
+    if (items := as_dict(containers)) is not None:
+        found = {key: _placed(branch, arrays, (*keys, key)) for key, branch in items.items()}
+        return found if isinstance(containers, (dict, MappingProxyType)) else made(type(containers), found)
     if isinstance(containers, (list, tuple)):
         branches = [_placed(branch, arrays, (*keys, i)) for i, branch in enumerate(containers)]
         return branches if isinstance(containers, list) else tuple(branches)

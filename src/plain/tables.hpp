@@ -230,8 +230,9 @@ struct Slot {
 // In the order of checkpoints.
 constexpr Slot all_slots[] = {
     {Slot::velocity, "velocity", Slot::kept_by_the_rule, Slot::velocity_dtype, true, 1,
-     "The velocities, in new containers of the types given to `init`: read-only arrays that show each later\n"
-     "step. Where they are stored as another `velocity_dtype`, copies in float32."},
+     "The velocities, in containers like those given to `init` to which nothing can be assigned (tuples for\n"
+     "lists, views of dicts): read-only arrays that show each later step. Where they are stored as another "
+     "`velocity_dtype`, copies in float32."},
     {Slot::second_moment, "second_moment", Slot::kept_by_the_rule, Slot::dithered, true, 4,
      "The moving averages of squared gradients, in the manner of `velocity`."},
     {Slot::second_moment_maximum, "second_moment_maximum", Slot::kept_by_the_rule, Slot::velocity_dtype, true,
@@ -245,7 +246,7 @@ constexpr Slot all_slots[] = {
      "the next\n"
      "gradients are to be taken."},
     {Slot::average, "average", Slot::average_wanted, Slot::worked_in, false, 2,
-     "The average of the parameters, in new containers: read-only arrays that show each later step. None "
+     "The average of the parameters, in such containers: read-only arrays that show each later step. None "
      "where\n"
      "there is none."},
     {Slot::compensation, "compensation", Slot::compensation_wanted, Slot::params, true, 2, nullptr},

@@ -231,7 +231,7 @@ after it::
 
 Parameters
 ----------
-params : ndarray, or list, tuple or dict of them, nested
+params : ndarray, or list, tuple, dict or dataclass of them, nested
     Arrays of any shape, float32, float64, complex64, complex128, float16, or the bfloat16 of ml_dtypes. Their
     structure, shapes and dtypes are read; nothing is kept, but for a copy in float32 of those in float16 and bfloat16
     (see Notes).
@@ -288,13 +288,13 @@ that has made the state; here that of `init` without options::
 
 Parameters
 ----------
-params : ndarray, or list, tuple or dict of them, nested
+params : ndarray, or list, tuple, dict or dataclass of them, nested
     The structure, shapes and dtypes given to `init`. Updated in place, whatever their strides. Writable, aligned,
     in native byte order; no element may share memory with another one, of any array. That these are the arrays given
     to `init` is not checked, and they need not be.
 grads : same structure as `params`
     The gradients, of the same shapes and dtypes, or of float16 or bfloat16 where the parameter is worked on in float32;
-    lists and tuples match each other, dicts match by key. Not modified (but see `zero_grads`), and may be read-only,
+    lists and tuples match each other, dicts and dataclasses match by key. Not modified (but see `zero_grads`), and may be read-only,
     broadcast or given twice. A NumPy scalar will do for a 0-d array. None leaves an array (writable all the same), its
     velocity and its first step as they are; a call with nothing but None counts as a step. `Rows` steps some rows alone.
 state : State
@@ -387,7 +387,7 @@ in other variables: its parameters are the look-ahead points.) Weight decay is n
 
 Parameters
 ----------
-params : ndarray, or list, tuple or dict of them, nested
+params : ndarray, or list, tuple, dict or dataclass of them, nested
     As in `step`; read-only arrays will do. Not modified.
 state : State
     From `init`, with nesterov False. Not modified.
@@ -548,8 +548,8 @@ TypeError, ValueError
 >>> state = fm.init(params, lr=0.1)
 >>> fm.step(params, {"w": np.ones(2), "b": np.ones(1)}, state)
 >>> state.reset("['w']")
->>> state.velocity
-{'w': array([0., 0.]), 'b': array([1.])}
+>>> state.velocity["w"], state.velocity["b"]
+(array([0., 0.]), array([1.]))
 )doc";
 
 constexpr const char* to_form_doc = R"doc(to_form(self, form)
@@ -645,7 +645,7 @@ where the norm itself does not.
 
 Parameters
 ----------
-grads : ndarray, or list, tuple or dict of them, nested
+grads : ndarray, or list, tuple, dict or dataclass of them, nested
     Arrays of float32, float64, float16 or bfloat16, of any shapes and strides. None is left out. Not modified.
 
 Returns
@@ -677,6 +677,7 @@ constexpr const char* get_num_threads_doc = R"doc(get_num_threads()
 --
 
 Return the number of threads asked for with `set_num_threads` or FAST_MOMENTUM_NUM_THREADS; 1 by default.
+``show_config("dicts")["usable threads"]`` is how many of them a step can use at most.
 
 Examples
 --------

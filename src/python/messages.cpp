@@ -6,43 +6,16 @@ namespace fast_momentum {
 
 namespace {
 
-std::string type_way_out(py::handle object, bool is_written) {
-    const auto is_of = [&](const py::object& type) {
-        return PyObject_TypeCheck(object.ptr(), reinterpret_cast<PyTypeObject*>(type.ptr()));
-    };
-    if (is_of(py::module_::import("numpy.ma").attr("MaskedArray")))
-        return "; its mask would be ignored, pass its .data or .filled()";
-    if (is_of(numpy_types().ndarray)) return "; pass numpy.asarray() of it, which shares its memory";
-    if (numpy_types().is_scalar(object.ptr()))
-        return is_written ? "; it cannot be updated in place, use a 0-d array"
-                          : "; only the gradient of a 0-d array may be a scalar, and sum(keepdims=True) "
-                            "gives an array";
-    if (py::hasattr(object, "__dlpack__"))
-        return "; pass an array that shares its memory, such as numpy.from_dlpack() gives";
-    return "";
-}
-
 bool can_cast(const ArrayStruct& array, const char* wanted, const char* casting) {
     return py::module_::import("numpy")
         .attr("can_cast")(py::handle(array.descr), wanted, casting)
         .cast<bool>();
 }
 
-// What makes an array of `wanted` of it, and what that does to its elements. Nothing is advised that loses
-// what they are.
-std::string astype_way_out(const ArrayStruct& array, const char* wanted, bool is_written) {
-    const char kind = py::detail::array_descriptor_proxy(array.descr)->kind;
-    const std::string way_out = copy_way_out(std::string(".astype('") + wanted + "')", is_written);
-    constexpr const char* of_ml_dtypes = "bfloat16";
-    if (wanted == std::string(of_ml_dtypes)) return way_out + ", which rounds";
-    if (can_cast(array, wanted, "safe")) {
-        constexpr py::ssize_t exact_bytes = 4;  // in float64
-        const bool is_integer = kind == 'i' || kind == 'u';
-        const bool is_long = py::reinterpret_borrow<py::dtype>(array.descr).itemsize() > exact_bytes;
-        return way_out + (is_integer && is_long ? ", which rounds above 2**53" : "");
-    }
-    if (can_cast(array, wanted, "same_kind")) return way_out + ", which rounds";
-    return kind == 'c' ? "; its imaginary parts would be lost, so give init() complex params" : "";
+py::tuple shape_of(const std::ptrdiff_t* shape, int ndim) {
+    py::list lengths;
+    for (int d = 0; d < ndim; ++d) lengths.append(shape[d]);
+    return py::tuple(lengths);
 }
 
 }  // namespace
@@ -66,7 +39,7 @@ std::string copy_way_out(const std::string& made_by, bool is_written) {
 
 void refuse_type(py::handle object, const std::string& path, bool is_written) {
     throw py::type_error(path + " must be a numpy.ndarray, not " + type_name(object) +
-                         type_way_out(object, is_written));
+                         way_out("of_type", py::make_tuple(object, path, is_written)));
 }
 
 void refuse_dtype(const ArrayStruct& array, const std::string& path, const std::string& requirement,
@@ -75,7 +48,7 @@ void refuse_dtype(const ArrayStruct& array, const std::string& path, const std::
         throw py::type_error(path + " must be in native byte order, not " + dtype_text(array) +
                              copy_way_out(std::string(".astype('") + wanted + "')", is_written));
     throw py::type_error(path + " must have dtype " + requirement + ", not " + dtype_text(array) +
-                         astype_way_out(array, wanted, is_written));
+                         way_out("of_dtype", py::make_tuple(py::handle(array.descr), wanted, is_written)));
 }
 
 void refuse_param(const ArrayStruct& array, const std::string& path, bool is_written) {
@@ -102,7 +75,9 @@ void refuse_shape(const ArrayStruct& array, const Arrays& arrays, std::size_t i,
                   const std::string& model) {
     throw py::value_error(
         path + " must have the shape " + (model.empty() ? "it had in init()" : "of " + model) + ", " +
-        shape_text(arrays.shape(i), arrays[i].ndim) + ", not " + shape_text(array.dimensions, array.nd));
+        shape_text(arrays.shape(i), arrays[i].ndim) + ", not " + shape_text(array.dimensions, array.nd) +
+        way_out("of_shape", py::make_tuple(shape_of(array.dimensions, array.nd),
+                                           shape_of(arrays.shape(i), arrays[i].ndim), path)));
 }
 
 void refuse_rows(const std::string& path, const char* where) {

@@ -121,8 +121,8 @@ void def(py::module_& m, const char* name, const Function& function, const char*
          std::vector<Parameter> parameters) {
     m.def(
         name,
-        [function, signature = Signature(name, doc, std::move(parameters))](const py::args& args,
-                                                                            const py::kwargs& kwargs) {
+        [function, signature = Signature(name, std::move(parameters))](const py::args& args,
+                                                                       const py::kwargs& kwargs) {
             return function(signature.bound(args, kwargs));
         },
         doc, py::call_guard<StandardArithmetic>());
@@ -133,8 +133,8 @@ void def(py::class_<State>& cls, const char* name, const Function& function, con
          std::vector<Parameter> parameters) {
     cls.def(
         name,
-        [function, signature = Signature(name, doc, std::move(parameters))](
-            State& state, const py::args& args, const py::kwargs& kwargs) {
+        [function, signature = Signature(name, std::move(parameters))](State& state, const py::args& args,
+                                                                       const py::kwargs& kwargs) {
             return function(state, signature.bound(args, kwargs));
         },
         doc, py::call_guard<StandardArithmetic>());
@@ -162,10 +162,26 @@ State* state_of(PyObject* object) {
     return instance->get_value_and_holder().value_ptr<State>();
 }
 
+// What is no attribute, or none that may be set, gets a message that says what is to be done.
+int set_attribute(PyObject* self, PyObject* name, PyObject* value) {
+    const int failed = PyObject_GenericSetAttr(self, name, value);
+    if (!failed || !PyErr_ExceptionMatches(PyExc_AttributeError)) return failed;
+    try {
+        const py::error_already_set error;
+        const py::object message = py::module_::import("fast_momentum._messages").attr("of_attribute");
+        const py::tuple arguments = py::make_tuple(py::handle(name), error.value());
+        PyErr_SetObject(PyExc_AttributeError, called(message, arguments).ptr());
+    } catch (py::error_already_set& error) {
+        error.restore();
+    }
+    return -1;
+}
+
 // A key of a dict or the type of a container may refer to the State that keeps it.
 void collect_garbage(PyHeapTypeObject* heap_type) {
     PyTypeObject& type = heap_type->ht_type;
     type.tp_flags |= Py_TPFLAGS_HAVE_GC;
+    type.tp_setattro = set_attribute;
     type.tp_traverse = [](PyObject* self, visitproc visit, void* arg) {
         Py_VISIT(Py_TYPE(self));
         int result = 0;
@@ -211,14 +227,12 @@ const std::vector<py::str>& setting_names() {
     return names;
 }
 
-[[noreturn]] void refuse_keywords(const Rule& rule, const py::kwargs& kwargs) {
-    py::list names, unknown;
+[[noreturn]] void refuse_call(const Rule& rule, std::size_t n_placed, const py::kwargs& keywords) {
+    std::vector<Parameter> parameters = {{"params"}};
     for (const Setting& setting : all_settings)
-        if (is_keyword(rule, setting.place)) names.append(setting.name);
-    for (const auto& [name, value] : kwargs)
-        if (!names.contains(name) && !py::str("params").equal(name)) unknown.append(name);
-    const py::object message = py::module_::import("fast_momentum._keywords").attr("message");
-    throw py::type_error(text_of(called(message, py::make_tuple(rule.made_by, unknown, names))));
+        if (is_keyword(rule, setting.place))
+            parameters.push_back({setting.name, fallback(rule, setting.place), false});
+    refuse_call(rule.made_by, parameters, n_placed, keywords);
 }
 
 // What the function that makes a State of a rule, in any of its forms, does with a call.
@@ -241,8 +255,7 @@ std::unique_ptr<State> make(const Rule& rule, const py::args& args, const py::kw
         if (PyErr_Occurred()) throw py::error_already_set();
         is_good = is_good && value;
     }
-    if (n_found != kwargs.size()) refuse_keywords(rule, kwargs);
-    if (!is_good) refuse_call(rule.made_by, signature_of(rule), args.size(), kwargs);
+    if (n_found != kwargs.size() || !is_good) refuse_call(rule, args.size(), kwargs);
     return State::init(rule, by_name ? py::object(kwargs["params"]) : py::object(args[0]), given,
                        kept_elsewhere);
 }

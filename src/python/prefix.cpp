@@ -56,10 +56,9 @@ struct PrefixReader {
 
     py::object read(const Tree::Node& node, py::handle value, const Path& path) {
         PyObject* object = value.ptr();
-        if (Py_TYPE(object) == &PyDictProxy_Type)  // as it is read back
-            return read_mapping(node, py::dict(py::reinterpret_borrow<py::object>(value)), path);
         if (is_sequence(value)) return read_sequence(node, value, path);
-        if (PyDict_Check(object)) return read_mapping(node, value, path);
+        if (!PyFloat_Check(object))
+            if (const py::object items = as_dict(value)) return read_mapping(node, items, path);
         const bool is_none = setting.kind == Kind::bound && value.is_none();
         const double x = is_none ? none : in_range(value, path);
         for (std::size_t i = node.first_leaf; i < node.first_leaf + node.n_leaves; ++i) {

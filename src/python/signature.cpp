@@ -1,13 +1,9 @@
 #include "python/signature.hpp"
 
-#include <utility>
-
+#include "python/ending.hpp"
 #include "python/tree.hpp"
 
 namespace fast_momentum {
-
-Signature::Signature(std::string name, const std::string& doc, std::vector<Parameter> parameters)
-    : name_(std::move(name)), line_(doc.substr(0, doc.find('\n'))), parameters_(std::move(parameters)) {}
 
 Arguments Signature::bound(const py::args& args, const py::kwargs& kwargs) const {
     Arguments found;
@@ -23,17 +19,23 @@ Arguments Signature::bound(const py::args& args, const py::kwargs& kwargs) const
                         : named   ? py::reinterpret_borrow<py::object>(named)
                                   : parameter.otherwise);
     }
-    if (!is_good || n_used != args.size() + kwargs.size()) refuse_call(name_, line_, args.size(), kwargs);
+    if (!is_good || n_used != args.size() + kwargs.size())
+        refuse_call(name_, parameters_, args.size(), kwargs);
     return found;
 }
 
-void refuse_call(const std::string& name, const std::string& line, std::size_t n_positional,
-                 py::handle keywords) {
-    std::string text;
-    for (const py::handle keyword : keywords) text += (text.empty() ? " and " : ", ") + text_of(keyword);
-    throw py::type_error(name + "() must be called as " + line + ", not with " +
-                         std::to_string(n_positional) + " positional argument" +
-                         (n_positional == 1 ? "" : "s") + (text.empty() ? " and no keyword" : text));
+void refuse_call(const std::string& name, const std::vector<Parameter>& parameters, std::size_t n_placed,
+                 const py::kwargs& keywords) {
+    py::list names, required;
+    std::size_t places = 0;
+    for (const Parameter& parameter : parameters) {
+        names.append(parameter.name);
+        if (!parameter.otherwise) required.append(parameter.name);
+        places += parameter.is_positional;
+    }
+    const py::object message = py::module_::import("fast_momentum._keywords").attr("message");
+    throw py::type_error(text_of(
+        called(message, py::make_tuple(name, py::list(keywords), n_placed, names, required, places))));
 }
 
 }  // namespace fast_momentum

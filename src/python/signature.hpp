@@ -5,6 +5,7 @@
 #include <pybind11/pybind11.h>
 
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace fast_momentum {
@@ -21,19 +22,19 @@ using Arguments = std::vector<py::object>;
 
 class Signature {
   public:
-    // The first line of `doc` is how the function is called.
-    Signature(std::string name, const std::string& doc, std::vector<Parameter> parameters);
+    Signature(std::string name, std::vector<Parameter> parameters)
+        : name_(std::move(name)), parameters_(std::move(parameters)) {}
 
     // Those of a call, in the order of the parameters. Refuses other calls.
     Arguments bound(const py::args& args, const py::kwargs& kwargs) const;
 
   private:
-    std::string name_, line_;
+    std::string name_;
     std::vector<Parameter> parameters_;
 };
 
-// What a call with other arguments says.
-[[noreturn]] void refuse_call(const std::string& name, const std::string& line, std::size_t n_positional,
-                              py::handle keywords);
+// What a call with other arguments says; `n_placed` of them were given by their place.
+[[noreturn]] void refuse_call(const std::string& name, const std::vector<Parameter>& parameters,
+                              std::size_t n_placed, const py::kwargs& keywords);
 
 }  // namespace fast_momentum

@@ -273,10 +273,10 @@ py::object State::containers(Slot::Name name) {
     if (!has_slot(name)) return py::none();
     const Arrays& arrays = *kept_.slots[name];
     if (arrays.size() == 0 || arrays[0].stored == Stored::native)
-        return tree().build([&](std::size_t i) -> py::object { return arrays.view(i); });
+        return tree().build_read_only([&](std::size_t i) -> py::object { return arrays.view(i); });
     const Mark::Hold hold(mark, Mark::reading);
     const StandardArithmetic arithmetic;
-    return tree().build([&](std::size_t i) -> py::object {
+    return tree().build_read_only([&](std::size_t i) -> py::object {
         py::array values = arrays.copy(i);
         values.attr("setflags")("write"_a = false);
         return values;

@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <unordered_set>
 
+#include "python/ending.hpp"
+
 namespace fast_momentum {
 
 namespace {
@@ -32,6 +34,13 @@ py::object new_container(py::handle type, PyTypeObject& base, const py::args& it
     return py::handle(reinterpret_cast<PyObject*>(&base)).attr("__new__")(type, *items);
 }
 
+// What instances of a type of containers are made by; `object`, if it is that of dataclasses.
+PyTypeObject& base_of(py::handle type) {
+    for (PyTypeObject* base : {&PyDict_Type, &PyList_Type, &PyTuple_Type})
+        if (PyType_IsSubtype(reinterpret_cast<PyTypeObject*>(type.ptr()), base)) return *base;
+    return PyBaseObject_Type;
+}
+
 // Reads a structure for the first time: anything goes that is not too deep and does not repeat itself.
 class Reader {
   public:
@@ -40,17 +49,21 @@ class Reader {
     Tree::Node read(py::handle object, Path path, std::size_t depth) {
         Tree::Node node;
         node.first_leaf = leaves_.size();
-        if (!is_sequence(object) && !PyDict_Check(object.ptr())) {
+        const py::object items =
+            is_sequence(object) ? py::reinterpret_borrow<py::object>(object) : as_dict(object);
+        if (!items) {
             leaves_.push(object.ptr());
             return node;
         }
         path.container = object.ptr();
-        check(object, path, depth);
-        node.type = py::reinterpret_borrow<py::object>(reinterpret_cast<PyObject*>(Py_TYPE(object.ptr())));
-        if (PyDict_Check(object.ptr()))
-            read_mapping(node, object, path, depth);
+        check(object, size_of(items), path, depth);
+        PyTypeObject* type =
+            Py_TYPE(object.ptr()) == &PyDictProxy_Type ? &PyDict_Type : Py_TYPE(object.ptr());
+        node.type = py::reinterpret_borrow<py::object>(reinterpret_cast<PyObject*>(type));
+        if (PyDict_Check(items.ptr()))
+            read_mapping(node, items, path, depth);
         else
-            read_sequence(node, object, path, depth);
+            read_sequence(node, items, path, depth);
         node.size = node.children.size();
         node.n_leaves = leaves_.size() - node.first_leaf;
         const auto is_leaf = [](const Tree::Node& child) { return child.kind == Tree::Node::leaf; };
@@ -75,7 +88,7 @@ class Reader {
         }
     }
 
-    void check(py::handle object, const Path& path, std::size_t depth) {
+    void check(py::handle object, std::size_t size, const Path& path, std::size_t depth) {
         check_type(object, path);
         for (const Path* above = path.parent; above; above = above->parent)
             if (above->container == object.ptr())
@@ -86,7 +99,7 @@ class Reader {
                                   " levels deep, not deeper");
         // A shared container would give its arrays twice; without this a few lists of lists of one list could
         // stand for more leaves than there is memory.
-        if (size_of(object) > 0 && !seen_.insert(object.ptr()).second)
+        if (size > 0 && !seen_.insert(object.ptr()).second)
             throw py::value_error(path.str() +
                                   " must not be a container that stands elsewhere in params too" +
                                   "; give each array once");
@@ -94,16 +107,16 @@ class Reader {
 
     // Velocities come back in containers of this type, so it must be possible to make one.
     static void check_type(py::handle object, const Path& path) {
-        PyTypeObject& base = PyDict_Check(object.ptr())   ? PyDict_Type
-                             : PyList_Check(object.ptr()) ? PyList_Type
-                                                          : PyTuple_Type;
-        if (Py_TYPE(object.ptr()) == &base) return;
+        const py::handle type = py::type::handle_of(object);
+        PyTypeObject& base = base_of(type);
+        if (Py_TYPE(object.ptr()) == &base || Py_TYPE(object.ptr()) == &PyDictProxy_Type) return;
         try {
-            new_container(py::type::handle_of(object), base, py::args());
+            new_container(type, base, py::args());
         } catch (py::error_already_set& error) {
             if (!error.matches(PyExc_TypeError)) throw;
             throw py::type_error(path.str() + " must be a list, tuple or dict, not " + type_name(object) +
-                                 ", of which no other can be made; pass tuple() of it");
+                                 ", of which no other can be made; pass " +
+                                 (&base == &PyBaseObject_Type ? "a dict of its fields" : "tuple() of it"));
         }
     }
 
@@ -115,7 +128,8 @@ class Reader {
     std::string message = path.str() + " must be a " +
                           (node.kind == Tree::Node::mapping ? "dict" : "list or tuple") + ", as in " + as +
                           ", not " + type_name(object);
-    if (object.is_none()) message += "; None stands for the gradient of a single array";
+    message += object.is_none() ? "; None stands for the gradient of a single array"
+                                : way_out("of_container", py::make_tuple(object, path.str()));
     throw py::type_error(message);
 }
 
@@ -129,7 +143,7 @@ class Matcher {
         if (node.kind == Tree::Node::leaf) return leaves_.push(handle.ptr());
         const py::object object = py::reinterpret_borrow<py::object>(handle);
         if (node.kind == Tree::Node::mapping) {
-            if (!PyDict_Check(object.ptr())) refuse_kind(node, object, path, as_);
+            if (!PyDict_Check(object.ptr())) return match_fields(node, object, path);
             if (!match_in_order(node, object)) match_by_key(node, object, path);
         } else {
             if (!is_sequence(object)) refuse_kind(node, object, path, as_);
@@ -175,6 +189,13 @@ class Matcher {
         return true;
     }
 
+    // Apart, as nearly all mappings are dicts.
+    void match_fields(const Tree::Node& node, const py::object& object, const Path& path) {
+        const py::object fields = as_dict(object);
+        if (!fields) refuse_kind(node, object, path, as_);
+        match_by_key(node, fields, path);
+    }
+
     void match_by_key(const Tree::Node& node, py::handle object, const Path& path) {
         if (size_of(object) != node.size) check_keys(node, object, path, as_);
         node.each([&](std::size_t i, const Tree::Node& child) {
@@ -188,31 +209,56 @@ class Matcher {
 
 void put(py::handle mapping, py::handle key, py::handle item) {
     const int failed = PyODict_Check(mapping.ptr()) ? PyODict_SetItem(mapping.ptr(), key.ptr(), item.ptr())
-                                                    : PyDict_SetItem(mapping.ptr(), key.ptr(), item.ptr());
+                       : PyDict_Check(mapping.ptr())
+                           ? PyDict_SetItem(mapping.ptr(), key.ptr(), item.ptr())
+                           : PyObject_GenericSetAttr(mapping.ptr(), key.ptr(), item.ptr());
     if (failed) throw py::error_already_set();
 }
 
+// A dataclass of this type that nothing can be assigned to.
+py::object frozen(const py::object& type) {
+    return called(py::module_::import("fast_momentum._containers").attr("frozen"), py::make_tuple(type));
+}
+
 // The constructor and methods of a subclass are passed by, as when it was read.
-py::object build_node(const Tree::Node& node, const std::function<py::object(std::size_t)>& item) {
+py::object build_node(const Tree::Node& node, const std::function<py::object(std::size_t)>& item,
+                      bool read_only) {
     if (node.kind == Tree::Node::leaf) return item(node.first_leaf);
     if (node.kind == Tree::Node::mapping) {
-        py::object mapping = new_container(node.type, PyDict_Type, py::args());
+        PyTypeObject& base = PyType_Check(node.type.ptr()) ? base_of(node.type) : PyDict_Type;
+        const bool is_dict = &base == &PyDict_Type;
+        py::object mapping =
+            new_container(read_only && !is_dict ? frozen(node.type) : node.type, base, py::args());
         node.each([&](std::size_t i, const Tree::Node& child) {
-            put(mapping, node.keys[i], build_node(child, item));
+            put(mapping, node.keys[i], build_node(child, item, read_only));
         });
-        return mapping;
+        return read_only && is_dict ? owned(PyDictProxy_New(mapping.ptr())) : mapping;
     }
     // No type where the State was cleared by garbage collection, which new_container() refuses.
     const bool is_list = PyType_Check(node.type.ptr()) &&
                          PyType_IsSubtype(reinterpret_cast<PyTypeObject*>(node.type.ptr()), &PyList_Type);
-    py::object items = is_list ? new_container(node.type, PyList_Type, py::args()) : py::list();
+    py::object items = is_list && !read_only ? new_container(node.type, PyList_Type, py::args()) : py::list();
     node.each([&](std::size_t, const Tree::Node& child) {
-        if (PyList_Append(items.ptr(), build_node(child, item).ptr())) throw py::error_already_set();
+        if (PyList_Append(items.ptr(), build_node(child, item, read_only).ptr()))
+            throw py::error_already_set();
     });
-    return is_list ? items : new_container(node.type, PyTuple_Type, py::make_tuple(items));
+    if (is_list) return read_only ? py::tuple(items) : items;
+    return new_container(node.type, PyTuple_Type, py::make_tuple(items));
 }
 
 }  // namespace
+
+py::object as_dict(py::handle object) {
+    if (PyDict_Check(object.ptr())) return py::reinterpret_borrow<py::object>(object);
+    if (Py_TYPE(object.ptr()) == &PyDictProxy_Type)
+        return py::dict(py::reinterpret_borrow<py::object>(object));
+    if (!py::hasattr(py::type::handle_of(object), "__dataclass_fields__")) return {};
+    return called(py::module_::import("fast_momentum._containers").attr("fields_of"), py::make_tuple(object));
+}
+
+std::string way_out(const char* function, const py::tuple& arguments) {
+    return text_of(called(py::module_::import("fast_momentum._messages").attr(function), arguments));
+}
 
 std::vector<std::pair<py::object, py::object>> held_items(py::handle dict) {
     const py::scoped_critical_section held(dict);
@@ -309,7 +355,11 @@ void Tree::match(py::handle object, const char* root, const char* as, Leaves& le
 }
 
 py::object Tree::build(const std::function<py::object(std::size_t)>& item) const {
-    return build_node(root_, item);
+    return build_node(root_, item, false);
+}
+
+py::object Tree::build_read_only(const std::function<py::object(std::size_t)>& item) const {
+    return build_node(root_, item, true);
 }
 
 std::string Tree::path(std::size_t i) const {

@@ -1,5 +1,6 @@
-// Containers -> leaves with paths. A leaf is whatever is no list, tuple or dict; what it has to be is for
-// checks.cpp to say. Containers are read through their base type: no overridden method runs.
+// Containers -> leaves with paths. A leaf is whatever is no list, tuple, dict, read-only view of a dict or
+// dataclass; what it has to be is for checks.cpp to say. Lists, tuples and dicts are read through their base
+// type: no overridden method runs. The fields of a dataclass are read like attributes, as a dict.
 //
 // Without a GIL, another thread may change a list or dict at any time. So items are read in a critical
 // section of their container (pybind11's, which is nothing where there is a GIL), and held before it ends.
@@ -99,6 +100,8 @@ class Tree {
 
     // New containers of the types given to init(), with item(i) for leaf i.
     py::object build(const std::function<py::object(std::size_t)>& item) const;
+    // The same, but with tuples for lists, and nothing to assign to in the others.
+    py::object build_read_only(const std::function<py::object(std::size_t)>& item) const;
 
     // The place of leaf i, such as ['encoder'][2].
     std::string path(std::size_t i) const;
@@ -119,6 +122,12 @@ class Tree {
 inline bool is_sequence(py::handle object) {
     return PyList_Check(object.ptr()) || PyTuple_Check(object.ptr());
 }
+
+// A dict, its read-only view or the fields of a dataclass, as a dict; null for another object.
+py::object as_dict(py::handle object);
+
+// What fast_momentum._messages adds to a message, in `function` of it.
+std::string way_out(const char* function, const py::tuple& arguments);
 
 // The items of a dict, as they are at one moment.
 std::vector<std::pair<py::object, py::object>> held_items(py::handle dict);

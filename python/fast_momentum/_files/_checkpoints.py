@@ -9,6 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .._keywords import explained
 from ._content import DamagedFileError
 from ._run import check_state, restore, save, verify
 
@@ -46,6 +47,7 @@ class Checkpoints:
     ['checkpoint-000000003.npz', 'checkpoint-000000002.npz']
     """
 
+    @explained
     def __init__(self, folder: str | bytes | os.PathLike[str] | os.PathLike[bytes], keep: int = 3) -> None:
         try:
             self.folder, self.keep = Path(os.fsdecode(folder)).absolute(), operator.index(keep)

@@ -13,6 +13,7 @@ import numpy as np
 
 from .. import _core
 from .._containers import leaves, mapped, path_of
+from .._keywords import explained
 from . import _npz, _safetensors
 from ._bytes import look_at, read_into
 from ._content import (
@@ -45,6 +46,7 @@ FORMATS = {".npz": _npz, ".safetensors": _safetensors}
 # ---- out ----
 
 
+@explained
 def save(path: Path, params: Any, state: _core.State, extra: Any = None) -> None:
     """Write parameters and state to one file, from which `load` and `restore` go on bit for bit.
 
@@ -57,7 +59,7 @@ def save(path: Path, params: Any, state: _core.State, extra: Any = None) -> None
         Its suffix says the format. ``.npz`` is NumPy's own: `numpy.load` reads the arrays by names such as
         ``"params['w']"`` and ``"velocity['w']"``. ``.safetensors`` needs that library; arrays that are not in C order
         are copied for it. A file that is there is replaced, with its mode and owner; a link is followed.
-    params : array, or nested list, tuple or dict of arrays
+    params : array, or nested list, tuple, dict or dataclass of arrays
         Those of `state`, which may be read-only. The keys of dicts must be strings, numbers, bytes, None, or tuples
         of them.
     state : State
@@ -159,6 +161,7 @@ def paths_and_places(params: Any, arrays: list[NDArray[Any]]) -> tuple[tuple[str
 # ---- in ----
 
 
+@explained
 def load(path: Path) -> tuple[Any, _core.State, Any]:
     """Return the parameters, the state and the extra of a file that `save` has written.
 
@@ -169,7 +172,7 @@ def load(path: Path) -> tuple[Any, _core.State, Any]:
 
     Returns
     -------
-    params : array, or nested list, tuple or dict of arrays
+    params : array, or nested list, tuple, dict or dataclass of arrays
         New ones, with the dtypes, shapes and memory order that they had. Of subclasses, such as a namedtuple, the plain
         kind; `restore` fills one's own.
     state : State
@@ -199,7 +202,7 @@ def load(path: Path) -> tuple[Any, _core.State, Any]:
     >>> path = os.path.join(tempfile.mkdtemp(), "run.npz")
     >>> fm.save(path, params, fm.init(params, lr=0.5, average_decay=0.9))
     >>> fm.load(path)[1].average
-    [array([0., 0.], dtype=float32)]
+    (array([0., 0.], dtype=float32),)
     """
     with opened(path) as (reader, content):
         reader.check(content)
@@ -219,6 +222,7 @@ def load(path: Path) -> tuple[Any, _core.State, Any]:
     return params, state, content.extra
 
 
+@explained
 def restore(path: Path, params: Any, state: _core.State) -> Any:
     """Fill `params` and `state` with what a file holds, in place, and return its extra.
 
@@ -228,7 +232,7 @@ def restore(path: Path, params: Any, state: _core.State) -> Any:
     ----------
     path : str, bytes or os.PathLike
         What `save` has written.
-    params : array, or nested list, tuple or dict of arrays
+    params : array, or nested list, tuple, dict or dataclass of arrays
         **Modified.** They must have the keys, shapes and dtypes that were saved; the order of keys and the layout of
         the arrays may differ.
     state : State

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .._containers import items_of
+from .._containers import as_dict, items_of
 
 if TYPE_CHECKING:
     from .._containers import Keys
@@ -16,11 +16,12 @@ _MOST_DEPTH = 100
 
 
 def encoded(tree: Any, path: str) -> Any:
-    """Lists, tuples and dicts with numbers, strings and None in them: a dict with one item says which it is."""
-    if isinstance(tree, dict):
+    """Containers with numbers, strings and None in them: a dict with one item says which it is; dataclasses become dicts."""
+    if (items := as_dict(tree)) is not None:
         return {
             "dict": [
-                [_encoded_key(key, path), encoded(item, f"{path}[{key!r}]")] for key, item in dict.items(tree)
+                [_encoded_key(key, path), encoded(item, f"{path}[{key!r}]")]
+                for key, item in dict.items(items)
             ]
         }
     if isinstance(tree, (list, tuple)):

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .. import _core
-from .._containers import leaves
+from .._containers import as_dict, leaves
+from .._keywords import refused
 from ..theory._inputs import flag, one
 from ..tuning._checks import NOT_NEGATIVE, function, whole
 from ._bounds import Box
@@ -74,7 +75,7 @@ def minimize(
     fun : callable
         ``fun(params, *args)`` returns the value, a real number, and the gradient, arrays like `params`. It must neither
         keep nor change `params`, which the next step changes in place.
-    x0 : array_like, or nested list, tuple or dict of arrays
+    x0 : array_like, or nested list, tuple, dict or dataclass of arrays
         The start, within `bounds`. It is copied and not modified; `fun` gets the containers that it comes in.
         Where it is no array, numbers are made an array of float64.
     args : tuple
@@ -219,7 +220,7 @@ def _check_unused(hess: Any, hessp: Any, constraints: Any) -> None:
 def _start(x0: Any) -> Any:
     """A copy of `x0`, which may be numbers where it is to be one array."""
     found = list(leaves(x0))
-    if isinstance(x0, dict) or any(keys and isinstance(leaf, np.ndarray) for keys, leaf in found):
+    if as_dict(x0) is not None or any(keys and isinstance(leaf, np.ndarray) for keys, leaf in found):
         return copied(x0)
     array = np.array(x0, order="C")
     return array.astype(np.float64) if array.dtype.kind in "iu" else array
@@ -242,6 +243,7 @@ def _made(
         if name in hyperparameters:
             msg = f"{name} must not be given to minimize; {way_out}"
             raise TypeError(msg)
+    _check_names(rule or (_core.init if noisy else _core.accelerated), hyperparameters)
     if rule is None:
         rule = _core.init if noisy else partial(_core.accelerated, sequence="nesterov", restart="gradient")
     function("rule", rule)
@@ -258,6 +260,17 @@ def _made(
         msg = f"average_decay must be None, not {average_decay!r}; with noisy=True the average is the answer"
         raise ValueError(msg)
     return state
+
+
+def _check_names(rule: Any, hyperparameters: dict[str, Any]) -> None:
+    """Say of what neither this function nor the rule has what it is called here."""
+    made_by = getattr(rule, "__name__", "")
+    defaults = [name for row in _core.rules if row["made_by"] == made_by for name in row["defaults"]]
+    if not defaults:  # a function of the user's
+        return
+    names = [*_DEFAULTS, *defaults]
+    if unknown := [name for name in hyperparameters if name not in names]:
+        raise TypeError(refused("minimize", unknown, names))
 
 
 def _check_prox(state: State, prox: Any, box: Box | None, noisy: bool) -> bool:

@@ -20,7 +20,7 @@ try:
     from flwr.server import strategy as server
     from flwr.serverapp import strategy as serverapp
 except ImportError as error:
-    _message = "fast_momentum.adapters.flower must have flwr; pip install 'fast-momentum[flower]'"
+    _message = "fast_momentum.adapters.flower must have flwr; pip install flwr"
     raise ImportError(_message) from error
 
 if TYPE_CHECKING:

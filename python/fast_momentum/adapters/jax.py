@@ -7,7 +7,7 @@ from typing import Any
 try:
     import jax
 except ImportError as error:
-    _message = "fast_momentum.adapters.jax must have jax; pip install 'fast-momentum[jax]'"
+    _message = "fast_momentum.adapters.jax must have jax; pip install jax"
     raise ImportError(_message) from error
 
 import numpy as np

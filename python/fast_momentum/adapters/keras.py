@@ -30,7 +30,7 @@ from ._moving import (
 try:
     import keras
 except ImportError as error:
-    _message = "fast_momentum.adapters.keras must have keras; pip install 'fast-momentum[keras]'"
+    _message = "fast_momentum.adapters.keras must have keras; pip install keras"
     raise ImportError(_message) from error
 
 if TYPE_CHECKING:

@@ -28,7 +28,7 @@ try:
     import jax
     import optax
 except ImportError as error:
-    _message = "fast_momentum.adapters.optax must have optax; pip install 'fast-momentum[optax]'"
+    _message = "fast_momentum.adapters.optax must have optax; pip install optax jax"
     raise ImportError(_message) from error
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ try:
     import pennylane
     from pennylane.numpy import tensor
 except ImportError as error:
-    _message = "fast_momentum.adapters.pennylane must have PennyLane; pip install 'fast-momentum[pennylane]'"
+    _message = "fast_momentum.adapters.pennylane must have PennyLane; pip install pennylane"
     raise ImportError(_message) from error
 
 if TYPE_CHECKING:

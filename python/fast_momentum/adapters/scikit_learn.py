@@ -20,9 +20,7 @@ try:
     import sklearn
     from sklearn import neural_network
 except ImportError as error:
-    _message = (
-        "fast_momentum.adapters.scikit_learn must have scikit-learn; pip install 'fast-momentum[sklearn]'"
-    )
+    _message = "fast_momentum.adapters.scikit_learn must have scikit-learn; pip install scikit-learn"
     raise ImportError(_message) from error
 
 if TYPE_CHECKING:
@@ -218,10 +216,15 @@ class _Perceptron:
     @property
     def state_(self) -> fm.State:
         """The state that steps ``coefs_ + intercepts_``, after a fit with ``solver="adam"`` or ``"sgd"``."""
-        optimizer = self._optimizer
+        optimizer = vars(self).get("_optimizer")
+        if optimizer is None:
+            msg = (
+                f"{type(self).__name__} has a state after a fit with solver='adam' or 'sgd', and none before"
+            )
+            raise AttributeError(msg)
         if isinstance(optimizer, _InPlace):
             return optimizer.state
-        msg = f"{type(self).__name__} has no state: scikit-learn makes its steps with these parameters"
+        msg = f"{type(self).__name__} has no state: scikit-learn makes the steps of solver={vars(self)['solver']!r} with these parameters"
         raise AttributeError(msg)
 
 

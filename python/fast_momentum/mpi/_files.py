@@ -52,7 +52,7 @@ def save(path: Path, params: Any, state: State, extra: Any = None) -> None:
     ----------
     path : str, bytes or os.PathLike
         As in `fast_momentum.save`; that of rank 0 counts.
-    params : array, or nested list, tuple or dict of arrays
+    params : array, or nested list, tuple, dict or dataclass of arrays
         Those of `state`. Neither is modified.
     state : State
         Of `fast_momentum.mpi`.
@@ -118,7 +118,7 @@ def restore(path: Path, params: Any, state: State) -> Any:
     ----------
     path : str, bytes or os.PathLike
         The file, which every rank must be able to read.
-    params : array, or nested list, tuple or dict of arrays
+    params : array, or nested list, tuple, dict or dataclass of arrays
         **Modified.**
     state : State
         **Modified**, its hyperparameters, too.

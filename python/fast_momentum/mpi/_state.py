@@ -374,9 +374,9 @@ def step(params: Any, grads: Any, state: State, *, grad_scale: Any = 1.0, zero_g
 
     Parameters
     ----------
-    params : array, or nested list, tuple or dict of arrays
+    params : array, or nested list, tuple, dict or dataclass of arrays
         **Modified.** The same on all ranks before, and to the bit afterwards.
-    grads : array, or nested list, tuple or dict of arrays, or None
+    grads : array, or nested list, tuple, dict or dataclass of arrays, or None
         Those of this rank, as in `fast_momentum.step`. Where a gradient is None, it must be so on all ranks.
     state : State
         **Modified.**
@@ -424,7 +424,7 @@ def lookahead(params: Any, state: State, out: Any = None) -> Any:
 
     Parameters
     ----------
-    params : array, or nested list, tuple or dict of arrays
+    params : array, or nested list, tuple, dict or dataclass of arrays
         The same on all ranks; not modified.
     state : State
         Of a rule that has a look-ahead; not modified.
@@ -469,7 +469,7 @@ def global_norm(grads: Any, comm: Any, *, average: bool = True, deterministic: b
 
     Parameters
     ----------
-    grads : array, or nested list, tuple or dict of arrays, or None
+    grads : array, or nested list, tuple, dict or dataclass of arrays, or None
         Those of this rank; not modified.
     comm : mpi4py.MPI.Intracomm
         The communicator.
@@ -521,7 +521,7 @@ _MAKER_DOC = """Return a `State` of all ranks for `params`, of which each rank k
 
     Parameters
     ----------
-    params : array, or nested list, tuple or dict of arrays
+    params : array, or nested list, tuple, dict or dataclass of arrays
         The same on all ranks, to the bit. Not modified.
     comm : mpi4py.MPI.Intracomm
         The communicator, which is used by each call with this state.

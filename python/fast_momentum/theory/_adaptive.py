@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Required, TypedDict, Unpack
 import numpy as np
 
 from .. import _core
+from .._keywords import explained
 from ._inputs import COUNT, NOT_NEGATIVE, POSITIVE, STEP, choice, flag, numbers, plain, range_of, require
 from ._iteration import stability_limit
 
@@ -88,6 +89,7 @@ def constants(step: Array, given: AdamHyperparameters) -> Constants:
     return made if nesterov else made._replace(carried=np.ones(count.shape))
 
 
+@explained
 def adam_step(
     step: ArrayLike,
     gradient: ArrayLike,
@@ -148,6 +150,7 @@ def adam_step(
     return c.displacement(g, (1 - c.keep**t) * g, (1 - c.second_keep**t) * (g * g + sigma * sigma))
 
 
+@explained
 def adam_spike(
     age: ArrayLike,
     silence: ArrayLike,
@@ -207,6 +210,7 @@ def adam_spike(
     )
 
 
+@explained
 def adam_bound(step: ArrayLike, **hyperparameters: Unpack[AdamHyperparameters]) -> Any:
     """Return the length that step t cannot exceed, whatever the gradients, by the inequality of Cauchy and Schwarz::
 
@@ -256,6 +260,7 @@ def adam_bound(step: ArrayLike, **hyperparameters: Unpack[AdamHyperparameters]) 
     return plain(c.scale / c.correction * np.sqrt(squares / c.second_gain))
 
 
+@explained
 def adam_eps(step: ArrayLike, **hyperparameters: Unpack[AdamHyperparameters]) -> Any:
     """Return what eps is as a gradient in step t, the size at which it halves the step of `adam_step`::
 
@@ -299,6 +304,7 @@ def adam_eps(step: ArrayLike, **hyperparameters: Unpack[AdamHyperparameters]) ->
     return plain(c.eps / (c.correction * np.sqrt(1 - c.second_keep**t)))
 
 
+@explained
 def adam_as_momentum(
     second_moment: ArrayLike, **hyperparameters: Unpack[AdamHyperparameters]
 ) -> dict[str, Any]:
@@ -348,6 +354,7 @@ def adam_as_momentum(
     return {"lr": plain(lr), "momentum": plain(values["beta1"]), "nesterov": nesterov, "form": "ema"}
 
 
+@explained
 def adam_edge(curvature: ArrayLike, **hyperparameters: Unpack[AdamHyperparameters]) -> Any:
     """Return the root of the second moment below which Adam diverges from a minimum of that curvature::
 

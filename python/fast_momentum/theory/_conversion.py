@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Unpack
 
 import numpy as np
 
+from .._keywords import explained
 from ._inputs import plain, require
 from ._rule import Hyperparameters, defaults, form_name, momentum_alone, rule
 
@@ -44,6 +45,7 @@ def conversion(to_form: str, hyperparameters: Hyperparameters) -> Conversion:
     return Conversion(factor, velocity)
 
 
+@explained
 def convert(to_form: str, **hyperparameters: Unpack[Hyperparameters]) -> dict[str, Any]:
     """Return the keywords of `fast_momentum.init` that make the same steps in another form::
 
@@ -99,6 +101,7 @@ def convert(to_form: str, **hyperparameters: Unpack[Hyperparameters]) -> dict[st
     return found
 
 
+@explained
 def velocity_factor(to_form: str, **hyperparameters: Unpack[Hyperparameters]) -> Any:
     """Return what a velocity has to be multiplied with to be that of another form; `convert` has the table.
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .._keywords import explained
 from ._conversion import DEFAULTS
 from ._inputs import POSITIVE, curvature_range, one
 from ._iteration import rate, regime, stability_limit
@@ -44,6 +45,8 @@ class Description:
         name = "Nesterov" if self.optimal.nesterov else "the heavy ball"
         factor = self.distance_to_limit
         place = f"{factor:.3g} times below" if factor >= 1 else f"{1 / factor:.3g} times above"
+        if f"{factor:.3g}" == "1":
+            place = "at"
         rows = {
             "curvature": f"{low:.4g} to {high:.4g}, kappa {high / low:.4g}",
             "regime": f"{self.regime[0]} at {low:.4g}, {self.regime[1]} at {high:.4g}",
@@ -59,6 +62,7 @@ class Description:
         return "\n".join(f"{row:{width}}  {text}" for row, text in rows.items())
 
 
+@explained
 def describe(state: State, curvature: tuple[float, float]) -> Description:
     """Return what the hyperparameters of a state do on a quadratic with a range of curvatures.
 

@@ -61,19 +61,23 @@ def one(name: str, value: ArrayLike, requirement: Requirement = FINITE) -> float
     return float(number)
 
 
-def require(name: str, array: NDArray[np.float64], words: str, holds: NDArray[np.bool_]) -> None:
+def require(
+    name: str, array: NDArray[np.float64], words: str, holds: NDArray[np.bool_], way_out: str = ""
+) -> None:
     """Raise an error about the first element of `array` at which `holds` is False."""
     if holds.all():
         return
     array, holds = np.broadcast_arrays(array, holds)
     index = tuple(int(i) for i in np.argwhere(~holds)[0])
     where = f"[{', '.join(map(str, index))}]" if index else ""
-    msg = f"{name}{where} must {words}, not {float(array[index])!r}"
+    msg = f"{name}{where} must {words}, not {float(array[index])!r}{way_out}"
     raise ValueError(msg)
 
 
 def curvature_range(l_min: ArrayLike, l_max: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    low, high = numbers("l_min", l_min, POSITIVE), numbers("l_max", l_max, POSITIVE)
+    low, high = numbers("l_min", l_min), numbers("l_max", l_max, POSITIVE)
+    way_out = "; no lr is best where the loss curves down, take the curvature nearer to a minimum"
+    require("l_min", low, POSITIVE[0], POSITIVE[1](low), way_out if (low < 0).any() else "")
     low, high = np.broadcast_arrays(low, high)
     require("l_max", high, "be at least l_min", high >= low)
     require("l_max", high, "be at most 1e30 times l_min", high / 1e30 <= low)  # momentum would be 1 beyond

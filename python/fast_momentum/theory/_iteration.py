@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Unpack
 
 import numpy as np
 
+from .._keywords import explained
 from ._inputs import COUNT, DAMPENING, NOT_NEGATIVE, ROUNDING, flag, numbers, plain, require
 from ._rule import Hyperparameters, Settings, check_dampening, form_name, rule
 
@@ -92,6 +93,7 @@ def _iteration(curvature: ArrayLike, hyperparameters: Hyperparameters) -> Iterat
     return iteration(numbers("curvature", curvature), rule(**hyperparameters))
 
 
+@explained
 def iteration_matrix(curvature: ArrayLike, **hyperparameters: Unpack[Hyperparameters]) -> Any:
     """Return the matrix R of a step on the quadratic ``curvature*p**2/2``::
 
@@ -133,6 +135,7 @@ def iteration_matrix(curvature: ArrayLike, **hyperparameters: Unpack[Hyperparame
     return np.stack([np.stack([r.a, r.b], -1), np.stack([r.c, r.d], -1)], -2)
 
 
+@explained
 def rate(curvature: ArrayLike, **hyperparameters: Unpack[Hyperparameters]) -> Any:
     """Return the factor per step to which the error shrinks in the long run::
 
@@ -176,6 +179,7 @@ def rate(curvature: ArrayLike, **hyperparameters: Unpack[Hyperparameters]) -> An
     return plain(_iteration(curvature, hyperparameters).radius)
 
 
+@explained
 def regime(curvature: ArrayLike, **hyperparameters: Unpack[Hyperparameters]) -> Any:
     """Return how the iterates approach the minimum, in the long run::
 
@@ -220,6 +224,7 @@ def regime(curvature: ArrayLike, **hyperparameters: Unpack[Hyperparameters]) -> 
     return plain(np.select(conditions, names, REGIMES[0]))
 
 
+@explained
 def period(curvature: ArrayLike, **hyperparameters: Unpack[Hyperparameters]) -> Any:
     """Return the steps of one oscillation::
 
@@ -261,6 +266,7 @@ def period(curvature: ArrayLike, **hyperparameters: Unpack[Hyperparameters]) -> 
     return plain(np.where((r.discriminant >= 0) & (r.mean < 0), 2.0, swinging))
 
 
+@explained
 def trajectory(
     curvature: ArrayLike,
     steps: ArrayLike,
@@ -344,6 +350,7 @@ def _powers(r: Iteration, n: Array) -> Array:
     return np.where(square < 0, swinging, creeping)
 
 
+@explained
 def envelope(
     curvature: ArrayLike,
     steps: ArrayLike,
@@ -398,6 +405,7 @@ def envelope(
         return plain(amplitude * r.radius ** (n - 1))
 
 
+@explained
 def stability_limit(curvature: ArrayLike, **hyperparameters: Unpack[Settings]) -> Any:
     """Return the lr from which on the iteration does not converge::
 
@@ -451,6 +459,7 @@ def stability_limit(curvature: ArrayLike, **hyperparameters: Unpack[Settings]) -
         return plain(2 * (1 + r.d) / r.fall)
 
 
+@explained
 def critical_momentum(
     curvature: ArrayLike,
     *,

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 
+from .._keywords import explained
 from ._inputs import COUNT, COUNT_OR_INFINITE, MOMENTUM, NOT_NEGATIVE, flag, numbers, one, plain
 from ._rule import Hyperparameters, rule
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from ._rule import Array
 
 
+@explained
 def half_life(rate: ArrayLike) -> Any:
     """Return the steps in which something that shrinks by `rate` at each step is halved::
 
@@ -52,6 +54,7 @@ def half_life(rate: ArrayLike) -> Any:
         return plain(np.where(factor < 1, np.log(0.5) / np.log(np.minimum(factor, 1 - 2**-53)), np.inf))
 
 
+@explained
 def time_constant(rate: ArrayLike) -> Any:
     """Return the steps in which something that shrinks by `rate` at each step falls to 1/e of what it was::
 
@@ -91,6 +94,7 @@ def time_constant(rate: ArrayLike) -> Any:
     return plain(np.asarray(half_life(rate)) / np.log(2))
 
 
+@explained
 def effective_gradients(beta: ArrayLike, steps: ArrayLike = np.inf) -> Any:
     """Return how many independent gradients a moving average is worth, by its variance, after so many steps::
 
@@ -133,6 +137,7 @@ def effective_gradients(beta: ArrayLike, steps: ArrayLike = np.inf) -> Any:
     return plain((1 + b) / (1 - b) * (1 - left) / (1 + left))
 
 
+@explained
 def effective_lr(**hyperparameters: Unpack[Hyperparameters]) -> Any:
     """Return the displacement per gradient, and step, by a gradient that stays::
 
@@ -180,6 +185,7 @@ def _ages_and_gains(steps: int, hyperparameters: Hyperparameters) -> tuple[Any, 
     return r, np.arange(count - 1, -1, -1.0), gains
 
 
+@explained
 def velocity_weights(steps: int, **hyperparameters: Unpack[Hyperparameters]) -> Any:
     """Return the weights of the gradients of all steps in the velocity after the last one::
 
@@ -218,6 +224,7 @@ def velocity_weights(steps: int, **hyperparameters: Unpack[Hyperparameters]) -> 
     return gains * r.keep[..., None] ** ages
 
 
+@explained
 def displacement_weights(steps: int, **hyperparameters: Unpack[Hyperparameters]) -> Any:
     """Return the weights of the gradients of all steps in the displacement, ``start - param``, that they have made::
 
@@ -259,6 +266,7 @@ def displacement_weights(steps: int, **hyperparameters: Unpack[Hyperparameters])
     return r.scale[..., None] * (r.direct[..., None] + r.carried[..., None] * gains * sums)
 
 
+@explained
 def variance_reduction(momentum: ArrayLike, *, nesterov: bool = False) -> Any:
     """Return the variance of the direction of a step, per variance of independent gradients, at equal mean::
 
@@ -301,6 +309,7 @@ def variance_reduction(momentum: ArrayLike, *, nesterov: bool = False) -> Any:
     return plain(reduction)
 
 
+@explained
 def frequency_response(frequency: ArrayLike, **hyperparameters: Unpack[Hyperparameters]) -> Any:
     """Return the response of the velocity to an oscillating gradient::
 
@@ -342,6 +351,7 @@ def frequency_response(frequency: ArrayLike, **hyperparameters: Unpack[Hyperpara
     return plain(r.sign * r.gain / (1 - r.keep * np.exp(-1j * w)))
 
 
+@explained
 def cutoff_frequency(momentum: ArrayLike) -> Any:
     """Return the frequency above which the velocity passes on less than half of the power that it does at 0::
 

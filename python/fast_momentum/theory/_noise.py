@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 
+from .._keywords import explained
 from ._inputs import MOMENTUM, NOT_NEGATIVE, POSITIVE, numbers, plain
 from ._iteration import iteration, kicks
 from ._rule import Hyperparameters, rule
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
 
+@explained
 def stationary_covariance(
     curvature: ArrayLike, noise: ArrayLike, **hyperparameters: Unpack[Hyperparameters]
 ) -> Any:
@@ -74,6 +76,7 @@ def stationary_covariance(
     return covariance.reshape(*covariance.shape[:-1], 2, 2)
 
 
+@explained
 def heavy_ball_variance(
     curvature: ArrayLike, noise: ArrayLike, *, lr: ArrayLike, momentum: ArrayLike = 0.9
 ) -> tuple[Any, Any]:
@@ -124,6 +127,7 @@ def heavy_ball_variance(
     return plain(velocity * eta * (1 + m) / (2 * bent)), plain(velocity)
 
 
+@explained
 def nesterov_threshold(curvature: ArrayLike, momentum: ArrayLike) -> Any:
     """Return the lr below which Nesterov's method carries less of the first gradient's noise than the heavy ball::
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from .._keywords import explained
 from ._conversion import convert
 from ._inputs import choice, curvature_range, plain
 from ._rule import form_name
@@ -54,6 +55,7 @@ METHODS: dict[str, Callable[[Array, Array], tuple[Array, Array, Array]]] = {
 }
 
 
+@explained
 def optimal(
     l_min: ArrayLike, l_max: ArrayLike, *, method: str = "heavy_ball", form: str = "lr_outside"
 ) -> Tuning:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from .._keywords import explained
 from ._inputs import MOMENTUM, NOT_NEGATIVE, POSITIVE, ROUNDING, numbers, plain, require
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ class Physics(NamedTuple):
     time_step: Any
 
 
+@explained
 def to_physics(lr: ArrayLike, momentum: ArrayLike, mass: ArrayLike = 1.0) -> Physics:
     """Return the ball that steps with these hyperparameters simulate::
 
@@ -64,6 +66,7 @@ def to_physics(lr: ArrayLike, momentum: ArrayLike, mass: ArrayLike = 1.0) -> Phy
     return Physics(plain(heavy), plain((1 - m) * heavy / time_step), plain(time_step))
 
 
+@explained
 def from_physics(mass: ArrayLike, drag: ArrayLike, time_step: ArrayLike) -> tuple[Any, Any]:
     """Return the (lr, momentum) that simulate a ball::
 
@@ -105,6 +108,7 @@ def from_physics(mass: ArrayLike, drag: ArrayLike, time_step: ArrayLike) -> tupl
     return plain(dt * dt / heavy), plain(momentum)
 
 
+@explained
 def continuous_trajectory(
     curvature: ArrayLike,
     time: ArrayLike,

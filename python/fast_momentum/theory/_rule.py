@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Required, TypedDict, Unpack
 import numpy as np
 
 from .. import _core
+from .._keywords import Unnamed, message
 from ._inputs import choice, flag, numbers, range_of, require
 
 if TYPE_CHECKING:
@@ -84,12 +85,9 @@ def rule(first: bool = False, /, **given: Unpack[Hyperparameters]) -> Rule:
     name = settings.pop("rule", "momentum")
     allowed = defaults(name)
     unknown = settings.keys() - allowed.keys() - {"lr"}
-    if unknown:
-        msg = f"rule() got an unexpected keyword argument {min(unknown)!r}"
-        raise TypeError(msg)
-    if "lr" not in settings:
-        msg = "rule() missing 1 required keyword-only argument: 'lr'"
-        raise TypeError(msg)
+    if unknown or "lr" not in settings:
+        names = ("lr", *allowed)
+        raise Unnamed(message("", given, 0, names, ("lr",), 0))
     settings = {"lr": settings["lr"]} | allowed | settings
     form = choice("form", settings.pop("form"), forms(name)) if forms(name) else None
     flags = {

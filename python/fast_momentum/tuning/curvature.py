@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from .._keywords import explained
 from ._checks import whole
 from ._flat import Flat, norm
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from ._flat import Point, Vector
 
 
+@explained
 def ritz_values(displacements: Any, differences: Any) -> NDArray[np.float64]:
     """Return the Ritz values of the Hessian on the span of `displacements`, ascending.
 
@@ -139,6 +141,7 @@ class CurvatureWindow:
     (1.0, 100.0, True)
     """
 
+    @explained
     def __init__(self, size: int = 10) -> None:
         self._size = whole("size", size)
         self._ss = np.zeros((self._size, self._size))
@@ -154,7 +157,7 @@ class CurvatureWindow:
 
         Parameters
         ----------
-        params, grads : array or nested list, tuple or dict of arrays
+        params, grads : array or nested list, tuple, dict or dataclass of arrays
             As `fast_momentum.step` takes them, None for a gradient that is left out. They are copied.
 
         Raises
@@ -186,7 +189,7 @@ class CurvatureWindow:
 
         Parameters
         ----------
-        params, grads, other_params, other_grads : array or nested list, tuple or dict of arrays
+        params, grads, other_params, other_grads : array or nested list, tuple, dict or dataclass of arrays
             As in `add`. The order of the two points has no effect.
 
         Raises

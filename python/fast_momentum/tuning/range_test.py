@@ -55,7 +55,7 @@ def range_test(
     loss_and_grads : callable
         Called with a copy of `params`, which it must not keep; returns the loss and gradients as `fast_momentum.step`
         takes them. With mini-batches, each call takes the next one.
-    params : array or nested list, tuple or dict of arrays
+    params : array or nested list, tuple, dict or dataclass of arrays
         The start. They are copied and not modified.
     lr_min, lr_max : float
         ``0 < lr_min < lr_max``.
@@ -107,7 +107,11 @@ def range_test(
     smoothed: list[float] = []
     average = 0.0
     for lr in schedule.tolist():
-        loss, grads = loss_and_grads(params)
+        found: Any = loss_and_grads(params)
+        if not isinstance(found, (tuple, list)) or len(found) != 2:
+            msg = f"loss_and_grads must return (loss, grads), not {type(found).__name__}"
+            raise TypeError(msg)
+        loss, grads = found
         losses.append(float(loss))
         if not math.isfinite(losses[-1]):
             break

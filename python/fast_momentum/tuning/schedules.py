@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, NamedTuple
 
+from .._keywords import explained
 from ._checks import MOMENTUM, NOT_NEGATIVE, POSITIVE, function, one, pair, whole
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     Schedule = Callable[[int], float]
 
 
+@explained
 def constant(value: float) -> Schedule:
     """Return the schedule that is `value` at each step.
 
@@ -45,6 +47,7 @@ def constant(value: float) -> Schedule:
     return lambda t: value  # noqa: ARG005 - every schedule takes the step count
 
 
+@explained
 def step_decay(start: float, factor: float, every: int) -> Schedule:
     """Return the schedule ``start * factor**(t // every)``.
 
@@ -81,6 +84,7 @@ def step_decay(start: float, factor: float, every: int) -> Schedule:
     return lambda t: float(start * factor ** (t // every))
 
 
+@explained
 def cosine(start: float, steps: int, end: float = 0.0) -> Schedule:
     """Return the schedule ``end + (start - end) * (1 + cos(pi*t/steps)) / 2``, and `end` from t = steps on.
 
@@ -121,6 +125,7 @@ def cosine(start: float, steps: int, end: float = 0.0) -> Schedule:
     return lambda t: end + (start - end) * (1 + math.cos(math.pi * min(t / steps, 1))) / 2
 
 
+@explained
 def warmup(schedule: Schedule, steps: int) -> Schedule:
     """Return a schedule that rises to ``schedule(0)`` in `steps` steps and goes on with `schedule` from there.
 
@@ -161,6 +166,7 @@ def warmup(schedule: Schedule, steps: int) -> Schedule:
     return lambda t: schedule(0) * (t + 1) / steps if t < steps else schedule(t - steps)
 
 
+@explained
 def inverse_square_root(peak: float, warmup: int = 1) -> Schedule:
     """Return the schedule ``peak * min((t+1) / warmup, sqrt(warmup / (t+1)))``.
 
@@ -207,6 +213,7 @@ class OneCycle(NamedTuple):
     momentum: Schedule
 
 
+@explained
 def one_cycle(
     peak: float,
     steps: int,
@@ -287,6 +294,7 @@ def _lines(steps: int, first: float, middle: float, last: float, end: float) -> 
     return schedule
 
 
+@explained
 def demon(start: float, steps: int) -> Schedule:
     """Return the decaying momentum ``start*(1 - t/steps) / ((1 - start) + start*(1 - t/steps))``, 0 from t = steps on.
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .._keywords import explained
 from ..theory._inputs import require
 from ._checks import MOMENTUM, NOT_NEGATIVE, POSITIVE, one, tunable, whole
 from ._flat import Flat, norm
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 SQUARES = 1e-300, 1e300
 
 
+@explained
 def single_step(distance: float, variance: float, l_min: float, l_max: float) -> tuple[float, float]:
     """Return the lr and momentum of YellowFin's single-step rule.
 
@@ -141,6 +143,7 @@ class YellowFin:
     True
     """
 
+    @explained
     def __init__(self, state: State, *, decay: float = 0.999, window: int = 20) -> None:
         self._state = tunable(state)
         self._flat = Flat()
