@@ -28,7 +28,7 @@ ROUNDED: list[dict[str, Any]] = [
     {"lr": 0.05, "momentum": 0.9, "dampening": 0.3, "weight_decay": 0.01},
     {"lr": 0.05, "momentum": 0.9, "nesterov": True, "weight_decay": 0.01, "maximize": True},
 ]
-TAKEN = "torch.float32, torch.float64, torch.complex64 or torch.complex128"
+TAKEN = "torch.float16, torch.float32, torch.float64, torch.complex64 or torch.complex128"
 SINGLE = {"foreach": False, "fused": False}
 
 
@@ -741,7 +741,7 @@ def test_without_pytorch() -> None:
             print(error)
         """
     )
-    assert printed == "fast_momentum.adapters.pytorch must have torch; pip install 'fast-momentum[pytorch]'\n"
+    assert printed == "fast_momentum.adapters.pytorch must have torch; pip install torch\n"
 
 
 def sgd_state() -> dict[str, Any]:
@@ -834,3 +834,31 @@ def test_containers_that_hold_themselves_are_refused() -> None:
         ValueError, match=r"^tensors must be nested 100 levels deep at most, as params of init\(\) are"
     ):
         pytorch.arrays(inside)
+
+
+def test_half_is_stepped_where_it_lies() -> None:
+    weight = torch.zeros(3, dtype=torch.float16)
+    params = pytorch.arrays([weight])
+    fm.step(params, [np.ones(3, np.float32)], fm.init(params, lr=0.5))
+    assert weight.tolist() == [-0.5, -0.5, -0.5]
+
+
+def test_a_model_in_place_of_its_arrays_is_named() -> None:
+    model = torch.nn.Linear(2, 1)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with pytest.raises(
+        ValueError, match=r"must have 2 arrays, .*, not 1; pass pytorch\.arrays\(\) of the model$"
+    ):
+        pytorch.import_state(model, optimizer.state_dict())
+
+
+def test_names_in_the_order_of_the_model_are_explained() -> None:
+    model = torch.nn.Linear(2, 1)
+    optimizer = torch.optim.SGD([{"params": [model.bias]}, {"params": [model.weight]}], lr=0.1, momentum=0.9)
+    model(torch.ones(2)).sum().backward()
+    optimizer.step()
+    with pytest.raises(ValueError, match="must have the shape of") as raised:
+        pytorch.import_state(pytorch.arrays(model), optimizer.state_dict(), names=["weight", "bias"])
+    assert raised.value.__notes__ == [
+        "The parameters are paired in the order of the groups, which is that of names, too."
+    ]

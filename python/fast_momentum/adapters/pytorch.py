@@ -10,7 +10,7 @@ import numbers
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .. import _core
-from .._containers import Keys, path_of
+from .._containers import Keys, leaves, path_of
 from ._moving import (
     checked_like,
     checked_rule,
@@ -26,7 +26,7 @@ from ._moving import (
 try:
     import torch
 except ImportError as error:
-    _message = "fast_momentum.adapters.pytorch must have torch; pip install 'fast-momentum[pytorch]'"
+    _message = "fast_momentum.adapters.pytorch must have torch; pip install torch"
     raise ImportError(_message) from error
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ __all__ = ["arrays", "export_state", "grads", "import_state"]
 
 TESTED = "2.13.0"
 
-DTYPES = (torch.float32, torch.float64, torch.complex64, torch.complex128)
+DTYPES = (torch.float16, torch.float32, torch.float64, torch.complex64, torch.complex128)
 DEEPEST = 100
 
 
@@ -187,13 +187,20 @@ def import_state(
     if step_count is None:
         step_count = 0 if optimizer.rule == "momentum" else max(kept["step"][1].values(), default=0)
     settings = {name: prefix(params, by_keys) for name, by_keys in numbers.items()}
-    return imported(
-        params,
-        optimizer.rule,
-        kept,
-        step_count,
-        **{**optimizer.fixed, **settings, **_shared(groups, optimizer)},
-    )
+    try:
+        return imported(
+            params,
+            optimizer.rule,
+            kept,
+            step_count,
+            **{**optimizer.fixed, **settings, **_shared(groups, optimizer)},
+        )
+    except ValueError as error:
+        if len(groups) > 1:
+            error.add_note(
+                "The parameters are paired in the order of the groups, which is that of names, too."
+            )
+        raise
 
 
 def export_state(
@@ -297,7 +304,7 @@ def arrays(tensors: Any) -> Any:
     Raises
     ------
     TypeError
-        Something is no tensor, or a tensor is sparse, not on the CPU, or not float32, float64, complex64 or complex128.
+        Something is no tensor, or a tensor is sparse, not on the CPU, or not float16, float32, float64, complex64 or complex128.
 
     See Also
     --------
@@ -498,6 +505,8 @@ def _grouped(containers: Any, groups: Groups, names: Sequence[str] | None, where
     sizes = [len(group["params"]) for group in groups]
     if len(arrays) != sum(sizes):
         msg = f"{where} must have {sum(sizes)} arrays, one for each parameter of the optimizer, not {len(arrays)}"
+        if any(isinstance(leaf, (torch.nn.Module, torch.Tensor)) for _, leaf in leaves(containers)):
+            msg += "; pass pytorch.arrays() of the model"
         raise ValueError(msg)
     if names is None and any(isinstance(key, str) for keys in arrays for key in keys):
         if all("param_names" in group for group in groups):

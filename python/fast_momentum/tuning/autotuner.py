@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .._config import logger
+from .._keywords import explained
 from ..theory import optimal
 from ._checks import one_momentum, tunable, whole
 from ._flat import Flat, norm
@@ -30,6 +32,13 @@ ERRORS_OF_MARGIN = 2.0
 SUSPICIOUS = 10.0
 
 
+NOISY = (
+    "AutoTuner takes the gradients for noisy, as those of mini-batches are: lr follows the distance from the start, and "
+    "momentum stays. If they are those of one function, form them exactly or by central differences, of parameters that "
+    "are all about 1"
+)
+
+
 class AutoTuner:
     """A tuner that needs no lr, for gradients of one function and for gradients of mini-batches.
 
@@ -39,7 +48,7 @@ class AutoTuner:
     Two **probes** come first: steps without momentum, ``sqrt(eps) * |params|`` long (``sqrt(eps)`` if params are 0).
     They are too short to change the gradients of a smooth function by much, or to do harm. If the two gradient
     differences are nearly equal, and small but not 0, it is one smooth function, else the gradients are taken for
-    noisy, for good; ``tuner.noisy`` has the answer. A difference that may be nothing but rounding, as it is far from
+    noisy, for good; ``tuner.noisy`` has the answer, and one line is logged. A difference that may be nothing but rounding, as it is far from
     the minimum, makes the steps ten times as long, up to three times. A smooth function is probed again when its
     l_max has grown to ten times that of the last probes, as that is how noise looks that begins later.
 
@@ -112,6 +121,7 @@ class AutoTuner:
 
     noisy: bool | None
 
+    @explained
     def __init__(self, state: State, *, window: int = 10) -> None:
         self._state = tunable(state)
         self._momentum = one_momentum(state)
@@ -160,6 +170,7 @@ class AutoTuner:
             return None
         probes, self._probes = self._probes, None
         if self.noisy:
+            logger.warning(NOISY)
             return None
         self._window = CurvatureWindow(self._size)
         for probed in probes.points:
