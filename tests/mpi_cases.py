@@ -360,8 +360,8 @@ def refusals(folder: Path) -> None:
             )
             state.lr = 0.1
         if COMM.rank == bad:
-            state._busy.acquire()  # another thread is in a call
-            threading.Timer(0.2, state._busy.release).start()
+            state._turn.busy.acquire()  # another thread is in a call
+            threading.Timer(0.2, state._turn.busy.release).start()
         refused(
             fm.ConcurrentStepError,
             f"rank {bad}: state must not be in use",

@@ -1,7 +1,6 @@
 #include "plain/norm.hpp"
 
 #include <algorithm>
-#include <cmath>
 
 #include "plain/gather.hpp"
 #include "plain/threads.hpp"
@@ -11,10 +10,6 @@ namespace fast_momentum {
 namespace {
 
 constexpr std::size_t block = 4096;
-
-// Between these a sum of squares in float64 is neither touched by overflow nor by underflow.
-constexpr double smallest_sum = 0x1p-960, largest_sum = 0x1p960;
-constexpr double upwards = 0x1p600, downwards = 0x1p-600;
 
 }  // namespace
 
@@ -80,18 +75,11 @@ void Norm::sum_blocks(double scale, double factor, int threads) noexcept {
     });
 }
 
-double Norm::sum_of_squares(double scale, double factor, int threads) noexcept {
-    sum_blocks(scale, factor, threads);
-    return sum_of_blocks(blocks_);
-}
-
-Norm::Found Norm::norm(double scale, int threads) noexcept {
-    const double sum = sum_of_squares(scale, 1, threads);
-    if (!has_float64_ || (sum >= smallest_sum && sum <= largest_sum))
-        return {std::sqrt(sum), std::isfinite(sum)};
-    const double factor = sum < smallest_sum ? upwards : downwards;
-    const double again = sum_of_squares(scale, factor, threads);
-    return {std::sqrt(again) * (1 / factor), std::isfinite(again)};
+FoundNorm Norm::norm(double scale, int threads) noexcept {
+    return norm_of(has_float64_, [&](double factor) noexcept {
+        sum_blocks(scale, factor, threads);
+        return sum_of_blocks(blocks_);
+    });
 }
 
 bool Norm::finite(double scale, int threads) noexcept {

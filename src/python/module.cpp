@@ -354,6 +354,9 @@ void def_shares(py::module_& m) {
           py::call_guard<StandardArithmetic>());
     m.def("sums_of_squares", &sums_of_squares, "Of each block of which global_norm() is formed.",
           py::call_guard<StandardArithmetic>());
+    m.def("norm_of_blocks", &norm_of_blocks,
+          "global_norm() from these, which blocks(factor) has of several lists.",
+          py::call_guard<StandardArithmetic>());
     m.def("all_finite", &all_finite, "Whether all elements times a scale are.",
           py::call_guard<StandardArithmetic>());
 }

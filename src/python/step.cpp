@@ -65,7 +65,7 @@ void run_unlocked(const Work& work) {
 bool look_at_gradients(State& state, Call& call) {
     Pass& pass = call.work.pass;
     const bool clips = pass.wants(Setting::clip_norm);
-    Norm::Found found{};
+    FoundNorm found{};
     run_unlocked(call.norm.bytes(), [&](int threads) {
         if (clips)
             found = call.norm.norm(pass.grad_scale, threads);
@@ -306,6 +306,15 @@ py::array_t<double> sums_of_squares(py::handle grads, double scale, double facto
     Norm norm = checked_norm(grads);
     run_unlocked(norm.bytes(), [&](int threads) { norm.sum_blocks(scale, factor, threads); });
     return py::array_t<double>(static_cast<py::ssize_t>(norm.blocks().size()), norm.blocks().data());
+}
+
+std::pair<double, bool> norm_of_blocks(const py::object& blocks, bool has_float64) {
+    const FoundNorm found = norm_of(has_float64, [&](double factor) {
+        const auto sums = called(blocks, py::make_tuple(factor)).cast<py::array_t<double>>();
+        std::vector<double> copy(sums.data(), sums.data() + sums.size());
+        return sum_of_blocks(copy);
+    });
+    return {found.norm, found.finite};
 }
 
 bool all_finite(py::handle grads, double scale) {

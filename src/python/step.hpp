@@ -4,6 +4,8 @@
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 
+#include <utility>
+
 #include "python/state.hpp"
 
 namespace fast_momentum {
@@ -27,8 +29,10 @@ void step_elsewhere(py::handle params, py::handle grads, py::handle state, py::h
 py::object lookahead(py::handle params, py::handle state, py::object out);
 void swap_average(State& state, py::handle params);
 double global_norm(py::handle grads);
-// The sums of squares, times `scale` and `factor`, from which the norm of several such lists can be formed.
+// The sums of squares of each block, times `scale` and `factor`; and from those of several such lists, which
+// blocks(factor) has, the norm of all, and whether all is finite.
 py::array_t<double> sums_of_squares(py::handle grads, double scale, double factor);
+std::pair<double, bool> norm_of_blocks(const py::object& blocks, bool has_float64);
 bool all_finite(py::handle grads, double scale);
 
 }  // namespace fast_momentum

@@ -5,30 +5,48 @@ from __future__ import annotations
 import builtins
 import sys
 import zlib
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, NoReturn
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 import numpy as np
 from mpi4py import MPI
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Sequence
+    from types import TracebackType
 
 _PACKAGE = "fast_momentum"  # has errors of its own
+Exchanged = Callable[[int, int], tuple[int, int, int]]
 Named = tuple[str, str]  # what must be alike, and as what it is here
 
 
 class Meeting:
-    """One small allreduce, before which a rank may be refused; and more of them where one is."""
+    """A call of all ranks, which hold the meeting when nothing is left to be refused, and fail it if they are before.
 
-    def __init__(self, comm: Any) -> None:
+    It is one allreduce, and more of them where a rank is refused.
+    `exchanged(failed, checksum)` sends the numbers of this rank, and returns the least failed, and the least and the most
+    checksum of all: by a message of their own, or with others that travel in any case.
+    """
+
+    def __init__(self, comm: Any, exchanged: Exchanged | None = None) -> None:
         self._comm = comm
+        self._exchanged = exchanged or self._alone
+        self.held = False  # of this call
+
+    def __enter__(self) -> Self:
         self.held = False
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is not None and not self.held:
+            self.fail(error)
 
     def hold(self, alike: Callable[[], Sequence[Named]] = tuple, checksum: int = 0) -> None:
         """Return where every rank has come here with the same, of which `checksum` is made."""
         self.held = True
-        failed, least, most = self._least(self._comm.size, checksum)
+        failed, least, most = self._exchanged(self._comm.size, checksum)
         if failed < self._comm.size:
             raise self._told(failed, None)
         if least != most:
@@ -37,13 +55,13 @@ class Meeting:
     def fail(self, error: BaseException) -> NoReturn:
         """Let all ranks raise: this error, or that of a lower rank."""
         self.held = True
-        failed, _, _ = self._least(self._comm.rank, 0)
+        failed, _, _ = self._exchanged(self._comm.rank, 0)
         found = self._told(failed, error)
         if not isinstance(error, Exception):
             raise error
         raise found from (error if failed == self._comm.rank else None)
 
-    def _least(self, failed: int, checksum: int) -> tuple[int, int, int]:
+    def _alone(self, failed: int, checksum: int) -> tuple[int, int, int]:
         numbers = np.array([failed, checksum, -checksum], np.int64)
         self._comm.Allreduce(MPI.IN_PLACE, numbers, MPI.MIN)
         return int(numbers[0]), int(numbers[1]), -int(numbers[2])
@@ -79,18 +97,6 @@ class Meeting:
         self.hold()
         msg = "all ranks must call the same function in the same order"
         raise ValueError(msg)
-
-
-@contextmanager
-def together(comm: Any) -> Iterator[Meeting]:
-    """A call of all ranks, which hold the meeting when nothing is left to be refused."""
-    meeting = Meeting(comm)
-    try:
-        yield meeting
-    except BaseException as error:
-        if meeting.held:
-            raise
-        meeting.fail(error)
 
 
 def checksum_of(alike: Sequence[Named]) -> int:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from ._agreement import Exchanged
     from ._layout import Bucket, Layout
 
     Array = NDArray[Any]
@@ -30,12 +31,19 @@ class Exchange:
         self.mine = layout.share(comm.rank)
         self._bounds = [layout.bounds(bucket, comm.rank) for bucket in layout.buckets]
         self._deterministic = deterministic
-        self._sums = [
+        self.sums = [
             np.empty(high - low, bucket.worked_in)
             for bucket, (low, high) in zip(layout.buckets, self._bounds, strict=True)
         ]
+        self.exchanged: Exchanged | None = None  # see Meeting
+        if layout.joined is not None:
+            self._message = np.zeros(layout.joined.size + 2 * comm.size, layout.joined.worked_in)
+            self.sums[0], self._numbers = np.split(self._message, [layout.joined.size])
+            self._places = np.split(self.sums[0], layout.joined.begins[1:])
+            self.exchanged = self._join
+        self.means = self._pieces(self.sums)  # what they are once they have been divided
 
-    def pieces(self, buckets: Sequence[Array]) -> list[Array]:
+    def _pieces(self, buckets: Sequence[Array]) -> list[Array]:
         """Those of this rank, of buckets that have all elements, or those of this rank alone."""
         found = []
         for piece in self.mine:
@@ -47,26 +55,46 @@ class Exchange:
 
     # ---- gradients ----
 
-    def buckets_of(self, grads: Sequence[Array | None]) -> list[Array | None]:
-        """What is to be sent of each bucket; None where no array of it has a gradient."""
-        found: list[Array | None] = []
-        for bucket in self.layout.buckets:
+    def to_send(self, grads: Sequence[Array | None]) -> list[tuple[Bucket, Array, Array]]:
+        """Each bucket of which an array has a gradient, what is to be sent of it, and where its sums are to be."""
+        found = []
+        for bucket, sums in zip(self.layout.buckets, self.sums, strict=True):
+            if bucket is self.layout.joined:  # it is sent when ranks meet
+                for number, place in zip(bucket.arrays, self._places, strict=True):
+                    _layout.put(self.layout.models[number], grads[number], place)
+                continue
             if all(grads[number] is None for number in bucket.arrays):
-                found.append(None)
                 continue
             values = _layout.view_of(self.layout, bucket, grads, bucket.worked_in)
             if values is None:
                 values = np.empty(bucket.size, bucket.worked_in)
                 _layout.pack(self.layout, bucket, grads, values, 0, bucket.size)
-            found.append(values)
+            found.append((bucket, values, sums))
         return found
 
-    def summed(self, buckets: list[Array | None]) -> list[Array]:
-        """The sums over all ranks, of the share of this rank, for each bucket; in memory that the next call reuses."""
-        for bucket, values, out in zip(self.layout.buckets, buckets, self._sums, strict=True):
-            if values is not None:
-                self._sum(bucket, values, out)
-        return self._sums
+    def send(self, buckets: list[tuple[Bucket, Array, Array]]) -> None:
+        """Form `sums` of all ranks, of the share of this rank; the next call overwrites them."""
+        for bucket, values, sums in buckets:
+            self._sum(bucket, values, sums)
+
+    def _join(self, failed: int, checksum: int) -> tuple[int, int, int]:
+        """Add up the joined bucket, with two numbers of each rank, where the other ranks have zeros."""
+        n_ranks, rank = self.comm.size, self.comm.rank
+        low, high = (checksum & 0xFFFF, checksum >> 16) if failed == n_ranks else (-1, 0)  # exact in float32
+        self._numbers.fill(0)
+        self._numbers[2 * rank], self._numbers[2 * rank + 1] = low, high
+        if self._deterministic:
+            every = np.empty((n_ranks, len(self._message)), self._message.dtype)
+            self.comm.Allgather(self._message, every)
+            _add_up(every, self._message)
+        else:
+            self.comm.Allreduce(MPI.IN_PLACE, self._message)
+        found = self._numbers.tolist()
+        if found == [low, high] * n_ranks:
+            return failed, checksum, checksum
+        lows, highs = found[0::2], found[1::2]
+        checksums = [int(low) + (int(high) << 16) for low, high in zip(lows, highs, strict=True)]
+        return lows.index(-1) if -1 in lows else n_ranks, min(checksums), max(checksums)
 
     def _sum(self, bucket: Bucket, values: Array, out: Array) -> None:
         if self.comm.size == 1:
@@ -104,8 +132,23 @@ class Exchange:
 
     # ---- parameters ----
 
-    def params_of(self, params: Sequence[Array]) -> list[Array]:
-        """Each bucket of parameters: a view, or a copy in which there is the share of this rank."""
+    def lent(self, params: Sequence[Array]) -> tuple[list[Array], list[tuple[int, Array]]]:
+        """The pieces of this rank; and for `spread`, which buckets have them, or copies of which arrays."""
+        if not self.layout.sharded:
+            pieces, copies = [], []
+            for piece in self.mine:
+                model, array = self.layout.models[piece.array], params[piece.array]
+                values = _layout.flat(model, array)
+                if values is None:
+                    values = _layout.in_one_piece(model, array)
+                    copies.append((piece.array, values))
+                pieces.append(values)
+            return pieces, copies
+        buckets = self._buckets_of_params(params)
+        return self._pieces(buckets), [*enumerate(buckets)]
+
+    def _buckets_of_params(self, params: Sequence[Array]) -> list[Array]:
+        """Each a view, or a copy in which there is the share of this rank."""
         found = []
         for bucket, (low, high) in zip(self.layout.buckets, self._bounds, strict=True):
             values = _layout.view_of(self.layout, bucket, params, bucket.dtype)
@@ -115,16 +158,21 @@ class Exchange:
             found.append(values)
         return found
 
-    def spread(self, buckets: list[Array], params: Sequence[Array], given: Sequence[bool]) -> None:
-        """Let all ranks have what each has in its share, of the buckets in which an array is `given`."""
-        for bucket, values in zip(self.layout.buckets, buckets, strict=True):
-            if not any(given[number] for number in bucket.arrays):
+    def spread(self, lent: list[tuple[int, Array]], params: Sequence[Array], given: Sequence[bool]) -> None:
+        """Let all ranks have what each has in its pieces, of the buckets in which an array is `given`."""
+        if not self.layout.sharded:
+            for number, values in lent:
+                if given[number]:
+                    _layout.take(self.layout.models[number], params[number], values)
+            return
+        for number, values in lent:
+            bucket = self.layout.buckets[number]
+            if not any(given[array] for array in bucket.arrays):
                 continue
-            if self.layout.sharded:
-                sent: Any = values if values.dtype.itemsize > 2 else values.view(np.uint16)
-                self.comm.Allgatherv(
-                    MPI.IN_PLACE, [sent, bucket.counts, bucket.cuts[:-1], MPI._typedict[sent.dtype.char]]
-                )
+            sent: Any = values if values.dtype.itemsize > 2 else values.view(np.uint16)
+            self.comm.Allgatherv(
+                MPI.IN_PLACE, [sent, bucket.counts, bucket.cuts[:-1], MPI._typedict[sent.dtype.char]]
+            )
             if _layout.view_of(self.layout, bucket, params, bucket.dtype) is None:
                 arrays = [array if found else None for array, found in zip(params, given, strict=True)]
                 _layout.unpack(self.layout, bucket, arrays, values)

@@ -13,7 +13,7 @@ from .._files._content import PER_ARRAY, Kept, Part, as_in, check_fits, check_na
 from .._files._run import check_kind, checked_name, fill_parts, opened, paths_and_places, verify_parts, write
 from .._files._structure import check_extra
 from ..reference import INT8_BLOCK
-from ._agreement import together
+from ._agreement import Meeting
 from ._layout import in_memory_order
 from ._state import checked_state, lent
 
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
     from .._files._content import Content
     from .._files._run import Path, Reader
-    from ._agreement import Meeting
     from ._layout import Model, Piece
     from ._state import State
 
@@ -88,14 +87,14 @@ def save(path: Path, params: Any, state: State, extra: Any = None) -> None:
     {'epoch': 1}
     """
     checked_state(state)
-    with state._turn() as meeting:
+    with state._turn as meeting:
         name, form = checked_name(path)
         check_extra(extra)
         description, arrays = lent(state, params)
         paths, _ = paths_and_places(params, arrays)
         kept = _kept_here(state, arrays)
         state._meet(meeting)
-        with together(state.comm) as meeting:
+        with Meeting(state.comm) as writing:
             parts = _spread_parts(state, paths, kept)
             if state.comm.rank != 0:
                 _serve(state, kept)
@@ -106,7 +105,7 @@ def save(path: Path, params: Any, state: State, extra: Any = None) -> None:
                     write(name, form, params, arrays, description, every, orders, extra)
                 finally:
                     state.comm.bcast(END, root=0)
-            meeting.hold()
+            writing.hold()
 
 
 def restore(path: Path, params: Any, state: State) -> Any:
@@ -152,7 +151,7 @@ def restore(path: Path, params: Any, state: State) -> Any:
     before the first step [1. 1.] 0
     """
     checked_state(state)
-    with state._turn() as meeting:
+    with state._turn as meeting:
         mine, arrays = lent(state, params)
         paths, _ = paths_and_places(params, arrays)
         try:
@@ -169,7 +168,7 @@ def restore(path: Path, params: Any, state: State) -> Any:
                 state._book._fill(params, content.description(), use)
         except _RefusedElsewhereError as refusal:
             raise refusal.args[0] from None
-    object.__setattr__(state, "_known", None)  # the share gets its settings with the next call
+    state._changed.update(state._known)  # the share gets its settings with the next call
     return content.extra
 
 
@@ -183,7 +182,7 @@ class _RefusedElsewhereError(Exception):
 def _kept_here(state: State, arrays: list[Array]) -> dict[Asked, list[_Stored]]:
     """The pieces of each array that this rank has, in their order."""
     exchange = state._exchange
-    pieces = exchange.pieces(exchange.params_of(arrays))
+    pieces, _ = exchange.lent(arrays)
     found: dict[Asked, list[_Stored]] = {}
     for kept in map(Kept._make, state._share._lend(pieces, lambda _, __, memory: memory)):
         number = exchange.mine[kept.number].array
@@ -311,7 +310,7 @@ def _serve(state: State, kept: dict[Asked, list[_Stored]]) -> None:
 def _fill_all(state: State, arrays: list[Array], content: Content, reader: Reader, meeting: Meeting) -> None:
     """Check and read the parameters and the share of this rank, once all ranks have found the file to be good."""
     exchange, paths = state._exchange, content.paths
-    pieces = exchange.pieces(exchange.params_of(arrays))
+    pieces, _ = exchange.lent(arrays)
     description: dict[str, Any] = state._share._lend(pieces, lambda description, _, __: description)
     saved = content.description()
     for key in PER_ARRAY:

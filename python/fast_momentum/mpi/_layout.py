@@ -6,7 +6,6 @@ ranks, so that all send and receive as much. Elements are numbered in the order 
 
 from __future__ import annotations
 
-import math
 import zlib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -28,6 +27,8 @@ if TYPE_CHECKING:
 # wherever a share begins. int8 has a scale for each 256, which divide it.
 BLOCK = 4096
 BLOCKS_OF_A_RANK = 64  # of a bucket: cutting at a block leaves shares within a percent of one another
+# Elements that arrays share a message up to, where each rank keeps all.
+MESSAGE = 1 << 16
 # Elements of all arrays below which every rank keeps all: on two ranks of one busy machine an allreduce and a full step
 # took less at a million, and more at ten; where between them they cross has not been measured (docs/decisions.md).
 SMALL = 1 << 21
@@ -39,15 +40,12 @@ class Model(NamedTuple):
     keys: Keys
     dtype: np.dtype[Any]
     shape: tuple[int, ...]
+    size: int
     axes: tuple[int, ...]  # from the slowest in memory to the fastest
 
     @property
     def path(self) -> str:
         return path_of(self.keys)
-
-    @property
-    def size(self) -> int:
-        return math.prod(self.shape)
 
     @property
     def worked_in(self) -> np.dtype[Any]:
@@ -96,14 +94,14 @@ def models_of(keys: Sequence[Keys], arrays: Sequence[Array], what: str = "params
             )
             raise TypeError(msg)
     return [
-        Model(of_one, array.dtype, array.shape, tuple(axes_of(array)))
+        Model(of_one, array.dtype, array.shape, array.size, tuple(axes_of(array)))
         for of_one, array in zip(keys, arrays, strict=True)
     ]
 
 
 def described(model: Model, array: Array) -> list[tuple[str, Any]]:
     """What ranks must agree about, and as what it is here."""
-    values = np.ascontiguousarray(in_memory_order(model, array)).reshape(-1)
+    values = in_one_piece(model, array)
     return [
         ("dtype", str(model.dtype)),
         ("shape", model.shape),
@@ -113,16 +111,23 @@ def described(model: Model, array: Array) -> list[tuple[str, Any]]:
 
 
 class Layout:
-    """Where everything is. `sharded=False`: each rank has all of it."""
+    """Where everything is. `sharded=False`: each rank has all of it, and a small bucket `joins` a meeting."""
 
-    def __init__(self, models: list[Model], n_ranks: int, *, sharded: bool | None = None) -> None:
+    def __init__(
+        self, models: list[Model], n_ranks: int, *, sharded: bool | None = None, joins: bool = True
+    ) -> None:
         self.models = models
         self.n_ranks = n_ranks
         total = sum(model.size for model in models)
         self.sharded = n_ranks > 1 and (total >= SMALL if sharded is None else sharded)
-        self.buckets = _buckets(models, n_ranks * BLOCKS_OF_A_RANK * BLOCK)
+        self.joined: Bucket | None = None  # one so small that what ranks must agree about goes with it
         if self.sharded:
+            self.buckets = _buckets(models, n_ranks * BLOCKS_OF_A_RANK * BLOCK, by="dtype")
             _cut(self.buckets, models, n_ranks)
+        else:
+            self.buckets = _buckets(models, MESSAGE, by="worked_in")
+            if joins and n_ranks > 1 and self.buckets and self.buckets[0].size <= MESSAGE:
+                self.joined = self.buckets[0]
         self.shares = [self._share(rank) for rank in range(n_ranks if self.sharded else 1)]
 
     def share(self, rank: int) -> list[Piece]:
@@ -146,16 +151,18 @@ class Layout:
         return pieces
 
 
-def _buckets(models: list[Model], most: int) -> list[Bucket]:
+def _buckets(models: list[Model], most: int, by: str) -> list[Bucket]:
+    """Of arrays that are alike in the attribute `by`."""
     buckets: list[Bucket] = []
     filling: dict[np.dtype[Any], Bucket] = {}
     for number, model in enumerate(models):
-        bucket = filling.get(model.dtype)
-        if model.size >= most or bucket is None or bucket.size >= most:
+        kind = getattr(model, by)
+        bucket = filling.get(kind)
+        if model.size >= most or bucket is None or bucket.size + model.size > most:
             bucket = Bucket(model.dtype, model.worked_in)
             buckets.append(bucket)
             if model.size < most:
-                filling[model.dtype] = bucket
+                filling[kind] = bucket
         bucket.add(number, model.size)
     return buckets
 
@@ -194,15 +201,23 @@ def in_memory_order(model: Model, array: Array) -> Array:
 
 def flat(model: Model, array: Array) -> Array | None:
     """All elements, as a view; None where there is no such one."""
+    if array.ndim == 1 and array.flags.c_contiguous:
+        return array
     ordered = in_memory_order(model, array)
     return ordered.reshape(-1) if ordered.flags.c_contiguous else None
+
+
+def in_one_piece(model: Model, array: Array) -> Array:
+    """All elements, as a view where there is one, else as a copy."""
+    values = flat(model, array)
+    return np.ascontiguousarray(in_memory_order(model, array)).reshape(-1) if values is None else values
 
 
 def view_of(
     layout: Layout, bucket: Bucket, arrays: Sequence[Array | None], dtype: np.dtype[Any]
 ) -> Array | None:
     """The bucket, where it lies in memory as it is to be."""
-    if len(bucket.arrays) > 1:
+    if len(bucket.arrays) > 1 or bucket is layout.joined:
         return None
     (number,) = bucket.arrays
     array = arrays[number]
@@ -220,22 +235,32 @@ def pack(
         end = begin + model.size
         if begin >= high or end <= low:
             continue
-        if array is None:
-            into[begin:end] = 0
-        elif low <= begin and end <= high:
-            ordered = in_memory_order(model, array)
-            into[begin:end].reshape(ordered.shape)[...] = ordered
+        if array is None or (low <= begin and end <= high):
+            put(model, array, into[begin:end])
         else:
-            values = flat(model, array)
-            if values is None:
-                values = np.ascontiguousarray(in_memory_order(model, array)).reshape(-1)
             first, last = max(begin, low), min(end, high)
-            into[first:last] = values[first - begin : last - begin]
+            into[first:last] = in_one_piece(model, array)[first - begin : last - begin]
+
+
+def put(model: Model, array: Array | None, into: Array) -> None:
+    """All elements, in the order of memory; where there is no array, zeros."""
+    if array is None:
+        into.fill(0)
+    elif (values := flat(model, array)) is not None:
+        into[...] = values
+    else:
+        ordered = in_memory_order(model, array)
+        into.reshape(ordered.shape)[...] = ordered
 
 
 def unpack(layout: Layout, bucket: Bucket, arrays: Sequence[Array | None], values: Array) -> None:
     for number, begin in zip(bucket.arrays, bucket.begins, strict=True):
         model, array = layout.models[number], arrays[number]
         if array is not None:
-            ordered = in_memory_order(model, array)
-            ordered[...] = values[begin : begin + model.size].reshape(ordered.shape)
+            take(model, array, values[begin : begin + model.size])
+
+
+def take(model: Model, array: Array, values: Array) -> None:
+    """The reverse of `put`."""
+    ordered = in_memory_order(model, array)
+    ordered[...] = values.reshape(ordered.shape)
