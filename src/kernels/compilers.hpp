@@ -1,7 +1,8 @@
 // What compilers spell in different ways.
 #pragma once
 
-#ifdef _MSC_VER
+// Microsoft's compiler alone; clang-cl, which says to be one, is clang.
+#if defined(_MSC_VER) && !defined(__clang__)
 #define INLINED __forceinline
 #define OUTLINED __declspec(noinline)
 #define RESTRICT __restrict
@@ -23,7 +24,7 @@
 #endif
 
 // Not that of <cmath>, which the linker would share among instruction sets.
-#ifdef _MSC_VER
+#if defined(_MSC_VER) && !defined(__clang__)
 #include <math.h>
 #define SQUARE_ROOT_FLOAT sqrtf
 #define SQUARE_ROOT_DOUBLE sqrt
@@ -32,7 +33,7 @@
 #define SQUARE_ROOT_DOUBLE __builtin_sqrt
 #endif
 
-#ifdef __GNUC__
+#if defined(__GNUC__) || defined(__clang__)
 #define PREFETCH(address) __builtin_prefetch(address)
 #else
 #define PREFETCH(address)

@@ -6,6 +6,8 @@
 
 #if defined(__SSE2__) || defined(_M_X64)
 #include <xmmintrin.h>
+#elif defined(_M_ARM64)
+#include <intrin.h>
 #endif
 
 namespace fast_momentum {
@@ -31,16 +33,22 @@ class StandardArithmetic {
     static constexpr Control settings = 0xffc0, standard = 0x1f80;
     static Control control() { return _mm_getcsr(); }
     static void set(Control value) { _mm_setcsr(value); }
-#elif defined(__aarch64__) && defined(__GNUC__)
+#elif defined(__aarch64__) || defined(_M_ARM64)
     using Control = std::uint64_t;
     // FZ16, rounding, FZ, and DN, which makes all NaN alike; the alternative ways with numbers; the traps.
     static constexpr Control settings = 0x7c89f07, standard = 0;
+#ifdef _MSC_VER
+    static constexpr int fpcr = 0x5a20;  // its number, ARM64_FPCR of the header of Windows
+    static Control control() { return _ReadStatusReg(fpcr); }
+    static void set(Control value) { _WriteStatusReg(fpcr, value); }
+#else
     static Control control() {
         Control value;
         __asm__ volatile("mrs %0, fpcr" : "=r"(value));
         return value;
     }
     static void set(Control value) { __asm__ volatile("msr fpcr, %0" : : "r"(value)); }
+#endif
 #else
     using Control = int;
     static constexpr Control settings = ~0, standard = FE_TONEAREST;

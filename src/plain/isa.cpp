@@ -4,6 +4,10 @@
 #include <atomic>
 #include <cctype>
 
+#ifdef _MSC_VER
+#include <intrin.h>
+#endif
+
 namespace fast_momentum {
 
 // One table and one row per instruction set; CMakeLists.txt has the flags.
@@ -18,12 +22,32 @@ extern const Kernels kernels;
 
 namespace {
 
+#ifdef FAST_MOMENTUM_HAS_avx2
+#ifdef _MSC_VER  // also clang-cl, which links without the library of the builtins below
+bool has_avx2() {
+    constexpr int osxsave = 1 << 27, f16c = 1 << 29, avx2 = 1 << 5, both_halves = 6;
+    int registers[4];  // eax, ebx, ecx, edx
+    __cpuid(registers, 0);
+    if (registers[0] < 7) return false;
+    __cpuid(registers, 1);
+    const int found = registers[2];
+    // Does the system keep both halves of the registers when another thread has its turn?
+    if (!(found & osxsave) || (_xgetbv(0) & both_halves) != both_halves) return false;
+    __cpuidex(registers, 7, 0);
+    return (found & f16c) && (registers[1] & avx2);
+}
+#else
+bool has_avx2() {
+    __builtin_cpu_init();
+    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("f16c");
+}
+#endif
+#endif
+
 std::vector<Isa> built() {
     std::vector<Isa> found = {{"baseline", &baseline::kernels, true, false}};
 #ifdef FAST_MOMENTUM_HAS_avx2
-    __builtin_cpu_init();
-    const bool avx2_found = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("f16c");
-    found.push_back({"avx2", &avx2::kernels, avx2_found, false});
+    found.push_back({"avx2", &avx2::kernels, has_avx2(), false});
 #endif
     return found;
 }

@@ -13,7 +13,8 @@
 #ifdef __linux__
 #include <sched.h>
 #endif
-#ifndef _WIN32
+#if !defined(_WIN32) && !defined(__EMSCRIPTEN__)
+#define HAS_FORK
 #include <pthread.h>
 #endif
 
@@ -104,7 +105,7 @@ unsigned fork_generation() {
 }
 
 void install_fork_handlers() {
-#ifndef _WIN32
+#ifdef HAS_FORK
     const auto before = [] {
 #if defined(_OPENMP) && _OPENMP >= 201811 || defined(__GNUC__) && defined(_OPENMP) && __GNUC__ >= 9
         ++pauses;
