@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import fast_momentum as fm
+from fast_momentum import _containers
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -38,11 +39,7 @@ class Problem:
 
     def __post_init__(self) -> None:
         def leaves(tree: Any) -> list[NDArray[Any]]:
-            return (
-                [tree]
-                if isinstance(tree, np.ndarray)
-                else list(tree.values() if isinstance(tree, dict) else tree)
-            )
+            return [leaf for _, leaf in _containers.leaves(tree)]
 
         self.arrays, self.gradients = leaves(self.params), leaves(self.grads)
         self.velocities = [writable(velocity) for velocity in leaves(self.state.velocity)]
