@@ -46,6 +46,7 @@ FIRST = {
     "src/kernels/": "kernel step update norm reference",
     "src/plain/arithmetic": "arithmetic",
     "src/plain/capi": "capi",
+    "src/plain/copy": "update step kernel run",
     "src/plain/gather": "run norm update kernel",
     "src/plain/isa": "isa codebase",
     "src/plain/limits": "checks options",

@@ -169,6 +169,24 @@ def test_layouts(kind: tuple[str, str], extra: dict[str, Any], rng: np.random.Ge
                 assert_guards(array)
 
 
+@pytest.mark.parametrize("threads", [1, 2])
+def test_gradients_of_the_other_memory_order(threads: int, rng: np.random.Generator) -> None:
+    """They are turned, several rows and columns at a time; what is left over is at each edge, and at seams of threads."""
+    shapes = [(37, 300), (5, 3), (2, 19, 517), (33, 4099)]
+    kinds: list[dict[str, Any]] = [
+        {}, {"average_decay": 0.9, "grad_scale": 0.3, "zero_grads": True}, {"rule": "adam"},
+        {"compensated": True}, {"velocity_dtype": "int8"},
+    ]  # fmt: skip
+    for shape, kind, dtype in itertools.product(shapes, kinds, (np.float32, np.float64)):
+        if "velocity_dtype" in kind and dtype is np.float64:
+            continue
+        grads = [random_like((*shape[:-2], *shape[:-3:-1]), dtype, rng).swapaxes(-1, -2) for _ in range(2)]
+        params = random_like(shape, dtype, rng)
+        with threads_in_use(threads):
+            assert_steps_agree(params, [grad.copy("K") for grad in grads], lr=0.1, **kind)
+            assert_steps_agree(np.asfortranarray(params), [grad.copy() for grad in grads], lr=0.1, **kind)
+
+
 def test_strided_blocks_and_seams(dtype: Any, rng: np.random.Generator) -> None:
     """Views longer than the blocks in which a pass works, with rows on both sides of a seam."""
     for shape in [(3, 511), (2, 512), (513, 3), (7, 1025), (1700, 1), (1, 1700), (40, 41), (3, 4097)]:

@@ -38,3 +38,9 @@
 #else
 #define PREFETCH(address)
 #endif
+
+#ifdef __has_builtin
+#if __has_builtin(__builtin_shufflevector)
+#define HAS_SHUFFLES
+#endif
+#endif

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cstring>
 
+#include "plain/copy.hpp"
+
 namespace fast_momentum {
 
 namespace {
@@ -11,24 +13,11 @@ namespace {
 template <class Run>
 void for_each_run(const Order& order, std::size_t begin, std::size_t n, const Run& run) {
     const Dimension& last = order.dimensions[order.n_dimensions - 1];
-    const auto step = [&](const Dimension& dim, std::size_t i) {
-        return static_cast<std::ptrdiff_t>(i) * dim.strides[order.operand] * order.unit;
-    };
     for (const std::size_t end = begin + n; begin < end;) {
-        const std::size_t in_run = begin % last.size, length = std::min(end - begin, last.size - in_run);
-        std::ptrdiff_t first = step(last, in_run);
-        std::size_t rest = begin / last.size;
-        for (unsigned d = order.n_dimensions - 1; d-- > 0; rest /= order.dimensions[d].size)
-            first += step(order.dimensions[d], rest % order.dimensions[d].size);
-        run(first, last.strides[order.operand] * order.unit, length);
+        const std::size_t length = std::min(end - begin, last.size - begin % last.size);
+        run(offset(order, begin), last.strides[order.operand] * order.unit, length);
         begin += length;
     }
-}
-
-template <std::size_t itemsize>
-void copy_items(char* to, std::ptrdiff_t to_stride, const char* from, std::ptrdiff_t from_stride,
-                std::size_t n) {
-    for (std::size_t i = 0; i < n; ++i, to += to_stride, from += from_stride) std::memcpy(to, from, itemsize);
 }
 
 void copy_run(char* to, std::ptrdiff_t to_stride, const char* from, std::ptrdiff_t from_stride, std::size_t n,
@@ -39,6 +28,14 @@ void copy_run(char* to, std::ptrdiff_t to_stride, const char* from, std::ptrdiff
 }
 
 }  // namespace
+
+std::ptrdiff_t offset(const Order& order, std::size_t i) {
+    std::ptrdiff_t bytes = 0;
+    for (unsigned d = order.n_dimensions; d-- > 0; i /= order.dimensions[d].size)
+        bytes += static_cast<std::ptrdiff_t>(i % order.dimensions[d].size) *
+                 order.dimensions[d].strides[order.operand] * order.unit;
+    return bytes;
+}
 
 void gather(char* buffer, const char* array, const Order& order, std::size_t itemsize, std::size_t begin,
             std::size_t n) {

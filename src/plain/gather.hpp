@@ -15,6 +15,8 @@ struct Order {
     std::ptrdiff_t unit = 1;  // of these strides, in bytes
 };
 
+// Where element i lies, from the first one on.
+std::ptrdiff_t offset(const Order& order, std::size_t i);
 // Elements [begin, begin + n).
 void gather(char* buffer, const char* array, const Order& order, std::size_t itemsize, std::size_t begin,
             std::size_t n);

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "kernels/compilers.hpp"
+#include "plain/copy.hpp"
 
 namespace fast_momentum {
 
@@ -18,7 +19,7 @@ namespace {
 struct Size {
     std::size_t bytes, columns;
 };
-constexpr Size in_place = {65536, 8192}, copied = {4096, 512}, transposed = {16384, 1024};
+constexpr Size in_place = {65536, 8192}, copied = {4096, 512}, transposed = {16384, 256};
 
 // Rows as long as this are worked on one by one, and an operand whose rows are dense stays where it is.
 constexpr std::size_t long_row = 64;
@@ -108,26 +109,6 @@ class Grid {
     std::size_t tile_columns_, tile_rows_, n_tiles_;
 };
 
-// Copies n elements. Of the strides that the compiler knows it makes loops that it vectorises.
-template <std::size_t itemsize>
-void copy(char* to, std::ptrdiff_t to_stride, const char* from, std::ptrdiff_t from_stride, std::size_t n) {
-    constexpr auto item = static_cast<std::ptrdiff_t>(itemsize);
-    const auto each = [&](std::ptrdiff_t to_step, std::ptrdiff_t from_step) {
-        UNROLLED for (std::size_t i = 0; i < n; ++i, to += to_step, from += from_step)
-            std::memcpy(to, from, itemsize);
-    };
-    if (to_stride == item && from_stride == item)
-        std::memcpy(to, from, n * itemsize);
-    else if (to_stride == item && from_stride == 2 * item)
-        each(item, 2 * item);
-    else if (to_stride == item && from_stride == -item)
-        each(item, -item);
-    else if (to_stride == -item && from_stride == item)
-        each(-item, item);
-    else
-        each(to_stride, from_stride);
-}
-
 // Copies between a tile of an array and a buffer, along the columns or the rows, whichever are closer
 // together in the array; but in long runs rather than in short ones.
 template <std::size_t itemsize, bool gather>
@@ -143,12 +124,17 @@ void copy_tile(char* buffer, char* array, std::ptrdiff_t row_stride, std::ptrdif
         std::swap(buffer_inner, buffer_outer);
         std::swap(rows, columns);
     }
+    constexpr auto item = static_cast<std::ptrdiff_t>(itemsize);
+    if (can_turn(itemsize) && inner == item && buffer_outer == item) {
+        if (gather) return turn<itemsize>(buffer, buffer_inner, array, outer, rows, columns);
+        return turn<itemsize>(array, outer, buffer, buffer_inner, columns, rows);
+    }
     for (std::size_t i = 0; i < rows; ++i, buffer += buffer_outer, array += outer) {
         PREFETCH(array + prefetched_lines * outer);
         if (gather)
-            copy<itemsize>(buffer, buffer_inner, array, inner, columns);
+            copy_items<itemsize>(buffer, buffer_inner, array, inner, columns);
         else
-            copy<itemsize>(array, inner, buffer, buffer_inner, columns);
+            copy_items<itemsize>(array, inner, buffer, buffer_inner, columns);
     }
 }
 
