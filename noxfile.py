@@ -294,10 +294,11 @@ def lint(session: nox.Session) -> None:
 
 @nox.session
 def types(session: nox.Session) -> None:
-    """The types of the Python code, and those of the compiled module against the module itself."""
+    """The types of the Python code and of typical programs, and those of the compiled module against the module itself."""
     session.install(*group("types"), *group("examples"), "nox")
     install_wheel(session)
     session.run("mypy")
+    session.run("pyright")  # what users write, with the checker of their editors
     with session.chdir(session.create_tmp()):  # where no source is that could be taken for the package
         session.run("python", "-m", "mypy.stubtest", "fast_momentum._core",
                     "--allowlist", str(ROOT / "tests" / "stubtest_allowlist.txt"))  # fmt: skip

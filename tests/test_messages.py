@@ -225,6 +225,25 @@ def test_objects_that_raise_when_they_are_asked_get_the_message_all_the_same() -
         fm.init(Loud(), lr=0.1)  # type: ignore[arg-type]
 
 
+def test_a_tuner_that_turns_noisy_says_so_once(caplog: pytest.LogCaptureFixture) -> None:
+    rng = np.random.default_rng(0)
+    params = np.ones(3)
+    state = fm.init(params, lr=1e-5)
+    tuner = tuning.AutoTuner(state)
+    for _ in range(20):
+        grads = params + rng.normal(size=3)
+        tuner(params, grads)
+        fm.step(params, grads, state)
+    assert tuner.noisy
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert "central differences" in caplog.text
+
+
+def test_describe_at_the_limit() -> None:
+    state = fm.init(np.ones(2), lr=theory.stability_limit(2.0, momentum=0.5), momentum=0.5)
+    assert ", at the limit 1.5\n" in str(theory.describe(state, (1, 2)))
+
+
 def write_page() -> None:
     """Rows whose library is missing stay as they are."""
     before = rows_of_page() if PAGE.exists() else {}
