@@ -37,7 +37,8 @@ HOW = """Medians, in brackets the quartiles, of runs in turns, in an order that 
 program ends with the same bits, whoever makes its steps; the measurement stops if not. Of `as it is`, the step is what the
 program does itself between a gradient and the next; more than `1/(1 - share)` cannot be gained from it. `NumPy in place` are
 four calls of NumPy with `out=`, with all that they need made beforehand, where the loop is our own. Of t-SNE the gains
-are outside of our step, and inside of the share."""
+are outside of our step, and inside of the share. The machine is shared with other work, and where the
+quartiles are on both sides of 1 nothing can be told."""
 
 
 def table(rows: list[list[str]]) -> str:

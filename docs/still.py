@@ -24,7 +24,7 @@ DESCENT = theory.optimal(*CURVATURE, method="gradient_descent")
 PATHS = {
     "without momentum": (DESCENT.lr, 0.0),
     "over-damped along": (0.03, 0.5),
-    "at the best lr and momentum": (BEST.lr, BEST.momentum),
+    "the best of both": (BEST.lr, BEST.momentum),
     "diverging": (1.02 * float(theory.stability_limit(25.0, momentum=0.5)), 0.5),
 }
 
@@ -53,7 +53,13 @@ def save(path: Path) -> None:
     drawn = io.StringIO()
     with mpl.rc_context({"svg.hashsalt": "ravine"}):
         figure.savefig(drawn, format="svg", metadata={"Date": None})
-    rounded = re.sub(
-        r"\d+\.\d{2,}", lambda number: f"{float(number[0]):.1f}", drawn.getvalue()
-    )  # a fifth of the size
-    path.write_text(rounded, encoding="utf-8")
+    path.write_text(shortened(drawn.getvalue()), encoding="utf-8")
+
+
+def shortened(svg: str) -> str:
+    """With a digit after the point in what is drawn, it is a fifth of the size."""
+
+    def rounded(path: re.Match[str]) -> str:
+        return re.sub(r"\d+\.\d{2,}", lambda number: f"{float(number[0]):.1f}", path[0])
+
+    return re.sub(r' d="[^"]*"', rounded, svg)
