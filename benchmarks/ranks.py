@@ -1,12 +1,17 @@
 """A step of many ranks, beside an allreduce and a step of everything on each.
 
     mpiexec -n 2 python benchmarks/ranks.py adam 1e7
+    mpiexec -n 2 python benchmarks/ranks.py model
 
 Interleaved in one run; medians, and of the ratios, too. `MPI.COMM_WORLD` should not have more ranks than there are idle cores.
+The second one measures latency, bandwidths and the memory's speed at eight million elements, and prints what the model of
+docs/howto/many_machines.md makes of them at other sizes, beside what is measured there. With `json` at the end the first one
+prints the seconds of all rounds, for measure.py.
 """
 
 from __future__ import annotations
 
+import json
 import statistics
 import sys
 import time
@@ -22,7 +27,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 COMM = MPI.COMM_WORLD
-REPETITIONS = 15
+CALIBRATED_AT = 8_000_000  # elements
+MOVED = {"init": 5, "adam": 7}  # bytes that a step moves, of those of the parameters
 
 
 def ways(rule: str, n: int) -> dict[str, Callable[[], None]]:
@@ -48,6 +54,22 @@ def ways(rule: str, n: int) -> dict[str, Callable[[], None]]:
     }
 
 
+def parts() -> dict[str, Callable[[], None]]:
+    """What a step is made of, for the model; each with memory of its own, so that it comes from no cache."""
+    n = CALIBRATED_AT // COMM.size * COMM.size
+    few = np.zeros(3, np.int64)
+    values = [np.ones(n, np.float32) for _ in range(6)]
+    share = np.ones(n // COMM.size, np.float32)
+    state = fm.init(values[4], lr=1e-3)
+    return {
+        "meeting": lambda: COMM.Allreduce(MPI.IN_PLACE, few, MPI.MIN),
+        "allreduce": lambda: COMM.Allreduce(values[0], values[1]),
+        "reduce": lambda: COMM.Reduce_scatter_block(values[2], share),
+        "gather": lambda: COMM.Allgather(MPI.IN_PLACE, values[3]),
+        "step": lambda: fm.step(values[4], values[5], state),
+    }
+
+
 def seconds(call: Callable[[], None]) -> float:
     COMM.Barrier()
     begin = time.perf_counter()
@@ -56,17 +78,62 @@ def seconds(call: Callable[[], None]) -> float:
     return time.perf_counter() - begin
 
 
-def main() -> None:
-    rule, n = sys.argv[1], int(float(sys.argv[2]))
-    compared = ways(rule, n)
-    times = [{name: seconds(call) for name, call in compared.items()} for _ in range(REPETITIONS + 1)][1:]
+def in_turns(compared: dict[str, Callable[[], None]], repetitions: int) -> dict[str, list[float]]:
+    rounds = [{name: seconds(call) for name, call in compared.items()} for _ in range(repetitions + 2)][2:]
+    return {name: [of_one[name] for of_one in rounds] for name in compared}
+
+
+def measured(rule: str, n: int) -> dict[str, list[float]]:
+    return in_turns(ways(rule, n), max(15, min(500, 20_000_000 // n)))
+
+
+def predicted(rule: str, n: int, of_parts: dict[str, float]) -> dict[str, float]:
+    """By bandwidths, which do not depend on the size, and a latency that does not, either."""
+    part = {name: value * n / CALIBRATED_AT for name, value in of_parts.items()}
+    step = part["step"] * MOVED[rule] / MOVED["init"]
+    return {
+        "allreduce": part["allreduce"] + step,
+        "spread": part["reduce"] + part["gather"] + step / COMM.size + of_parts["meeting"],
+    }
+
+
+def show_model() -> None:
+    of_parts = {name: statistics.median(times) for name, times in in_turns(parts(), 25).items()}
+    show(", ".join(f"{name} {1e3 * value:.3f} ms" for name, value in of_parts.items()))
+    for rule in MOVED:
+        for n in (1_000_000, 4_000_000, 20_000_000):
+            times = measured(rule, n)
+            for name, expected in predicted(rule, n, of_parts).items():
+                found = statistics.median(times[name])
+                show(
+                    f"{rule}, {n} elements, {COMM.size} ranks, {name}: predicted {1e3 * expected:.2f} ms, "
+                    f"measured {1e3 * found:.2f} ms, {expected / found:.2f}"
+                )
+
+
+def show_ratios(rule: str, n: int) -> None:
+    times = measured(rule, n)
+    for name, of_one in times.items():
+        ratio = statistics.median(a / b for a, b in zip(of_one, times["allreduce"], strict=True))
+        milliseconds = 1e3 * statistics.median(of_one)
+        show(
+            f"{rule}, {n} elements, {COMM.size} ranks, {name}: {milliseconds:.3f} ms, {ratio:.2f} of allreduce"
+        )
+
+
+def show(text: str) -> None:
     if COMM.rank == 0:
-        for name in compared:
-            ratio = statistics.median(of_one[name] / of_one["allreduce"] for of_one in times)
-            milliseconds = 1e3 * statistics.median(of_one[name] for of_one in times)
-            print(
-                f"{rule}, {n} elements, {COMM.size} ranks, {name}: {milliseconds:.3f} ms, {ratio:.2f} of allreduce"
-            )
+        print(text, flush=True)
+
+
+def main() -> None:
+    what, *rest = sys.argv[1:]
+    if what == "model":
+        show_model()
+    elif rest[1:] == ["json"]:
+        show(json.dumps(measured(what, int(float(rest[0])))))
+    else:
+        show_ratios(what, int(float(rest[0])))
 
 
 if __name__ == "__main__":

@@ -169,13 +169,22 @@ class Exchange:
             bucket = self.layout.buckets[number]
             if not any(given[array] for array in bucket.arrays):
                 continue
-            sent: Any = values if values.dtype.itemsize > 2 else values.view(np.uint16)
-            self.comm.Allgatherv(
-                MPI.IN_PLACE, [sent, bucket.counts, bucket.cuts[:-1], MPI._typedict[sent.dtype.char]]
-            )
+            self._gather(bucket, values if values.dtype.itemsize > 2 else values.view(np.uint16))
             if _layout.view_of(self.layout, bucket, params, bucket.dtype) is None:
                 arrays = [array if found else None for array, found in zip(params, given, strict=True)]
                 _layout.unpack(self.layout, bucket, arrays, values)
+
+    def _gather(self, bucket: Bucket, values: Array) -> None:
+        """The shares of all, in a ring, which takes a third of the time of MPICH's Allgatherv (docs/decisions.md)."""
+        n_ranks, rank = self.comm.size, self.comm.rank
+        shares = np.split(values, bucket.cuts[1:-1])
+        for i in range(n_ranks - 1):
+            self.comm.Sendrecv(
+                shares[(rank - i) % n_ranks],
+                (rank + 1) % n_ranks,
+                recvbuf=shares[(rank - i - 1) % n_ranks],
+                source=(rank - 1) % n_ranks,
+            )
 
     # ---- numbers ----
 

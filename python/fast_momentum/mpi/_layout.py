@@ -29,9 +29,8 @@ BLOCK = 4096
 BLOCKS_OF_A_RANK = 64  # of a bucket: cutting at a block leaves shares within a percent of one another
 # Elements that arrays share a message up to, where each rank keeps all.
 MESSAGE = 1 << 16
-# Elements of all arrays below which every rank keeps all: on two ranks of one busy machine an allreduce and a full step
-# took less at a million, and more at ten; where between them they cross has not been measured (docs/decisions.md).
-SMALL = 1 << 21
+# Elements of all arrays below which every rank keeps all, as messages cost more there than steps (docs/decisions.md).
+SMALL = 300_000
 
 
 class Model(NamedTuple):
