@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import importlib.util
+import json
+import os
+import shutil
 import statistics
 import subprocess
 import sys
+from pathlib import Path
+
+from fast_momentum._bench.timing import Times
 
 IMPORT = "import numpy, time; t = time.perf_counter(); import fast_momentum; print(time.perf_counter() - t)"
 
@@ -42,3 +49,16 @@ def growth_of_memory(elements: int, velocity_dtype: str | None = None) -> float:
 def seconds_of_import() -> float:
     """Median of nine, with NumPy imported before."""
     return statistics.median(printed(IMPORT) for _ in range(9))
+
+
+# That of this environment before one of the system.
+MPIEXEC = shutil.which("mpiexec", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+
+
+def of_ranks(n_ranks: int, rule: str, elements: int) -> Times | None:
+    """What ranks.py measures; None where mpi4py or MPI is missing."""
+    if MPIEXEC is None or importlib.util.find_spec("mpi4py") is None:
+        return None
+    program = [sys.executable, str(Path(__file__).with_name("ranks.py")), rule, str(elements), "json"]
+    done = subprocess.run([MPIEXEC, "-n", str(n_ranks), *program], check=True, capture_output=True, text=True)
+    return Times(json.loads(done.stdout))

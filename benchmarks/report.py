@@ -81,6 +81,13 @@ FITS = {
 # The whole update, at most of the plain step; narrower storage, at least as many times as fast.
 ONE_PASS = {"clip by norm": 1.4, "unscale, check": 1.4, "average": 1.4, "zero": 1.15}
 NARROW = {"velocity bfloat16": 1.2, "velocity and gradient bfloat16": 1.5, "velocity int8": 1.3}
+# Steps of many ranks; whole and at most twice as long in all other cases.
+RANKS = {
+    ("init", 1_000_000): ("spread", 1.0),
+    ("adam", 1_000_000): ("spread", 1.0),
+    ("init", 10_000_000): ("spread", 0.65),
+    ("adam", 10_000_000): ("spread", 0.55),
+}
 
 
 def goals(found: dict[str, Section]) -> list[list[str]]:
@@ -180,6 +187,12 @@ def goals(found: dict[str, Section]) -> list[list[str]]:
     within(f"rows, {tables.FEW}: adam", 2, of_rows[tables.FEW].ratio(tables.ADAM, OURS), "x momentum")
     unsorted = of_rows[tables.MANY].ratio(tables.SORTED, OURS)
     least(f"rows, {tables.MANY}: sorted indices", 0.5, unsorted, "x as they come")
+    for (n_ranks, rule, n), times in found["ranks"].figures.items():
+        case = f"{n_ranks} ranks, {rule}, {n:,} elements"
+        way, limit = RANKS.get((rule, n), ("whole", 2.0))
+        within(f"{case}, {way}", limit, times.ratio(way, "allreduce"), "x allreduce and step")
+        if n == 10_000_000:
+            within(f"{case}, in order", 1.5, times.ratio("in order", "spread"), "x spread")
     process = found["process"].figures
     most("resident memory grows by", 1.01, process["growth"], "x the velocities")
     most("import beyond NumPy's", 20, process["import"] * 1e3, "ms")

@@ -13,7 +13,7 @@ import passes
 import tables
 from compiled import ALL_CONTENDERS, BARE
 from matplotlib.figure import Figure
-from measure import growth_of_memory, seconds_of_import
+from measure import growth_of_memory, of_ranks, seconds_of_import
 from models import MODELS
 from suite.step import LAYOUTS, OPTIONS, laid_out
 from training import (
@@ -363,6 +363,28 @@ def rows_section() -> Section:
     return section
 
 
+RANKS = """float32, one array, MPI on the cores of this machine: time, of `Allreduce` and a step of everything on each rank. Spread:
+each rank keeps and steps a share; in order: the same with the sum in the order of ranks; whole: each keeps all."""
+
+
+def ranks_section() -> Section:
+    section = Section(["## Many ranks", "", RANKS, ""])
+    ways = ["spread", "in order", "whole"]
+    rows = []
+    for n_ranks in (2, 4):
+        for rule in ("init", "adam"):
+            for n in (1000, 100_000, 1_000_000, 10_000_000):
+                times = of_ranks(n_ranks, rule, n)
+                if times is None:
+                    section.lines += ["Not measured: mpi4py or MPI is missing.", ""]
+                    return section
+                section.figures[n_ranks, rule, n] = times
+                cells = [shown(times.ratio(way, "allreduce")) for way in ways]
+                rows.append([f"{n_ranks}", rule, f"{n:,}", unit(times.median("allreduce")), *cells])
+    section.table(["ranks", "rule", "elements", "allreduce and step", *ways], rows)
+    return section
+
+
 def process_section() -> Section:
     section = Section(["## Memory, import, first step", ""])
     growth, imported = growth_of_memory(10_000_000), seconds_of_import()
@@ -398,5 +420,6 @@ SECTIONS: dict[str, Callable[[], Section]] = {
     "family": family_section,
     "one pass": one_pass_section,
     "rows": rows_section,
+    "ranks": ranks_section,
     "process": process_section,
 }

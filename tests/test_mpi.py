@@ -94,7 +94,7 @@ def test_examples_of_docstrings() -> None:
 
 
 def test_diloco() -> None:
-    """Four ranks come at least as far as one machine in as many steps."""
+    """Four ranks come at least as far as one machine in as many steps with all of their batches."""
     pytest.importorskip("sklearn")
     done = run(4, str(EXAMPLES / "diloco.py"))
     losses = [float(loss) for loss in re.findall(r": loss ([\d.]+),", done.stdout)]
