@@ -53,15 +53,18 @@ FIRST = {
     "src/plain/norm": "norm options",
     "src/plain/overlap": "overlap",
     "src/plain/pass": "update options norm run",
-    "src/plain/rules": "coefficients rules step options",
+    "src/plain/row": "rows",
+    "src/plain/rules": "coefficients rules step options accelerated",
     "src/plain/run": "run step kernel",
     "src/plain/strided": "step kernel run update",
     "src/plain/tables": "rules options state formats",
     "src/plain/threads": "run arithmetic isa",
     "src/plain/work": "run step kernel update",
     "src/python/arrays": "state memory options update",
+    "src/python/candidate": "accelerated",
     "src/python/checkpoint": "state formats options",
     "src/python/files": "files",
+    "src/python/rows": "rows",
     "src/python/saved": "state formats",
     "src/python/settings": "options checks state",
     "src/python/prefix": "options tree checks",
@@ -70,6 +73,8 @@ FIRST = {
     "python/fast_momentum/_bench/": "bench benchmarks",
     "python/fast_momentum/__main__": "bench",
     "python/fast_momentum/_files/": "files files_faults fuzz formats",
+    "python/fast_momentum/_minimize/": "minimize",
+    "python/fast_momentum/mpi/": "mpi",
     "python/fast_momentum/plot": "plot experiments",
     "python/fast_momentum/reference": "reference coefficients forms options",
     "python/fast_momentum/theory/_adaptive": "theory_adam",
@@ -79,14 +84,16 @@ FIRST = {
     "python/fast_momentum/_nonfinite": "norm options",
     "python/fast_momentum/_config": "isa run",
     "python/fast_momentum/adapters/_moving": "adapters_autograd adapters_jax",
+    "python/fast_momentum/adapters/__init__": "adapters_autograd",
+    "python/fast_momentum/cython_momentum": "capi",
     "python/fast_momentum/_": "",
 }
 THEN = (
     "checks options state step tree forms norm rules update coefficients kernel formats run isa overlap codebase memory"
-    " arithmetic garbage reference capi files threads_free fuzz"
+    " arithmetic garbage reference rows accelerated complex capi files threads_free minimize fuzz"
 )
 # What is tested by tests of its own and is used by little else.
-APART = ("adapters/", "plot", "_bench/", "theory/", "tuning/", "_files/")
+APART = ("adapters/", "plot", "_bench/", "theory/", "tuning/", "_files/", "_minimize/", "mpi/")
 # Of the adapters that do not have the name of theirs; the library of one is enough for what several share.
 LIBRARIES = {
     "pytorch": "torch",
@@ -102,20 +109,21 @@ class Verdict(NamedTuple):
     killer: str | None  # the test
 
 
-def tests(file: str) -> list[str]:
-    """The files of tests that are to notice a mutant of this file, in the order in which they run."""
+def tests(file: str) -> list[list[str]]:
+    """The files of tests that are to notice a mutant of this file: those that run first, and the others."""
     part = file.removeprefix("python/fast_momentum/")
     first = next(
         (names for prefix, names in FIRST.items() if file.startswith(prefix)), f"adapters_{Path(part).stem}"
     )
     then = "documents" if part.startswith(APART) else THEN
-    return [f"tests/test_{name}.py" for name in dict.fromkeys([*first.split(), *then.split()])]
+    names = [first.split(), [name for name in then.split() if name not in first.split()]]
+    return [[f"tests/test_{name}.py" for name in some] for some in names if some]
 
 
 def is_tested_here(path: Path) -> bool:
-    """Adapters whose library is not installed are not; docstrings are texts."""
-    library = LIBRARIES.get(path.stem, path.stem)
-    is_missing = path.parent.name == "adapters" and importlib.util.find_spec(library) is None
+    """What needs a library that is not installed is not; docstrings are texts."""
+    library = LIBRARIES.get(path.stem, path.stem) if path.parent.name == "adapters" else "mpi4py"
+    is_missing = path.parent.name in ("adapters", "mpi") and importlib.util.find_spec(library) is None
     return path.name != "docstrings.hpp" and not is_missing
 
 
@@ -123,6 +131,9 @@ def sample(pattern: str, seed: str) -> Iterator[Mutant]:
     """All mutants of these files, in random order, but for those that are known."""
     known = {text for group in DATA["known"] for text in group["mutants"]}
     files = [str(path.relative_to(ROOT)) for path in sorted(ROOT.glob(pattern)) if is_tested_here(path)]
+    for test in {test for file in files for some in tests(file) for test in some}:
+        if not (ROOT / test).exists():  # pytest would fail with any mutant
+            sys.exit(f"{test} is missing: FIRST has to say which tests are about what")
     found = [mutant for file in files for mutant in mutants(ROOT, file)]
     random.Random(f"{seed} {pattern}").shuffle(found)
     return (mutant for mutant in found if name(mutant) not in known)
@@ -203,7 +214,9 @@ class House:
         try:
             if mutant.file.startswith("src/") and self.build() in (None, original):
                 return None
-            return Verdict(mutant, self.failing_test(tests(mutant.file)))
+            # Most die in the first, and it takes seconds to collect the others.
+            killers = (self.failing_test(some) for some in tests(mutant.file))
+            return Verdict(mutant, next((killer for killer in killers if killer), None))
         finally:
             file.write_bytes(source)
 
