@@ -325,10 +325,14 @@ def sanitize(session: nox.Session) -> None:
 
 @nox.session(name="without-openmp", default=False)
 def without_openmp(session: nox.Session) -> None:
-    """The test suite on a module that has one thread, as where the compiler has no OpenMP. Arguments go to pytest."""
+    """The tests of threads on a module that has one, as where the compiler has no OpenMP. Arguments go to pytest."""
     session.install(*group("test"))
     install_wheel(session, "-Ccmake.define.FAST_MOMENTUM_OPENMP=OFF", build="without-openmp")
-    session.run("python", "-m", "pytest", "-m", "not large", *session.posargs)
+    session.run("python", "-m", "pytest", "-m", "not large", *(session.posargs or WITHOUT_OPENMP))
+
+
+# What is compiled with OpenMP, or says something about it.
+WITHOUT_OPENMP = [f"tests/test_{name}.py" for name in ("arithmetic", "isa", "norm", "run", "threads_free")]
 
 
 @nox.session(default=False)
