@@ -408,6 +408,39 @@ def arm(session: nox.Session) -> None:
         session.error("a multiplication and an addition are fused")
 
 
+@nox.session(name="arm-suite", default=False)
+def arm_suite(session: nox.Session) -> None:
+    """The tests on an emulated CPython for Arm, from Debian, with NumPy's wheel for Arm. Arguments go to pytest."""
+    tools = ["aarch64-linux-gnu-g++", "qemu-aarch64"]
+    missing = [tool for tool in tools if not shutil.which(tool)]
+    if missing:
+        session.error(f"{', '.join(missing)} missing: apt-get install g++-aarch64-linux-gnu qemu-user")
+    session.install("cmake", "ninja", "pip", "pybind11>=3.0.2")  # uv makes environments without pip
+    script = str(ROOT / ".ci" / "arm_python")
+    python = str(session.run(script, silent=True, external=True)).splitlines()[-1]
+    include = Path(python).with_name("system") / "usr" / "include"
+
+    folder = Path(session.create_tmp()).resolve() / "packages"
+    shutil.rmtree(folder, ignore_errors=True)
+    platforms = [f"--platform=manylinux{name}_aarch64" for name in ("2014", "_2_27", "_2_28")]
+    session.run("python", "-m", "pip", "install", "-q", f"--target={folder}", "--only-binary=:all:", "--python-version=3.11",
+                *platforms, *PROJECT["project"]["dependencies"], *group("test"))  # fmt: skip
+
+    build = ROOT / "build" / "arm-suite"
+    cmake = str(session.run("python", "-m", "pybind11", "--cmakedir", silent=True)).strip()
+    session.run("cmake", "-G", "Ninja", "-S", str(ROOT), "-B", str(build), "-DCMAKE_BUILD_TYPE=Release",
+                "-DCMAKE_SYSTEM_NAME=Linux", "-DCMAKE_SYSTEM_PROCESSOR=aarch64",
+                "-DCMAKE_CXX_COMPILER=aarch64-linux-gnu-g++", f"-DCMAKE_CXX_FLAGS=-I{include}",
+                f"-Dpybind11_DIR={cmake}", f"-DPython_INCLUDE_DIR={include / 'python3.11'}", "-DPYTHON_IS_DEBUG=0",
+                "-DPYBIND11_USE_CROSSCOMPILING=ON", "-DPYTHON_MODULE_EXTENSION=.cpython-311-aarch64-linux-gnu.so",
+                f"-DSKBUILD_PROJECT_VERSION_FULL={PROJECT['project']['version']}")  # fmt: skip
+    session.run("cmake", "--build", str(build))
+    session.run("cmake", "--install", str(build), "--prefix", str(folder))
+    shutil.copytree(ROOT / "python" / "fast_momentum", folder / "fast_momentum", dirs_exist_ok=True)
+    session.run(python, "-m", "pytest", "-m", "not large", *session.posargs, external=True,
+                env={"PYTHONPATH": str(folder), "CI": "true"})  # fmt: skip
+
+
 @nox.session(default=False)
 def windows(session: nox.Session) -> None:
     """The bits of a step on Windows, built by mingw and run by wine; needs packages of Debian."""
