@@ -52,7 +52,7 @@ DTYPES = ("dtypes", "float32 stored as")  # of which no figure depends
 QUESTIONS = {
     "What does a program gain?": ["training", "scikit-learn"],
     "How fast is one step?": ["one array", "many arrays", "models", "layouts", "threads"],
-    "What do options and other rules cost?": ["options", "family", "one pass", "rows"],
+    "What do options and other rules cost?": ["options", "family", "one pass", "rows", "ranks"],
     "What else does it take?": ["process"],
 }
 FIELD = "[In the field](field.md) has whole programs, from scikit-learn to an evolution strategy, with and without our step."
