@@ -93,9 +93,13 @@ def test_numbers_per_array(form: str, to_form: str, decoupled: bool, rng: np.ran
 @pytest.mark.parametrize("to_form", FORMS)
 def test_every_container(to_form: str) -> None:
     for params in (np.ones(2), [np.ones(2)], (np.ones(1), {"a": [np.ones(3)]}), [], {}):
-        other = fm.init(params, lr=0.1).to_form(to_form)
+        state = fm.init(params, lr=0.1)
+        other = state.to_form(to_form)
         assert other.form == to_form
-        assert type(other.velocity) is type(params)
+        assert type(other.velocity) is type(state.velocity)
+        assert [keys for keys, _ in _containers.leaves(other.velocity)] == [
+            keys for keys, _ in _containers.leaves(params)
+        ]
 
 
 def test_own_form_is_a_copy(rng: np.random.Generator) -> None:
