@@ -248,7 +248,7 @@ REFUSED: list[tuple[Any, Any, str]] = [
     (np.ones((), "f8"), np.complex128(1j), "grads must be a numpy.float64 or a 0-d array of that, as params is, not numpy.complex128"),
     (np.ones((), "c8"), np.complex128(1j), "grads must be a numpy.complex64 or a 0-d array of that, as params is, not numpy.complex128"),
     (np.ones((), "c16"), np.float64(1), "grads must be a numpy.complex128 or a 0-d array of that, as params is, not numpy.float64"),
-    (np.ones((3, 2), "c8"), np.ones((2, 3), "c8"), "grads must have the shape of params, (3, 2), not (2, 3)"),
+    (np.ones((3, 2), "c8"), np.ones((2, 3), "c8"), "grads must have the shape of params, (3, 2), not (2, 3); pass grads.T, which shares its memory"),
 ]
 # fmt: on
 

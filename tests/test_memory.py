@@ -58,7 +58,14 @@ CALLS = {
 }  # fmt: skip
 
 # In which NumPy loses a little itself, as it pickles arrays, or CPython, the arguments of a function in Python.
-LOSE = {"init with a dtype", "pickle", "unpickle", "refused: a keyword", "refused: a shape"}
+LOSE = {
+    "init with a dtype",
+    "pickle",
+    "unpickle",
+    "refused: a keyword",
+    "refused: no state",
+    "refused: a shape",
+}
 
 CHILD = """
 import copy, ctypes, faulthandler, gc, pickle, sys

@@ -242,16 +242,17 @@ def unaligned(dtype: str) -> Array:
 
 DTYPES = ", ".join(_core.config()["dtypes"]) + ", float16 or bfloat16"
 BAD: list[tuple[str, Any, type[Exception], str]] = [
-    ("a float", 1.0, TypeError, "grads must be a numpy.ndarray, not float"),
+    ("a float", 1.0, TypeError, "grads must be a numpy.ndarray, not float; make it a 0-d array, as numpy.array(1.0) is"),
     ("a string", {"w": "x"}, TypeError, "grads['w'] must be a numpy.ndarray, not str"),
-    ("a list of floats", [[1.0]], TypeError, "grads[0][0] must be a numpy.ndarray, not float"),
+    ("a list of floats", [[1.0]], TypeError, "grads[0][0] must be a numpy.ndarray, not float; "
+     "make numbers an array, by numpy.array() of the list, or each a 0-d array, by numpy.array(1.0)"),
     ("integers", [np.ones(3, int)], TypeError,
      f"grads[0] must have dtype {DTYPES}, not int64; pass a copy, made by .astype('float64'), which rounds above 2**53"),
     ("big-endian", {"a": {"b": np.ones(3, ">f8")}}, TypeError,
      "grads['a']['b'] must be in native byte order, not >f8; pass a copy, made by .astype('float64')"),
     ("big-endian halves", np.ones(3, ">f2"), TypeError,
      "grads must be in native byte order, not >f2; pass a copy, made by .astype('float16')"),
-    ("objects", np.ones(3, object), TypeError, f"grads must have dtype {DTYPES}, not object"),
+    ("objects", np.ones(3, object), TypeError, f"grads must have dtype {DTYPES}, not object; if it holds arrays, pass list() of it"),
     ("masked", [np.ma.ones(3)], TypeError,
      "grads[0] must be a numpy.ndarray, not numpy.ma.MaskedArray; its mask would be ignored, pass its .data or .filled()"),
     ("misaligned", [unaligned("f8")], ValueError,

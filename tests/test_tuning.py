@@ -395,7 +395,12 @@ BAD_ARRAYS: dict[str, tuple[Any, Any, type[Exception], str]] = {
         TypeError,
         "params[0] must be a numpy.ndarray, not float; make numbers an array, by numpy.array() of the list, or each a 0-d array, by numpy.array(1.0)",
     ),
-    "numbers as grads": ({"w": W}, {"w": 1.0}, TypeError, "grads['w'] must be a numpy.ndarray, not float"),
+    "numbers as grads": (
+        {"w": W},
+        {"w": 1.0},
+        TypeError,
+        "grads['w'] must be a numpy.ndarray, not float; make it a 0-d array, as numpy.array(1.0) is",
+    ),
     "complex": (W + 0j, W + 0j, TypeError, "params must have dtype float32 or float64, not complex128"),
     "complex grads": (W, W + 0j, TypeError, "grads must have dtype float32 or float64, not complex128"),
     "other dtype": (

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .. import _messages
 from .._containers import leaves, path_of
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ class Flat:
 def _kind(name: str, array: Any) -> tuple[Any, Any]:
     """Shape and dtype. A scalar is an array without dimensions, such as the sum of a gradient is."""
     if type(array) is not np.ndarray and not isinstance(array, np.generic):
-        msg = f"{name} must be a numpy.ndarray, not {type(array).__name__}"
+        msg = f"{name} must be a numpy.ndarray, not {type(array).__name__}{_messages.of_type(array, name, False)}"
         raise TypeError(msg)
     if array.dtype not in (np.float32, np.float64):
         msg = f"{name} must have dtype float32 or float64, not {array.dtype}"
