@@ -4,13 +4,14 @@
     mpiexec -n 2 python benchmarks/ranks.py model
 
 Interleaved in one run; medians, and of the ratios, too. `MPI.COMM_WORLD` should not have more ranks than there are idle cores.
-The second one measures latency, bandwidths and the memory's speed at eight million elements, and prints what the model of
-docs/howto/many_machines.md makes of them at other sizes, beside what is measured there. With `json` at the end the first one
+The second one measures the parts of a step with arrays that stay in the caches, and with some that do not, and prints what the
+model of docs/howto/many_machines.md makes of them at other sizes, beside what is measured there. With `json` at the end the first one
 prints the seconds of all rounds, for measure.py.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 import statistics
 import sys
@@ -22,12 +23,14 @@ from mpi4py import MPI
 
 import fast_momentum as fm
 from fast_momentum import mpi
+from fast_momentum.mpi._exchange import gather
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 COMM = MPI.COMM_WORLD
-CALIBRATED_AT = 8_000_000  # elements
+# Elements at which the parts are measured, and those to which that is held.
+CALIBRATED_AT = {1_000_000: (500_000, 2_000_000), 16_000_000: (8_000_000, 32_000_000)}
 MOVED = {"init": 5, "adam": 7}  # bytes that a step moves, of those of the parameters
 
 
@@ -54,18 +57,17 @@ def ways(rule: str, n: int) -> dict[str, Callable[[], None]]:
     }
 
 
-def parts() -> dict[str, Callable[[], None]]:
-    """What a step is made of, for the model; each with memory of its own, so that it comes from no cache."""
-    n = CALIBRATED_AT // COMM.size * COMM.size
+def parts(n: int) -> dict[str, Callable[[], None]]:
+    """What a step is made of, for the model; each with memory of its own."""
     few = np.zeros(3, np.int64)
-    values = [np.ones(n, np.float32) for _ in range(6)]
     share = np.ones(n // COMM.size, np.float32)
+    values = [np.ones(share.size * COMM.size, np.float32) for _ in range(6)]
     state = fm.init(values[4], lr=1e-3)
     return {
         "meeting": lambda: COMM.Allreduce(MPI.IN_PLACE, few, MPI.MIN),
         "allreduce": lambda: COMM.Allreduce(values[0], values[1]),
         "reduce": lambda: COMM.Reduce_scatter_block(values[2], share),
-        "gather": lambda: COMM.Allgather(MPI.IN_PLACE, values[3]),
+        "gather": lambda: gather(COMM, np.split(values[3], COMM.size)),
         "step": lambda: fm.step(values[4], values[5], state),
     }
 
@@ -87,9 +89,9 @@ def measured(rule: str, n: int) -> dict[str, list[float]]:
     return in_turns(ways(rule, n), max(15, min(500, 20_000_000 // n)))
 
 
-def predicted(rule: str, n: int, of_parts: dict[str, float]) -> dict[str, float]:
+def predicted(rule: str, times_as_many: float, of_parts: dict[str, float]) -> dict[str, float]:
     """By bandwidths, which do not depend on the size, and a latency that does not, either."""
-    part = {name: value * n / CALIBRATED_AT for name, value in of_parts.items()}
+    part = {name: value * times_as_many for name, value in of_parts.items()}
     step = part["step"] * MOVED[rule] / MOVED["init"]
     return {
         "allreduce": part["allreduce"] + step,
@@ -98,16 +100,19 @@ def predicted(rule: str, n: int, of_parts: dict[str, float]) -> dict[str, float]
 
 
 def show_model() -> None:
-    of_parts = {name: statistics.median(times) for name, times in in_turns(parts(), 25).items()}
-    show(", ".join(f"{name} {1e3 * value:.3f} ms" for name, value in of_parts.items()))
-    for rule in MOVED:
-        for n in (1_000_000, 4_000_000, 20_000_000):
+    for calibrated_at, sizes in CALIBRATED_AT.items():
+        of_parts = {
+            name: statistics.median(times) for name, times in in_turns(parts(calibrated_at), 25).items()
+        }
+        of_each = ", ".join(f"{name} {1e3 * value:.3f} ms" for name, value in of_parts.items())
+        show(f"{calibrated_at} elements, {COMM.size} ranks: {of_each}")
+        for rule, n in itertools.product(MOVED, sizes):
             times = measured(rule, n)
-            for name, expected in predicted(rule, n, of_parts).items():
+            for name, expected in predicted(rule, n / calibrated_at, of_parts).items():
                 found = statistics.median(times[name])
                 show(
-                    f"{rule}, {n} elements, {COMM.size} ranks, {name}: predicted {1e3 * expected:.2f} ms, "
-                    f"measured {1e3 * found:.2f} ms, {expected / found:.2f}"
+                    f"{rule}, {n} elements, {name}: predicted {1e3 * expected:.2f} ms, measured {1e3 * found:.2f} ms, "
+                    f"{expected / found:.2f}"
                 )
 
 
