@@ -252,7 +252,10 @@ py::object as_dict(py::handle object) {
     if (PyDict_Check(object.ptr())) return py::reinterpret_borrow<py::object>(object);
     if (Py_TYPE(object.ptr()) == &PyDictProxy_Type)
         return py::dict(py::reinterpret_borrow<py::object>(object));
-    if (!py::hasattr(py::type::handle_of(object), "__dataclass_fields__")) return {};
+    // A dataclass is a class of Python; an array is none, and is not to be asked for what it has not.
+    if (!PyType_HasFeature(Py_TYPE(object.ptr()), Py_TPFLAGS_HEAPTYPE) ||
+        !py::hasattr(py::type::handle_of(object), "__dataclass_fields__"))
+        return {};
     return called(py::module_::import("fast_momentum._containers").attr("fields_of"), py::make_tuple(object));
 }
 
