@@ -85,7 +85,7 @@ def message(function: str, given: Iterable[str], placed: int, names: Sequence[st
         return f"{function}() must be given {twice[0]} once, not by its place and by its name"
     missing = [name for name in names if name in required and name not in (*given, *names[:placed])]
     has = [*names[:placed], *given]
-    way_out = "".join(f"; {GOT[name]}" for name in missing[:1] if name in GOT)
+    way_out = f"; {GOT[missing[0]]}" if missing and missing[0] in GOT else ""
     return f"{function}() must be given {_listed(missing)}, not {_listed(has) + ' alone' if has else 'nothing'}{way_out}"
 
 
