@@ -133,12 +133,12 @@ def import_state(params: Any, optimizer: keras.optimizers.Optimizer) -> _core.St
     >>> params = [np.array(keras.ops.convert_to_numpy(weight.value))]
     >>> state = fm.adapters.keras.import_state(params, optimizer)
     >>> state.velocity, state.momentum, state.step_count
-    ([array([0.5, 0.5], dtype=float32)], 0.75, 1)
+    ((array([0.5, 0.5], dtype=float32),), 0.75, 1)
 
     >>> optimizer = keras.optimizers.RMSprop(learning_rate=0.5, rho=0.75)
     >>> optimizer.apply([keras.ops.ones(2)], [weight])
     >>> fm.adapters.keras.import_state(params, optimizer).second_moment
-    [array([0.25, 0.25], dtype=float32)]
+    (array([0.25, 0.25], dtype=float32),)
     """
     theirs = OPTIMIZERS[_class_of(optimizer)]
     variables = _paired(params, _variables(optimizer), "params")
