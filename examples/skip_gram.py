@@ -36,6 +36,7 @@ compositionality, 2013.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import matplotlib.pyplot as plt
@@ -165,7 +166,10 @@ def train(way: str) -> tuple[Array, list[Array]]:
 
 def experiment() -> Found:
     found = {way: train(way) for way in WAYS}
-    return Found(*({way: one[k] for way, one in found.items()} for k in range(2)))  # type: ignore[arg-type]
+    return Found(
+        losses={way: losses for way, (losses, _) in found.items()},
+        tables={way: tables for way, (_, tables) in found.items()},
+    )
 
 
 def has_neighbour(vectors: Array) -> Array:
@@ -205,7 +209,7 @@ def times() -> Times:
     noise = drawn(weights**0.75, (TIMED_BATCH, NOISE), rng)
     grads = gradients(tables, words, near, noise)[1]
     steppers = {way: make(tables) for way, make in WAYS.items()}
-    return interleaved({way: lambda step=step: step(grads) for way, step in steppers.items()}, budget=1.0)  # type: ignore[misc]
+    return interleaved({way: partial(step, grads) for way, step in steppers.items()}, budget=1.0)
 
 
 def main() -> None:

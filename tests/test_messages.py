@@ -222,7 +222,7 @@ def test_objects_that_raise_when_they_are_asked_get_the_message_all_the_same() -
             raise RuntimeError(name)
 
     with pytest.raises(TypeError, match=r"^params must be a numpy\.ndarray, not .*Loud$"):
-        fm.init(Loud(), lr=0.1)  # type: ignore[arg-type]
+        fm.init(Loud(), lr=0.1)  # type: ignore[arg-type]  # which is what is refused
 
 
 def test_a_tuner_that_turns_noisy_says_so_once(caplog: pytest.LogCaptureFixture) -> None:

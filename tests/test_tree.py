@@ -481,7 +481,7 @@ def test_numbers_for_dataclasses(rng: np.random.Generator) -> None:
     for number in (
         {"layers": [0.1, Linear(0.2, 0.3)], "scale": 0.4},
         Network([0.1, {"w": 0.2, "b": 0.3}], 0.4),
-    ):  # type: ignore[list-item]
+    ):  # type: ignore[list-item]  # a list of a number and a dataclass, which mypy has no type for
         state = fm.init(params, lr=number)
         assert state.lr["layers"][1]["w"] == 0.2
         assert (state.lr["layers"][0], state.lr["scale"]) == (0.1, 0.4)
